@@ -1,0 +1,100 @@
+"""batchkit: rows in, answers out, through Azure OpenAI Global Batch and services like it.
+
+Rows become request lines (`read_rows`, `lines`), lines become a job (`Client.submit`), a job is followed
+(`Client.track`) and its results come back merged in input order (`Client.fetch`); `Client.run` does all of it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchkit.builder.check import check
+    from batchkit.builder.lines import lines
+    from batchkit.builder.rows import read_rows
+    from batchkit.client import AsyncClient, Client, Results
+    from batchkit.clock import ManualClock
+    from batchkit.config import Limits, Settings, Target, load_target
+    from batchkit.errors import (
+        BatchkitError,
+        ConfigError,
+        InputError,
+        LedgerError,
+        LocalError,
+        Refused,
+        ResultError,
+        Unavailable,
+        Uncertain,
+        Unfinished,
+    )
+    from batchkit.model import CheckReport, Job, Line, Problem, Report, Result
+    from batchkit.tracker.query import Query
+
+__version__ = "0.1.0"
+
+# Names are imported when they are first used, so that importing batchkit is cheap.
+_HOMES = {
+    "batchkit.builder.check": ["check"],
+    "batchkit.builder.lines": ["lines"],
+    "batchkit.builder.rows": ["read_rows"],
+    "batchkit.client": ["AsyncClient", "Client", "Results"],
+    "batchkit.clock": ["ManualClock"],
+    "batchkit.config": ["Limits", "Settings", "Target", "load_target"],
+    "batchkit.errors": [
+        "BatchkitError",
+        "ConfigError",
+        "InputError",
+        "LedgerError",
+        "LocalError",
+        "Refused",
+        "ResultError",
+        "Unavailable",
+        "Uncertain",
+        "Unfinished",
+    ],
+    "batchkit.model": ["CheckReport", "Job", "Line", "Problem", "Report", "Result"],
+    "batchkit.tracker.query": ["Query"],
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AsyncClient",
+    "BatchkitError",
+    "CheckReport",
+    "Client",
+    "ConfigError",
+    "InputError",
+    "Job",
+    "LedgerError",
+    "Limits",
+    "Line",
+    "LocalError",
+    "ManualClock",
+    "Problem",
+    "Query",
+    "Refused",
+    "Report",
+    "Result",
+    "ResultError",
+    "Results",
+    "Settings",
+    "Target",
+    "Unavailable",
+    "Uncertain",
+    "Unfinished",
+    "check",
+    "lines",
+    "load_target",
+    "read_rows",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'batchkit' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

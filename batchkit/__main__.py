@@ -1,0 +1,5 @@
+"""`python -m batchkit`."""
+
+from batchkit.cli import main
+
+main()

@@ -1,0 +1,256 @@
+"""One httpx client and the one place a request leaves from: the key, the attempts, and refusals turned into ours."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+import orjson
+import tenacity
+
+from batchkit import wire
+from batchkit.api.attempts import Budget, Call, Failure, Verdict, backoff, failure_of, failure_of_status, verdict
+from batchkit.api.attempts import retry_after as asked_wait
+from batchkit.clock import Clock
+from batchkit.config import Settings, Target
+from batchkit.errors import (
+    BatchkitError,
+    NotFound,
+    QuotaFull,
+    Redirected,
+    Refused,
+    Throttled,
+    Unauthorized,
+    Unavailable,
+    Uncertain,
+    Unintelligible,
+)
+from batchkit.model import TOKEN_LIMIT
+from batchkit.text import visible
+
+MAX_JSON = 8 << 20
+T = TypeVar("T")
+Body = Callable[[], AsyncIterator[bytes]]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A request body that is streamed: made anew for each attempt, of known length."""
+
+    body: Body
+    length: int
+    content_type: str
+
+
+class _Failed(Exception):
+    """One attempt failed; carries what the table needs to know and the error to raise if it was the last."""
+
+    def __init__(self, failure: Failure, error: BatchkitError, wait_s: float | None = None, timeout: bool = False):
+        super().__init__(str(error))
+        self.failure, self.error, self.wait_s, self.timeout = failure, error, wait_s, timeout
+
+
+class _KeyAuth(httpx.Auth):
+    """Adds the key at the last moment, and only for the configured origin."""
+
+    def __init__(self, target: Target) -> None:
+        self._target, self._origin = target, httpx.URL(target.base_url)
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        url, origin = request.url, self._origin
+        if (url.scheme, url.host, url.port) != (origin.scheme, origin.host, origin.port):
+            raise Redirected("a request was about to leave for another host")
+        name, value = self._target.credential.header
+        request.headers[name] = value
+        yield request
+
+
+class Http:
+    """Sends calls to one target by the attempt table."""
+
+    def __init__(
+        self, target: Target, clock: Clock, settings: Settings, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._target, self._clock, self._settings = target, clock, settings
+        self._budget = Budget()
+        # A kept-alive connection that the server has meanwhile closed looks like a lost answer, so what creates goes
+        # over a fresh one.
+        self._reading, self._creating = (
+            httpx.AsyncClient(
+                base_url=target.base_url + "/",
+                auth=_KeyAuth(target),
+                params={"api-version": target.api_version} if target.api_version else None,
+                headers={"Accept-Encoding": "identity", "User-Agent": "batchkit"},
+                timeout=httpx.Timeout(settings.read_timeout_s, connect=settings.connect_timeout_s),
+                limits=httpx.Limits(max_connections=20, max_keepalive_connections=keep),
+                follow_redirects=False,
+                transport=transport,
+            )
+            for keep in (5, 0)
+        )
+
+    async def close(self) -> None:
+        await self._reading.aclose()
+        await self._creating.aclose()
+
+    async def json(
+        self,
+        call: Call,
+        method: str,
+        path: str,
+        decode: Callable[[dict[str, Any]], T],
+        *,
+        params: Mapping[str, str | int] | None = None,
+        body: Mapping[str, Any] | None = None,
+        upload: Upload | None = None,
+    ) -> T:
+        """Send a call and return its decoded JSON object. Raises a BatchkitError once the table says stop."""
+        client = self._creating if call in (Call.CREATE_FILE, Call.CREATE_BATCH) else self._reading
+
+        async def attempt() -> T:
+            async with self._answer(client, _request(client, method, path, params, body, upload)) as response:
+                content = await _read(response)
+                try:
+                    return decode(wire.document(content))
+                except Unintelligible as error:
+                    raise _Failed(Failure.UNREADABLE, error) from None
+
+        return await self._by_the_table(call, attempt)
+
+    async def download(self, path: str, sink: Callable[[AsyncIterator[bytes]], Any]) -> int:
+        """Stream a body into `sink`, from its start on each attempt; how many bytes `sink` says it took."""
+
+        async def attempt() -> int:
+            async with self._answer(self._reading, self._reading.build_request("GET", path)) as response:
+                return int(await sink(_raw(response)))
+
+        return await self._by_the_table(Call.CONTENT, attempt)
+
+    @asynccontextmanager
+    async def _answer(self, client: httpx.AsyncClient, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+        """The answer to one attempt, open for reading; _Failed for anything but success."""
+        try:
+            response = await client.send(request, stream=True)
+            try:
+                await self._judge(response)
+                yield response
+            finally:
+                await response.aclose()
+        except httpx.HTTPError as error:
+            words = f"{self._target.base_url} {_what(error)}"
+            timeout = isinstance(error, httpx.TimeoutException)
+            raise _Failed(failure_of(error), Unavailable(words), timeout=timeout) from None
+
+    async def _judge(self, response: httpx.Response) -> None:
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise _Failed(Failure.UNREADABLE, Unintelligible("the service compressed its answer without being asked"))
+        failure = failure_of_status(response.status_code)
+        if failure is None:
+            return
+        wait_s = asked_wait(response.headers, self._clock.now())
+        raise _Failed(failure, _refusal(response, await _read(response), failure, wait_s), wait_s)
+
+    async def _by_the_table(self, call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
+        began, settings = self._clock.monotonic(), self._settings
+
+        def again(state: tenacity.RetryCallState) -> bool:
+            error = state.outcome.exception() if state.outcome else None
+            if not isinstance(error, _Failed) or verdict(call, error.failure) is not Verdict.AGAIN:
+                return False
+            return (error.wait_s or 0) <= settings.retry_after_cap_s and self._budget.spend(timed_out=error.timeout)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked = error.wait_s if isinstance(error, _Failed) else None
+            return max(asked or 0.0, backoff(state.attempt_number, random.random()))
+
+        def stop(state: tenacity.RetryCallState) -> bool:
+            late = self._clock.monotonic() - began > settings.max_attempts_s
+            return late or state.attempt_number >= settings.max_attempts
+
+        retrying = tenacity.AsyncRetrying(retry=again, wait=wait, stop=stop, sleep=self._clock.sleep, reraise=True)
+        try:
+            result: T = await retrying(attempt)
+        except _Failed as failed:
+            if verdict(call, failed.failure) is Verdict.LOOK:
+                raise Uncertain(f"it is not known whether the service did what was asked: {failed.error}") from None
+            raise failed.error from None
+        self._budget.earn()
+        return result
+
+
+def _request(
+    client: httpx.AsyncClient,
+    method: str,
+    path: str,
+    params: Mapping[str, str | int] | None,
+    body: Mapping[str, Any] | None,
+    upload: Upload | None,
+) -> httpx.Request:
+    headers: dict[str, str] = {}
+    content: bytes | AsyncIterator[bytes] | None = None
+    if body is not None:
+        headers["Content-Type"], content = "application/json", orjson.dumps(body)
+    elif upload is not None:
+        headers |= {"Content-Type": upload.content_type, "Content-Length": str(upload.length)}
+        content = upload.body()
+    return client.build_request(method, path, params=params, headers=headers, content=content)
+
+
+def _refusal(response: httpx.Response, body: bytes, failure: Failure, wait_s: float | None) -> BatchkitError:
+    """The service's own code and words, with our hint."""
+    status, said = response.status_code, wire.error(body)
+    host = response.request.url.host
+    words = visible(said.message, 500) or f"HTTP {status}"
+    message = f"{host}: {said.code}: {words}" if said.code and said.code not in words else f"{host}: {words}"
+    if request_id := response.headers.get("apim-request-id") or response.headers.get("x-request-id"):
+        message += f" (request id {visible(request_id, 80)})"
+    if failure is Failure.REDIRECT:
+        return Redirected(f"{host} answered with a redirect to {visible(response.headers.get('location', '?'), 200)}")
+    if failure is Failure.THROTTLED:
+        return Throttled(message, retry_after_s=wait_s)
+    if failure is Failure.SERVER:
+        return Unavailable(message)
+    if status in (401, 403):
+        return Unauthorized(message, status_code=status, service_code=said.code)
+    if TOKEN_LIMIT in said.code + said.message or said.code == "quotaExceeded":
+        return QuotaFull(message)
+    if status == 404:
+        hint = "check the endpoint (the resource's address alone) and the api-version" if not said.code else None
+        return NotFound(message, hint=hint, status_code=status, service_code=said.code)
+    return Refused(message, status_code=status, service_code=said.code)
+
+
+def _what(error: httpx.HTTPError) -> str:
+    """A transport error in words that hold neither headers nor addresses of the inside."""
+    if isinstance(error, httpx.ConnectTimeout):
+        return "did not answer the connection in time"
+    if isinstance(error, httpx.ConnectError):
+        return f"cannot be reached ({visible(str(error), 200)})"
+    if isinstance(error, httpx.TimeoutException):
+        return "did not answer in time"
+    return f"broke off the connection ({type(error).__name__})"
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """A JSON-sized body, never more."""
+    body = bytearray()
+    async for chunk in _raw(response):
+        body += chunk
+        if len(body) > MAX_JSON:
+            raise _Failed(Failure.UNREADABLE, Unintelligible("the service's answer is far too large"))
+    return bytes(body)
+
+
+async def _raw(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body as it came over the wire, with its length held against the announced one."""
+    total, announced = 0, response.headers.get("content-length", "")
+    async for chunk in response.aiter_raw():
+        total += len(chunk)
+        yield chunk
+    if announced.isdigit() and total != int(announced):
+        raise _Failed(Failure.LOST, Unavailable("the service sent less than it announced"))

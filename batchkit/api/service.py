@@ -1,0 +1,138 @@
+"""The nine calls, of files and batches, in the target's dialect."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiofiles
+import httpx
+
+from batchkit import wire
+from batchkit.api.attempts import Call
+from batchkit.api.http import Http, Upload
+from batchkit.clock import Clock
+from batchkit.config import Settings, Target
+from batchkit.disk import PIECE, receive
+from batchkit.errors import NotFound, Unintelligible
+from batchkit.model import CHAT, Batch, RemoteFile
+
+PAGE = 100
+MAX_PAGES = 1000
+
+
+class Service:
+    """One target's files and batches.
+
+    All calls raise Refused (and its kinds) for a definite no, Unavailable for a service that cannot be had now, and
+    the two that create raise Uncertain when their answer was lost: look before asking again.
+    """
+
+    def __init__(
+        self, target: Target, clock: Clock, settings: Settings, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self.target = target
+        self._http = Http(target, clock, settings, transport)
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def upload(self, path: Path, name: str, size: int) -> RemoteFile:
+        """Send a file as input for batches, streamed, asking for expiry.
+
+        The part needs a Content-Type of its own, or Azure answers 400 "no or an empty content type"; the dotted names
+        of the expiry fields are those of Microsoft's guide, and SDKs send the bracketed ones.
+        """
+        boundary = secrets.token_hex(16)
+        fields = {"purpose": "batch"}
+        if self.target.expires_s:
+            dotted = ("expires_after.anchor", "expires_after.seconds")
+            names = dotted if self.target.azure else ("expires_after[anchor]", "expires_after[seconds]")
+            fields |= dict(zip(names, ("created_at", str(self.target.expires_s)), strict=True))
+        head = "".join(
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
+            for key, value in fields.items()
+        )
+        head += (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+            "Content-Type: application/json\r\n\r\n"
+        )
+        before, after = head.encode(), f"\r\n--{boundary}--\r\n".encode()
+
+        async def body() -> AsyncIterator[bytes]:
+            yield before
+            async with aiofiles.open(path, "rb", buffering=0) as file:
+                while piece := await file.read(PIECE):
+                    yield piece
+            yield after
+
+        upload = Upload(body, len(before) + size + len(after), f"multipart/form-data; boundary={boundary}")
+        return await self._http.json(Call.CREATE_FILE, "POST", "files", wire.file, upload=upload)
+
+    async def file(self, file_id: str) -> RemoteFile:
+        return await self._http.json(Call.READ, "GET", f"files/{_segment(file_id)}", wire.file)
+
+    async def files(self) -> list[RemoteFile]:
+        """All files for batches, whatever pages they come in."""
+        return [wire.file(doc) async for doc in self._pages("files", {"purpose": "batch"})]
+
+    async def content(self, file_id: str, path: Path) -> int:
+        """Stream a file's content to `path`; how many bytes."""
+        return await self._http.download(f"files/{_segment(file_id)}/content", partial(receive, path))
+
+    async def delete(self, file_id: str) -> None:
+        """Delete a file; one that is gone already is fine."""
+        try:
+            await self._http.json(Call.DELETE, "DELETE", f"files/{_segment(file_id)}", dict)
+        except NotFound:
+            return
+
+    async def create_batch(self, file_id: str, url: str, metadata: Mapping[str, str]) -> Batch:
+        """Start a batch from a processed file. Sent once: never repeated unless it surely was not sent."""
+        expires = self.target.expires_s if self.target.azure else None
+        body = wire.create_batch(file_id, self._endpoint(url), metadata=metadata, output_expires_s=expires)
+        return await self._http.json(Call.CREATE_BATCH, "POST", "batches", wire.batch, body=body)
+
+    async def batch(self, batch_id: str) -> Batch:
+        return await self._http.json(Call.READ, "GET", f"batches/{_segment(batch_id)}", wire.batch)
+
+    async def batches(self) -> AsyncGenerator[Batch, None]:
+        """All batches, page by page; stop early by leaving the loop. Their order is not documented."""
+        async for doc in self._pages("batches", {"limit": PAGE}):
+            yield wire.batch(doc)
+
+    async def cancel(self, batch_id: str) -> Batch:
+        return await self._http.json(Call.CANCEL, "POST", f"batches/{_segment(batch_id)}/cancel", wire.batch)
+
+    def _endpoint(self, url: str) -> str:
+        """The `endpoint` of a batch. Azure's samples send /chat/completions for chat and responses alike and read
+        the kind from the file; elsewhere it must equal the lines' url."""
+        if self.target.create_endpoint:
+            return self.target.create_endpoint
+        chat_or_responses = url.removeprefix("/v1") in ("/chat/completions", "/responses")
+        return CHAT.removeprefix("/v1") if self.target.azure and chat_or_responses else url
+
+    async def _pages(self, path: str, params: Mapping[str, str | int]) -> AsyncIterator[dict[str, Any]]:
+        """A whole list. A cursor that comes again, or too many pages, makes it Unintelligible rather than endless."""
+        after: str | None = None
+        seen: set[str] = set()
+        for _ in range(MAX_PAGES):
+            query = {**params, "after": after} if after else params
+            entries, after = await self._http.json(Call.READ, "GET", path, wire.page, params=query)
+            for entry in entries:
+                yield entry
+            if after is None:
+                return
+            if after in seen:
+                break
+            seen.add(after)
+        raise Unintelligible(f"the service's list of {path} does not end")
+
+
+def _segment(identifier: str) -> str:
+    """An id as one path segment: an id from the service must not be able to change the address."""
+    return quote(identifier, safe="")

@@ -1,0 +1,68 @@
+"""The async core from sync code: a private event loop on one thread.
+
+`asyncio.run` fails inside notebooks and frameworks that already run a loop; a loop of our own works everywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Bridge:
+    """Runs coroutines to their end, one caller at a time, on its own thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="batchkit", daemon=True)
+        self._thread.start()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """The coroutine's result, or its exception. An interrupted caller lets it clean up first."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            if not future.done():
+                future.cancel()
+                self._settle()
+            raise
+
+    def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
+        """An async iterator as a sync one."""
+        end = object()
+        try:
+            while True:
+                item = self.call(_next(source, end))
+                if item is end:
+                    return
+                yield item  # type: ignore[misc]  # `end` is the only other thing _next gives
+        finally:
+            if hasattr(source, "aclose"):
+                self.call(source.aclose())
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self._settle()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def _settle(self) -> None:
+        """Let what was cancelled run its cleanup."""
+
+        async def others() -> None:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(others(), self._loop).result(15)
+
+
+async def _next(source: AsyncIterator[T], end: object) -> T | object:
+    return await anext(source, end)

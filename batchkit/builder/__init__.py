@@ -1,0 +1,1 @@
+"""Rows → request lines → parts. Knows of no network, ledger, clock or key."""

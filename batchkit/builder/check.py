@@ -1,0 +1,181 @@
+"""A JSONL file judged in one streaming pass, before the service judges it.
+
+Codes are the service's own where it has one (Azure guide, "Batch failure codes"); the others are ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from batchkit.config import Limits
+from batchkit.disk import PIECE, local_errors
+from batchkit.model import CheckReport, Problem
+
+BOM = b"\xef\xbb\xbf"
+URLS = ("/chat/completions", "/responses", "/embeddings", "/completions")
+_PLACEHOLDER = re.compile(r"<.*>|\{.*\}|your[-_ ].*|replace[-_ ].*|.*deployment[-_ ]name", re.IGNORECASE)
+_BUILD = "batchkit build ROWS -o LINES makes a file that passes"
+
+
+def check(path: str | Path, *, limits: Limits | None = Limits(), max_problems: int = 100) -> CheckReport:
+    """Read a file of request lines once, in constant memory but for the ids.
+
+    Never raises for bad data: every problem is in the report with its 1-based line, its 0-based byte offset, a code
+    and how to mend it. `limits=None` leaves the limits of one input file out, for a file that will be split. Raises
+    LocalError when the file cannot be read.
+    """
+    path = Path(path)
+    judge = _Judge(max_problems)
+    with local_errors(path), path.open("rb", buffering=PIECE) as file:
+        for number, raw in enumerate(file, 1):
+            judge.line(raw, number)
+    judge.end(limits)
+    return CheckReport(
+        path=str(path),
+        lines=judge.lines,
+        bytes=judge.offset,
+        url=judge.url,
+        deployment=judge.deployment,
+        sha256=judge.hash.hexdigest(),
+        total=judge.total,
+        problems=tuple(judge.problems),
+        errors=judge.errors,
+    )
+
+
+class _Judge:
+    """What is known of the file so far."""
+
+    def __init__(self, max_problems: int) -> None:
+        self.max_problems = max_problems
+        self.hash = hashlib.sha256()
+        self.problems: list[Problem] = []
+        self.total = self.errors = self.lines = self.offset = 0
+        self.url: str | None = None
+        self.deployment: str | None = None
+        self.ids: dict[str, int] = {}
+        self.last = b"\n"
+
+    def line(self, raw: bytes, number: int) -> None:
+        """Judge one line; `offset` is where it begins."""
+        blame = self._blamer(number)
+        if number == 1 and raw.startswith(BOM):
+            fix = "save it without BOM, or: tail -c +4 IN > OUT"
+            blame("bom", "the file begins with a byte order mark; the service then finds no deployment name", fix)
+        content = raw[3:] if number == 1 and raw.startswith(BOM) else raw
+        if content.strip():
+            self.lines += 1
+            document = self._parsed(content, blame, len(raw) - len(content))
+            if document is not None:
+                self._judged(document, number, blame)
+        else:
+            blame("blank_line", "the line is blank", "remove it (batchkit submit does)", severity="warning")
+        if raw.endswith(b"\r\n"):
+            blame("crlf", "the line ends in CR LF", "end it in LF (batchkit submit does)", severity="warning")
+        self.hash.update(raw)
+        self.offset += len(raw)
+        self.last = raw
+
+    def end(self, limits: Limits | None) -> None:
+        """Judge the file as a whole."""
+        blame = self._blamer(None)
+        if not self.lines:
+            blame("empty_file", "the file has no request", _BUILD)
+        if not self.last.endswith(b"\n"):
+            blame("no_final_newline", "the last line has no newline", "echo >> FILE", severity="warning")
+        if limits and self.lines > limits.max_lines:
+            words = f"{self.lines} requests, a file may have {limits.max_lines}"
+            blame("too_many_tasks", words, "batchkit submit splits it")
+        if limits and self.offset > limits.max_bytes:
+            words = f"{self.offset} bytes, a file may have {limits.max_bytes}"
+            blame("file_too_large", words, "batchkit submit splits it")
+
+    def _blamer(self, number: int | None) -> Callable[..., None]:
+        offset = None if number is None else self.offset
+
+        def blame(code: str, message: str, fix: str, severity: str = "error", at: int = 0) -> None:
+            self.total += 1
+            self.errors += severity == "error"
+            if len(self.problems) < self.max_problems:
+                byte = None if offset is None else offset + at
+                self.problems.append(Problem(code, message, fix, number, byte, severity))
+
+        return blame
+
+    def _parsed(self, raw: bytes, blame: Callable[..., None], skipped: int) -> dict[str, Any] | None:
+        try:
+            document = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            try:
+                raw.decode()
+            except UnicodeDecodeError as bad:
+                words = f"byte 0x{raw[bad.start]:02x} is not UTF-8"
+                blame("not_utf8", words, "iconv -f LATIN1 -t UTF-8 IN > OUT", at=bad.start + skipped)
+                return None
+            at = len(raw.decode()[: error.pos].encode()) + skipped
+            blame("invalid_json_line", f"not JSON: {error.msg}", _BUILD, at=at)
+            return None
+        if not isinstance(document, dict):
+            blame("invalid_json_line", f"a JSON {type(document).__name__}, not an object", "one object a line")
+            return None
+        return document
+
+    def _judged(self, document: dict[str, Any], number: int, blame: Callable[..., None]) -> None:
+        missing = [key for key in ("custom_id", "method", "url", "body") if key not in document]
+        if missing:
+            blame("invalid_request", f"the line has no {', '.join(missing)}", _BUILD)
+        if "custom_id" in document:
+            self._custom_id(document["custom_id"], number, blame)
+        if document.get("method", "POST") != "POST":
+            blame("invalid_request", f"method is {document['method']!r}", 'it must be "POST"')
+        if "url" in document:
+            self._url(document["url"], blame)
+        if "body" in document:
+            self._body(document["body"], document.get("url"), blame)
+
+    def _custom_id(self, value: Any, number: int, blame: Callable[..., None]) -> None:
+        if not isinstance(value, str) or not value:
+            blame("invalid_request", f"custom_id is {value!r}", "it must be a non-empty string")
+            return
+        first = self.ids.setdefault(value, number)
+        if first != number:
+            blame("duplicate_custom_id", f"custom_id {value!r} stands on line {first} already", "make it unique")
+
+    def _url(self, value: Any, blame: Callable[..., None]) -> None:
+        if not isinstance(value, str):
+            blame("invalid_request", f"url is {value!r}", 'it must be a string like "/v1/chat/completions"')
+        elif value.removeprefix("/v1") not in URLS:
+            where = "/deployments/ has no place here" if "/deployments/" in value else "batches do not take it"
+            blame(
+                "url_mismatch", f"url {value!r}: {where}", "use /v1/chat/completions, /v1/responses or /v1/embeddings"
+            )
+        elif self.url is None:
+            self.url = value
+        elif value != self.url:
+            blame("url_mismatch", f"url is {value!r}, the first line's {self.url!r}", "one url a file")
+
+    def _body(self, body: Any, url: Any, blame: Callable[..., None]) -> None:
+        if not isinstance(body, dict):
+            blame("invalid_request", "body is not an object", _BUILD)
+            return
+        model = body.get("model")
+        if not isinstance(model, str) or not model:
+            blame("model_not_found", "body.model is missing", "put the deployment's name into body.model")
+        elif _PLACEHOLDER.fullmatch(model):
+            blame("model_not_found", f"body.model is the placeholder {model!r}", "put the deployment's name there")
+        elif self.deployment is None:
+            self.deployment = model
+        elif model != self.deployment:
+            words = f"body.model is {model!r}, the first line's {self.deployment!r}"
+            blame("model_mismatch", words, "one deployment a file")
+        if body.get("stream"):
+            blame("invalid_request", "body.stream is set", "remove it: a batch does not stream")
+        wanted = "messages" if str(url).endswith("chat/completions") else "input"
+        if str(url).endswith(("chat/completions", "/responses", "/embeddings")) and not body.get(wanted):
+            blame("invalid_request", f"body.{wanted} is missing or empty", f"every body needs {wanted}")

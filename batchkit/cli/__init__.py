@@ -1,0 +1,78 @@
+"""The command line. What goes wrong becomes a message, a hint and an exit code, here and in `options.command`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from batchkit import __version__
+from batchkit.cli import emulate, jobs, look, rows
+from batchkit.cli.options import command
+
+app = typer.Typer(
+    name="batchkit",
+    help="Rows in, answers out, through Azure OpenAI Global Batch: half the price, no row lost, none paid twice.",
+    epilog="Every flag can also be set as BATCHKIT_<FLAG>. Exit codes: 0 done · 2 usage · 3 input refused · "
+    "4 configuration · 5 the service refused · 6 try later · 7 not finished · 8 some rows failed · 9 busy · "
+    "10 results do not add up · 11 uncertain · 12 this machine · 130/143 interrupted, state saved.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for _function, _name in (
+    (rows.build, "build"),
+    (rows.check, "check"),
+    (jobs.submit, "submit"),
+    (jobs.track, "track"),
+    (jobs.fetch, "fetch"),
+    (jobs.run, "run"),
+    (jobs.retry, "retry"),
+    (jobs.cancel, "cancel"),
+    (look.list_jobs, "list"),
+    (look.show, "show"),
+    (look.doctor, "doctor"),
+    (emulate.emulate, "emulate"),
+):
+    command(app, _name)(_function)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"batchkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The console command."""
+    try:
+        group = typer.main.get_command(app)
+        for child in getattr(group, "commands", {}).values():
+            for option in child.params:
+                if option.param_type_name == "option" and not option.envvar:
+                    flag = max(option.opts, key=len)
+                    option.envvar = "BATCHKIT_" + flag.strip("-").replace("-", "_").upper()
+        group(prog_name="batchkit")
+    except BrokenPipeError:
+        # Whoever read our output has left; there is nothing to tell them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:  # noqa: BLE001  (the last door: whatever it is, a user gets a sentence)
+        if "-v" in sys.argv or "--verbose" in sys.argv:
+            traceback.print_exc()
+        print(f"error: a bug in batchkit: {type(error).__name__}: {error}", file=sys.stderr)
+        print("next:  the same command with -v shows where; please report it", file=sys.stderr)
+        sys.exit(1)

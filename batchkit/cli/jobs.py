@@ -1,0 +1,255 @@
+"""Commands that act on jobs: submit, track, fetch, run, retry, cancel."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from batchkit.cli import documents, rows
+from batchkit.cli.options import Where
+from batchkit.cli.printer import Face, write_bytes
+from batchkit.cli.session import opened
+from batchkit.collector.export import format_of
+from batchkit.errors import Refused, ResultError, RowsFailed, UsageError
+from batchkit.model import CHAT, Job, Report
+
+if TYPE_CHECKING:
+    from batchkit.client import AsyncClient, Results
+
+Name = Annotated[str | None, typer.Option("--name", help="The job's name. [default: the file's, and a hash]")]
+JobName = Annotated[str, typer.Argument(help="A job's name or id.", metavar="JOB")]
+Format = Annotated[str | None, typer.Option("--format", help="csv or jsonl. [default: by the suffix of -o]")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that holds something else.")]
+Timeout = Annotated[str | None, typer.Option("--timeout", help="Give up waiting after this long: 90, 30m, 36h.")]
+Once = Annotated[bool, typer.Option("--once", help="Do what can be done now and leave, as for cron.")]
+
+
+def submit(
+    face: Face,
+    where: Where,
+    lines: Annotated[Path, typer.Argument(help="A JSONL file of request lines.")],
+    name: Name = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for quota and slow files.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only judge the file; send nothing.")] = False,
+) -> None:
+    """Upload request lines and start their batches.
+
+    Example: batchkit submit lines.jsonl --name nightly
+    """
+    if dry_run:
+        rows.check(face, [lines])
+        return
+    with opened(face, where) as session:
+        job = session.act(lambda client: client.submit(lines, name=name, wait=wait))
+    face.data(documents.job(job), [f"{job.name}: {_standing(job)}"])
+    face.say(f"next:  batchkit track {job.name}{_flags(where)}")
+
+
+def track(
+    face: Face,
+    where: Where,
+    job: JobName,
+    once: Once = False,
+    every: Annotated[
+        float | None, typer.Option("--every", min=0.1, help="Seconds between looks; Azure asks for 60 or more.")
+    ] = None,
+    timeout: Timeout = None,
+) -> None:
+    """Follow a job until nothing moves any more. Ctrl-C leaves it running.
+
+    Example: batchkit track nightly
+    """
+
+    async def follow(client: AsyncClient) -> Job:
+        async for seen in client.track(job, once=once, timeout_s=_seconds(timeout)):
+            last = seen
+        return last
+
+    with opened(face, where, every_s=every) as session:
+        last = session.act(follow)
+    face.data(documents.job(last), [f"{last.name}: {_standing(last)}"])
+    face.say(f"next:  batchkit fetch {last.name} -o results.csv{_flags(where)}")
+
+
+def fetch(
+    face: Face,
+    where: Where,
+    job: JobName,
+    out: rows.Out = None,
+    format: Format = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Download a job's results and merge them in input order.
+
+    Example: batchkit fetch nightly -o results.csv
+    """
+    with opened(face, where) as session:
+        results = session.act(lambda client: client.fetch(job, out, format=format, overwrite=overwrite))
+        _deliver(face, where, results, out, format)
+
+
+def run(
+    face: Face,
+    where: Where,
+    source: Annotated[
+        Path, typer.Argument(help="Rows (with --prompt or --template), or a JSONL file of request lines.")
+    ],
+    out: rows.Out = None,
+    deployment: rows.Deployment = None,
+    custom_id: rows.CustomId = None,
+    prompt: rows.Prompt = None,
+    template: rows.TemplateFile = None,
+    system: rows.System = None,
+    url: rows.Url = CHAT,
+    param: rows.Param = None,
+    name: Name = None,
+    format: Format = None,
+    overwrite: Overwrite = False,
+    once: Once = False,
+    timeout: Timeout = None,
+) -> None:
+    """All of it: build, submit, track, fetch. Safe to repeat, safe to kill: the same command goes on.
+
+    Example: batchkit run rows.csv -o out.csv --custom-id sku -p 'Classify: {description}' -d gpt-4o-batch --emulator
+    """
+    if out is not None and out.resolve() == source.resolve():
+        raise UsageError("the results would overwrite the input", hint="choose another -o")
+    with opened(face, where) as session:
+        lines: rows.Lines = source
+        if prompt is not None or template is not None:
+            deployment = deployment or session.deployment
+            if deployment is None:
+                raise UsageError("no deployment is named", hint="add --deployment NAME")
+            lines = rows.build_lines(source, deployment, custom_id, prompt, template, system, url, param)
+        elif source.suffix.lower() in (".csv", ".tsv", ".tab"):
+            raise UsageError(f"{source} has rows: what to ask about each?", hint="add --prompt 'Classify: {column}'")
+        results = session.act(
+            lambda client: client.run(
+                lines,
+                name=name,
+                stem=source.stem,
+                out=out,
+                format=format,
+                overwrite=overwrite,
+                once=once,
+                timeout_s=_seconds(timeout),
+            )
+        )
+        _deliver(face, where, results, out, format)
+
+
+def retry(
+    face: Face,
+    where: Where,
+    job: JobName,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Only rows with this error code; repeatable.", metavar="CODE")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the rows; send nothing.")] = False,
+) -> None:
+    """Ask again for the rows that failed for a passing reason, as a new round of the job.
+
+    Example: batchkit retry nightly --only 429
+    """
+    with opened(face, where) as session:
+        found, count = session.act(lambda client: client.retry(job, only=only or (), dry_run=dry_run))
+    verb = "would be asked again" if dry_run else "are asked again"
+    face.data(documents.job(found), [f"{found.name}: {count} rows {verb}"])
+    if not dry_run:
+        face.say(f"next:  batchkit track {found.name}{_flags(where)}")
+
+
+def cancel(
+    face: Face,
+    where: Where,
+    job: JobName,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Stop a job. Rows that are finished are kept, and billed.
+
+    Example: batchkit cancel nightly --yes
+    """
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("cancelling needs your word", hint=f"batchkit cancel {job} --yes")
+        if not typer.confirm(f"Cancel {job}? Finished rows are kept and billed.", err=True):
+            return
+    with opened(face, where) as session:
+        found = session.act(lambda client: client.cancel(job))
+    face.data(documents.job(found), [f"{found.name}: {_standing(found)}"])
+    face.say(f"next:  batchkit track {found.name}{_flags(where)}, then fetch what was finished")
+
+
+def _deliver(face: Face, where: Where, results: Results, out: Path | None, format: str | None) -> None:
+    """The results where they were asked for, and the account of them."""
+    report = results.report
+    document = documents.report(report, str(out) if out else None)
+    summary = _summary(report, out)
+    if out is None and not face.as_json:
+        for piece in format_of(None, format)(results):
+            write_bytes(piece)
+        face.say(*summary)
+    else:
+        face.data(document, summary)
+    batches = [part.batch for part in results.job.parts if part.batch]
+    refused = [error for batch in batches if batch.status == "failed" for error in batch.errors]
+    if not report.balanced:
+        raise ResultError(
+            f"the results of {report.job!r} do not add up: {report.missing} missing, {len(report.duplicated)} doubled, "
+            f"{len(report.unknown)} unknown{'; ' + report.mismatched[0] if report.mismatched else ''}",
+            hint=f"batchkit retry {report.job}{_flags(where)} asks for missing rows again",
+        )
+    if refused and not report.ok:
+        raise Refused(
+            f"the service refused the whole batch: {refused[0].code}: {refused[0].message}",
+            hint=_validation(refused[0].code),
+        )
+    if report.failed:
+        raise RowsFailed(
+            f"{report.failed} of {report.total} rows failed; the most frequent reason: {next(iter(report.errors))}",
+            hint=f"batchkit retry {report.job}{_flags(where)}",
+        )
+
+
+def _validation(code: str) -> str:
+    """What to do about a code that the service's validation gave."""
+    if code in ("invalid_request", "model_not_found"):
+        return "check that body.model names a deployment of type GlobalBatch or DataZoneBatch on this resource"
+    return "batchkit check finds such problems before they are sent"
+
+
+def _summary(report: Report, out: Path | None) -> list[str]:
+    lines = [
+        f"{out or report.job}: {report.total} rows = {report.ok} ok + {report.failed} failed + {report.missing} missing"
+    ]
+    lines += [f"  {count} × {code}" for code, count in report.errors.items()]
+    if report.input_tokens:
+        lines.append(f"  {report.input_tokens} tokens in, {report.output_tokens} out")
+    return lines
+
+
+def _standing(job: Job) -> str:
+    counts = job.counts
+    words = f"{job.status or job.state}, {counts.completed + counts.failed} of {counts.total} rows"
+    return f"{words}; {job.held}" if job.held else words
+
+
+def _flags(where: Where) -> str:
+    """The flags that a next command needs to find the same job."""
+    named = [("--target", where.target), ("--ledger", where.ledger), ("--config", where.config)]
+    flags = "".join(f" {flag} {value}" for flag, value in named if value)
+    return flags + (" --emulator" if where.emulator else "")
+
+
+def _seconds(text: str | None) -> float | None:
+    """A duration as people write it: `90`, `30m`, `36h`, `2d`."""
+    if text is None:
+        return None
+    try:
+        unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(text[-1:])
+        return float(text) if unit is None else float(text[:-1]) * unit
+    except ValueError:
+        raise UsageError(f"--timeout {text!r} is not a duration", hint="write 90, 30m or 36h") from None

@@ -1,0 +1,82 @@
+"""The flags that commands share, and how a function becomes a command."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from batchkit.cli.printer import Face
+from batchkit.errors import BatchkitError
+
+TALK: dict[str, Any] = {
+    "as_json": Annotated[bool, typer.Option("--json", help="Print one JSON document instead of words.")],
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")],
+    "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="Say more: requests, and a traceback for bugs.")],
+}
+WHERE: dict[str, Any] = {
+    "target": Annotated[
+        str | None,
+        typer.Option("--target", "-t", help="A target of the targets file. [default: the environment]"),
+    ],
+    "ledger": Annotated[
+        str | None, typer.Option("--ledger", help="Where jobs are remembered. [default: one file per user]")
+    ],
+    "config": Annotated[
+        Path | None, typer.Option("--config", help="The targets file. [default: ~/.config/batchkit/targets.toml]")
+    ],
+    "emulator": Annotated[
+        bool, typer.Option("--emulator", help="Use the built-in offline service, with a ledger of its own.")
+    ],
+    "speed": Annotated[
+        float, typer.Option("--speed", min=0.001, help="With --emulator: how many times faster than real time.")
+    ],
+}
+_DEFAULTS: dict[str, Any] = {"as_json": False, "quiet": False, "verbose": False, "emulator": False, "speed": 60.0}
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which service and which ledger a command works with."""
+
+    target: str | None = None
+    ledger: str | None = None
+    config: Path | None = None
+    emulator: bool = False
+    speed: float = 60.0
+
+
+def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a command: its first parameter is the Face, a parameter `where` takes the WHERE flags, and
+    what it raises becomes a sentence, a hint and an exit code."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        own = dict(inspect.signature(function, eval_str=True).parameters)
+        own.pop("face")
+        shared = dict(TALK) if own.pop("where", None) is None else WHERE | TALK
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters = [parameter.replace(kind=keyword) for parameter in own.values()] + [
+            inspect.Parameter(flag, keyword, default=_DEFAULTS.get(flag), annotation=kind)
+            for flag, kind in shared.items()
+        ]
+
+        def entry(**values: Any) -> None:
+            face = Face(**{flag: values.pop(flag) for flag in TALK})
+            if len(shared) > len(TALK):
+                values["where"] = Where(**{flag: values.pop(flag) for flag in WHERE})
+            try:
+                function(face, **values)
+            except BatchkitError as error:
+                raise SystemExit(face.fail(error)) from None
+
+        setattr(entry, "__signature__", inspect.Signature(parameters))  # noqa: B010  (mypy knows no such attribute)
+        entry.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        entry.__doc__, entry.__name__ = function.__doc__, function.__name__
+        app.command(name)(entry)
+        return function
+
+    return register

@@ -1,0 +1,107 @@
+"""What people and programs see: data on stdout, talk on stderr, words or JSON."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from batchkit.cli import documents
+from batchkit.errors import BatchkitError
+from batchkit.text import visible
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+    from batchkit.pump import Progress
+
+EVERY_S = 60.0
+
+
+class Face:
+    """How a command talks: `as_json` for programs, `quiet` for nothing but errors, else words for people."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+        self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
+        self._bars: Bars | None = None
+        self._said, self._said_at = "", 0.0
+
+    def data(self, document: dict[str, Any], words: Iterable[str]) -> None:
+        """The answer of a command, on stdout: its document, or its words."""
+        if self.as_json:
+            write_bytes(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+        else:
+            for line in words:
+                print(visible(line, 100_000))
+
+    def say(self, *lines: str) -> None:
+        """Talk, on stderr; silent when a program or nobody listens."""
+        if not (self.quiet or self.as_json):
+            for line in lines:
+                print(visible(line), file=sys.stderr)
+
+    def fail(self, error: BatchkitError) -> int:
+        """An error as one sentence and what to do next, or as one JSON object; its exit code."""
+        if self.as_json:
+            sys.stderr.buffer.write(orjson.dumps(documents.error(error), option=orjson.OPT_APPEND_NEWLINE))
+            sys.stderr.flush()
+        else:
+            print(f"error: {visible(str(error))}", file=sys.stderr)
+            if error.hint:
+                print(f"next:  {visible(error.hint)}", file=sys.stderr)
+        return error.exit
+
+    def watching(self) -> AbstractContextManager[Any]:
+        """While this is open `progress` draws a bar, if somebody is looking."""
+        if self.quiet or self.as_json or not sys.stderr.isatty():
+            return nullcontext()
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._bars = Progress(
+            TextColumn("{task.fields[name]}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[words]}", markup=False),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        return self._bars
+
+    def progress(self, step: Progress) -> None:
+        """Show how far a job is: a bar on a terminal, else a line when its status changes, and one a minute."""
+        job, counts = step.job, step.job.counts
+        done = counts.completed + counts.failed
+        words = visible(step.why or job.status or job.state, 200)
+        if self._bars is not None:
+            if not self._bars.task_ids:
+                self._bars.add_task("", name=visible(job.name, 40), words=words, total=counts.total)
+            self._bars.update(self._bars.task_ids[0], completed=done, total=counts.total, words=words)
+            return
+        if words != self._said or time.monotonic() - self._said_at > EVERY_S:
+            self._said, self._said_at = words, time.monotonic()
+            self.say(f"{job.name}: {words}, {done} of {counts.total} rows")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Rows as aligned columns under a header."""
+    cells = [list(header), *([visible(cell, 200) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def when(moment: float | None) -> str:
+    """A time for people: local, to the second; "" for none."""
+    return "" if moment is None else datetime.fromtimestamp(moment, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def write_bytes(data: bytes) -> None:
+    """Data on stdout as it is."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()

@@ -1,0 +1,113 @@
+"""A client for one command: which service, which ledger, the built-in emulator, and Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from batchkit.cli.options import Where
+from batchkit.cli.printer import Face
+from batchkit.clock import Clock
+from batchkit.config import MIN_POLL_S, Target, data_home, load_target, make_target
+from batchkit.credentials import Credential, Secret
+from batchkit.disk import local_errors
+from batchkit.errors import ConfigError, Interrupted, LedgerBusy, MissingExtra
+
+if TYPE_CHECKING:
+    from batchkit.client import AsyncClient
+
+T = TypeVar("T")
+
+
+class Session:
+    """Runs coroutines of a client; the first SIGINT or SIGTERM stops cleanly, the second at once."""
+
+    def __init__(self, face: Face, where: Where, target: str | Target | None, ledger: str | None, clock: Clock | None):
+        self._face, self._where, self._target, self._ledger, self._clock = face, where, target, ledger, clock
+
+    @property
+    def deployment(self) -> str | None:
+        """The target's deployment, where it names one."""
+        target = self._target
+        return (target if isinstance(target, Target) else load_target(target, config=self._where.config)).deployment
+
+    def act(self, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
+        """What `work` returns for a client of this command's service and ledger."""
+        return asyncio.run(self._act(work))
+
+    async def _act(self, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
+        from batchkit.client import AsyncClient
+
+        received: list[int] = []
+        async with AsyncClient(
+            self._target,
+            ledger=self._ledger,
+            config=self._where.config,
+            clock=self._clock,
+            on_progress=self._face.progress,
+        ) as client:
+            doing = asyncio.ensure_future(work(client))
+
+            def stop(number: int) -> None:
+                received.append(number)
+                if len(received) > 1:
+                    doing.cancel()
+                    return
+                self._face.say("stopping at the next safe point; once more to stop at once")
+                client.interrupt()
+
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop, number)
+            try:
+                with self._face.watching():
+                    return await doing
+            except asyncio.CancelledError:
+                raise _with_exit(Interrupted("stopped at once; everything is saved"), received) from None
+            except Interrupted as error:
+                raise _with_exit(error, received) from None
+
+
+@contextmanager
+def opened(face: Face, where: Where, *, every_s: float | None = None, offline: bool = False) -> Iterator[Session]:
+    """The session that the shared flags ask for; `offline` for what only reads the ledger."""
+    ledger, target, clock = where.ledger, None, None
+    with ExitStack() as stack:
+        if where.emulator:
+            home = Path(ledger).absolute().with_suffix(".emulator") if ledger else data_home() / "emulator"
+            ledger = ledger or str(home / "ledger.sqlite3")
+            if not offline:
+                target, clock = _emulator(home / "service", where.speed, stack)
+        elif every_s is not None:
+            target = load_target(where.target, config=where.config)
+            if target.azure and not target.local and every_s < MIN_POLL_S:
+                raise ConfigError("Azure asks for at least 60 seconds between looks", hint="--every 60")
+            target = replace(target, poll_interval_s=every_s)
+        yield Session(face, where, target or where.target, ledger, clock)
+
+
+def _emulator(directory: Path, speed: float, stack: ExitStack) -> tuple[Target, Clock]:
+    """The built-in service, in a thread of this process."""
+    try:
+        from batchkit.emulator.serve import Emulator, InUse
+    except ImportError:
+        raise MissingExtra("the emulator is not installed", hint="pip install '.[emulator]' in the checkout") from None
+    try:
+        with local_errors(directory):
+            service = stack.enter_context(Emulator(directory, speed=speed))
+    except InUse:
+        raise LedgerBusy(
+            "another batchkit is using the built-in emulator", hint="wait for it, or use another --ledger"
+        ) from None
+    target = make_target("emulator", service.url, Credential(Secret(service.key), bearer=False), dialect="v1")
+    return replace(target, identity="emulator"), service.clock
+
+
+def _with_exit(error: Interrupted, received: list[int]) -> Interrupted:
+    error.exit = 128 + (received[0] if received else signal.SIGINT)
+    return error

@@ -1,0 +1,422 @@
+"""AsyncClient and Client: open, forward, close. The verbs of batchkit, and no decision of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from batchkit.api.service import Service
+from batchkit.bridge import Bridge
+from batchkit.builder import split
+from batchkit.builder.check import check
+from batchkit.builder.lines import encode
+from batchkit.clock import Clock, SystemClock
+from batchkit.collector import export
+from batchkit.collector.account import Account, retryable
+from batchkit.collector.merge import leftovers, merge
+from batchkit.config import Limits, Settings, Target, load_target
+from batchkit.disk import Workdir, already_there, discard
+from batchkit.doctor import examine
+from batchkit.errors import ConfigError, InputError, Unfinished
+from batchkit.ledger import open_ledger
+from batchkit.ledger.store import check_same
+from batchkit.model import Finding, Job, Line, Outcome, Part, Report, Result, State
+from batchkit.pump import Progress, Pump, Turn, holding
+from batchkit.text import slug
+from batchkit.tracker.query import Page, Query, select
+
+Source = str | os.PathLike[str] | Iterable[Line | Mapping[str, Any]]
+"""What can be submitted: a path to a JSONL file of request lines, or the lines themselves."""
+
+_COLLECTED = frozenset({State.FETCHED, State.SETTLED, State.DROPPED})
+
+
+class Results:
+    """A job's results: iterating reads them lazily from this machine, in input order; `report` is their account."""
+
+    def __init__(self, job: Job, workdir: Workdir, report: Report) -> None:
+        self.job, self.report, self._workdir = job, report, workdir
+
+    def __iter__(self) -> Iterator[Result]:
+        return merge(self.job, self._workdir, Account(self.job.name))
+
+    def __len__(self) -> int:
+        return self.report.total
+
+
+class AsyncClient:
+    """batchkit's verbs for asynchronous code; `Client` has the same ones for the rest.
+
+    `target` is a name from the targets file or a Target (default: the environment); `ledger` a path or URL (default:
+    per user); `config` another targets file. The service, and the key, are only asked for by verbs that need them.
+    `on_progress` is called after each turn.
+    """
+
+    def __init__(
+        self,
+        target: str | Target | None = None,
+        *,
+        ledger: str | Path | None = None,
+        config: Path | None = None,
+        settings: Settings = Settings(),
+        clock: Clock | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self._target, self._config, self._settings = target, config, settings
+        self._clock, self._transport = clock or SystemClock(), transport
+        self._on_progress = on_progress or (lambda _: None)
+        self._ledger, self._workdir = open_ledger(ledger)
+        self._pump: Pump | None = None
+        self._stopping = False
+
+    async def submit(
+        self, source: Source, *, name: str | None = None, stem: str | None = None, wait: bool = True
+    ) -> Job:
+        """Upload request lines and start their batches; returns once all run.
+
+        The same name with the same content is the same job and goes on where it stood; with other content it is a
+        JobConflict. Without a name it is called after `stem` (default: the file's) and its content. `wait=False` does
+        not wait for quota or slow files. Raises InputError before anything is sent, Refused, Unavailable, Uncertain.
+        """
+        return await self._turns(await self._stage(source, name, stem), [Pump.submit], once=not wait)
+
+    async def track(self, job: Job | str, *, timeout_s: float | None = None, once: bool = False) -> AsyncIterator[Job]:
+        """A snapshot now and after each look, until no batch of the job moves any more.
+
+        Parts still waiting for quota are sent when there is room. Raises Unfinished at `timeout_s`.
+        """
+        found = await self._known(job)
+        async with aclosing(self._run(found, [Pump.submit, Pump.poll], once=once, timeout_s=timeout_s)) as steps:
+            async for progress in steps:
+                yield progress.job
+
+    async def fetch(
+        self, job: Job | str, out: str | Path | None = None, *, format: str | None = None, overwrite: bool = False
+    ) -> Results:
+        """Download what came back, merge it in input order, account for every row, and write it to `out`.
+
+        The format follows the suffix (.jsonl, .csv) or `format`. Raises Unfinished while batches run, LocalError when
+        `out` holds something else and `overwrite` is not given. Rows that do not add up are in `report`.
+        """
+        found = await self._known(job)
+        encode = export.format_of(Path(out) if out else None, format)
+        if any(part.state not in _COLLECTED for part in found.parts):
+            found = await self._turns(found, [Pump.poll, Pump.fetch], once=True)
+        if any(part.state not in _COLLECTED for part in found.parts):
+            counts = found.counts
+            raise Unfinished(
+                f"job {found.name!r} is not finished: {found.status or found.state}, "
+                f"{counts.completed + counts.failed} of {counts.total} rows",
+                hint=f"batchkit track {found.name}",
+            )
+        return await self._collect(found, Path(out) if out else None, encode, overwrite)
+
+    async def run(
+        self,
+        source: Source,
+        *,
+        name: str | None = None,
+        stem: str | None = None,
+        out: str | Path | None = None,
+        format: str | None = None,
+        overwrite: bool = False,
+        once: bool = False,
+        timeout_s: float | None = None,
+    ) -> Results:
+        """Submit, track and fetch: from request lines to merged results in one call, safe to repeat and to kill.
+
+        `once` does what can be done now and raises Unfinished if that was not all (for cron). The other words are
+        those of `submit` and `fetch`.
+        """
+        path = Path(out) if out else None
+        encode = export.format_of(path, format)
+        job = await self._stage(source, name, stem, new_file=None if overwrite else path)
+        job = await self._turns(job, [Pump.submit, Pump.poll, Pump.fetch], once=once, timeout_s=timeout_s)
+        if any(part.state not in _COLLECTED for part in job.parts):
+            raise Unfinished(f"job {job.name!r} is not finished: {job.status or job.state}", hint="run it again later")
+        return await self._collect(job, path, encode, overwrite)
+
+    async def retry(self, job: Job | str, *, only: Collection[str] = (), dry_run: bool = False) -> tuple[Job, int]:
+        """Ask again for rows that failed, as the next round; the job as it then runs, and how many rows.
+
+        Rows that never ran, 408, 429 and 5xx are asked again; `only` names error codes to ask again instead. Raises
+        InputError when no row qualifies. With `dry_run` the rows are only counted.
+        """
+        found = await self._known(job)
+        if any(part.state not in _COLLECTED for part in found.parts):
+            raise Unfinished(f"job {found.name!r} is not finished yet", hint=f"batchkit fetch {found.name}")
+        number, staged = found.round + 1, self._workdir.staging()
+        try:
+            lines = leftovers(found, self._workdir, lambda result: retryable(result, only))
+            if dry_run:
+                return found, await asyncio.to_thread(lambda: sum(1 for _ in lines))
+            limits = self._doors().api.target.limits
+            round_ = await asyncio.to_thread(split.stage, lines, staged, limits, round_number=number)
+            async with holding(self._ledger, found) as hold:
+                self._workdir.adopt(staged, found.id, number)
+                parts = _parts(found.id, round_, number)
+                await hold.add_round(parts, at=self._clock.now())
+        finally:
+            discard(staged)
+        return await self._turns(found, [Pump.submit]), sum(part.lines for part in parts)
+
+    async def cancel(self, job: Job | str) -> Job:
+        """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed."""
+        found = await self._known(job)
+        async with holding(self._ledger, found) as hold:
+            await hold.cancelled(at=self._clock.now())
+        return await self._turns(found, [Pump.submit])
+
+    async def list(self, query: Query = Query()) -> Page:
+        """The ledger's jobs that match, a page at a time; nothing is asked of the service."""
+        return select(await self._ledger.jobs(), query)
+
+    async def show(self, job: Job | str) -> Job:
+        """One job with its parts, batches and diary, from the ledger."""
+        found = await self._known(job)
+        return replace(found, events=tuple(await self._ledger.events(found)))
+
+    async def doctor(self) -> tuple[Finding, ...]:
+        """Whether endpoint, credential, service and ledger are fit for work; never raises for what it finds."""
+        return await examine(lambda: self._doors().api, self._ledger)
+
+    async def close(self) -> None:
+        """Let go of connections and the ledger."""
+        if self._pump is not None:
+            await self._pump.api.close()
+        await self._ledger.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def interrupt(self) -> None:
+        """Ask whatever runs to stop cleanly; for a signal handler in the same loop."""
+        self._stopping = True
+        if self._pump is not None:
+            self._pump.stop.set()
+
+    def _doors(self) -> Pump:
+        if self._pump is None:
+            target = self._target
+            if not isinstance(target, Target):
+                target = load_target(target, config=self._config)
+            api = Service(target, self._clock, self._settings, self._transport)
+            self._pump = Pump(api, self._ledger, self._workdir, self._clock, self._settings)
+            if self._stopping:
+                self._pump.stop.set()
+        return self._pump
+
+    async def _known(self, job: Job | str) -> Job:
+        return await self._ledger.job(job.id if isinstance(job, Job) else job)
+
+    async def _stage(self, source: Source, name: str | None, stem: str | None, new_file: Path | None = None) -> Job:
+        """The job these lines are, in the ledger: found by name and content, or new and staged."""
+        target = self._doors().api.target
+        self._workdir.sweep()
+        directory = self._workdir.staging()
+        try:
+            staged = await asyncio.to_thread(_stage, source, directory, target.limits)
+            if isinstance(source, (str, os.PathLike)):
+                stem = stem or Path(source).stem
+            job = Job(
+                id=secrets.token_hex(6),
+                name=name or f"{slug(stem or 'job')}-{staged.sha256[:8]}",
+                sha256=staged.sha256,
+                service=target.service,
+                target=target.name,
+                url=staged.url,
+                deployment=staged.deployment,
+                created_at=self._clock.now(),
+            )
+            if (found := await self._ledger.find(job.name)) is not None:
+                check_same(found, job)
+                return found
+            if new_file is not None and await asyncio.to_thread(new_file.exists):
+                raise already_there(new_file)
+            self._workdir.adopt(directory, job.id)
+            return await self._ledger.add(replace(job, parts=_parts(job.id, staged, 0)))
+        finally:
+            discard(directory)
+
+    async def _run(
+        self, job: Job, turns: Sequence[Turn], *, once: bool = False, timeout_s: float | None = None
+    ) -> AsyncGenerator[Progress, None]:
+        pump = self._doors()
+        if job.service != pump.api.target.service:
+            raise ConfigError(
+                f"job {job.name!r} belongs to {job.service}, not to {pump.api.target.service}",
+                hint="use the target it was submitted to",
+            )
+        async with aclosing(pump.run(job, turns, once=once, timeout_s=timeout_s)) as steps:
+            async for progress in steps:
+                self._on_progress(progress)
+                yield progress
+
+    async def _turns(
+        self, job: Job, turns: Sequence[Turn], *, once: bool = False, timeout_s: float | None = None
+    ) -> Job:
+        if job.state in (State.SETTLED, State.DROPPED):
+            return job
+        async with aclosing(self._run(job, turns, once=once, timeout_s=timeout_s)) as steps:
+            async for progress in steps:
+                job = progress.job
+        return job
+
+    async def _collect(self, job: Job, out: Path | None, encode: export.Encode, overwrite: bool) -> Results:
+        report = await asyncio.to_thread(_merge, job, self._workdir, out, encode, overwrite)
+        if job.settled_at is None:
+            outcome = Outcome(report.total, report.ok, report.failed, report.missing)
+            async with holding(self._ledger, job) as hold:
+                job = await hold.settle(outcome, at=self._clock.now())
+        return Results(job, self._workdir, report)
+
+
+class Client:
+    """batchkit's verbs for ordinary code, also inside a notebook or a running event loop. See AsyncClient."""
+
+    def __init__(
+        self,
+        target: str | Target | None = None,
+        *,
+        ledger: str | Path | None = None,
+        config: Path | None = None,
+        settings: Settings = Settings(),
+        clock: Clock | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self._client = AsyncClient(
+            target, ledger=ledger, config=config, settings=settings, clock=clock, on_progress=on_progress
+        )
+        self._bridge = Bridge()
+
+    def submit(self, source: Source, *, name: str | None = None, stem: str | None = None, wait: bool = True) -> Job:
+        """See AsyncClient.submit."""
+        return self._bridge.call(self._client.submit(source, name=name, stem=stem, wait=wait))
+
+    def track(self, job: Job | str, *, timeout_s: float | None = None, once: bool = False) -> Iterator[Job]:
+        """See AsyncClient.track."""
+        return self._bridge.iterate(self._client.track(job, timeout_s=timeout_s, once=once))
+
+    def fetch(
+        self, job: Job | str, out: str | Path | None = None, *, format: str | None = None, overwrite: bool = False
+    ) -> Results:
+        """See AsyncClient.fetch."""
+        return self._bridge.call(self._client.fetch(job, out, format=format, overwrite=overwrite))
+
+    def run(
+        self,
+        source: Source,
+        *,
+        name: str | None = None,
+        stem: str | None = None,
+        out: str | Path | None = None,
+        format: str | None = None,
+        overwrite: bool = False,
+        once: bool = False,
+        timeout_s: float | None = None,
+    ) -> Results:
+        """See AsyncClient.run."""
+        return self._bridge.call(
+            self._client.run(
+                source,
+                name=name,
+                stem=stem,
+                out=out,
+                format=format,
+                overwrite=overwrite,
+                once=once,
+                timeout_s=timeout_s,
+            )
+        )
+
+    def retry(self, job: Job | str, *, only: Collection[str] = (), dry_run: bool = False) -> tuple[Job, int]:
+        """See AsyncClient.retry."""
+        return self._bridge.call(self._client.retry(job, only=only, dry_run=dry_run))
+
+    def cancel(self, job: Job | str) -> Job:
+        """See AsyncClient.cancel."""
+        return self._bridge.call(self._client.cancel(job))
+
+    def list(self, query: Query = Query()) -> Page:
+        """See AsyncClient.list."""
+        return self._bridge.call(self._client.list(query))
+
+    def show(self, job: Job | str) -> Job:
+        """See AsyncClient.show."""
+        return self._bridge.call(self._client.show(job))
+
+    def doctor(self) -> tuple[Finding, ...]:
+        """See AsyncClient.doctor."""
+        return self._bridge.call(self._client.doctor())
+
+    def close(self) -> None:
+        """Let go of connections, the ledger and the thread."""
+        self._bridge.call(self._client.close())
+        self._bridge.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _stage(source: Source, directory: Path, limits: Limits) -> split.Staged:
+    """Lines, judged, as part files."""
+    if isinstance(source, (str, os.PathLike)):
+        report = check(Path(source), limits=None)
+        if not report.ok:
+            first = next(problem for problem in report.problems if problem.severity == "error")
+            place = f", line {first.line}, byte {first.byte}" if first.line else ""
+            more = f" (and {report.errors - 1} more)" if report.errors > 1 else ""
+            raise InputError(
+                f"{report.path}{place}: {first.message}{more}",
+                hint=f"{first.fix}; all of it: batchkit check {report.path}",
+                problems=report.problems,
+            )
+        return split.stage(split.file_lines(Path(source)), directory, limits)
+    return split.stage(encode(source), directory, limits)
+
+
+def _parts(job_id: str, staged: split.Staged, number: int) -> tuple[Part, ...]:
+    return tuple(
+        Part(
+            id=secrets.token_hex(8),
+            job_id=job_id,
+            round=number,
+            number=piece.number,
+            state=State.STAGED,
+            lines=piece.lines,
+            bytes=piece.bytes,
+            sha256=piece.sha256,
+        )
+        for piece in staged.slices
+    )
+
+
+def _merge(job: Job, workdir: Workdir, out: Path | None, encode: export.Encode, overwrite: bool) -> Report:
+    account = Account(job.name)
+    results = merge(job, workdir, account)
+    if out is None:
+        for _ in results:
+            pass
+    else:
+        export.write(results, out, encode, overwrite=overwrite)
+    return account.report(job.lines)

@@ -1,0 +1,1 @@
+"""Batches → results: fetch, merge in input order, account for every row, export."""

@@ -1,0 +1,73 @@
+"""Results written for people and programs: JSON Lines with everything, or a flat CSV for a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from batchkit.disk import replacing
+from batchkit.errors import InputError
+from batchkit.model import Result
+from batchkit.text import csv_cell
+
+SCHEMA = "batchkit/result@1"
+COLUMNS = (
+    "custom_id ok text finish_reason status_code error_code error_message "
+    "input_tokens output_tokens model request_id round batch_id"
+).split()
+Encode = Callable[[Iterable[Result]], Iterator[bytes]]
+
+
+def format_of(path: Path | None, name: str | None) -> Encode:
+    """How to write results: by name, else by the file's suffix, else JSON Lines. Raises InputError."""
+    suffix = name or (path.suffix.lstrip(".").lower() if path else "") or "jsonl"
+    encode = _FORMATS.get(suffix)
+    if encode is None:
+        raise InputError(f"{suffix!r} is not a format for results", hint="use .csv or .jsonl, or --format csv|jsonl")
+    return encode
+
+
+def write(results: Iterable[Result], path: Path, encode: Encode, *, overwrite: bool = False) -> None:
+    """Write all results to `path`, whole or not at all. A file with other bytes is only replaced with `overwrite`."""
+    with replacing(path, mode=0o666, overwrite=overwrite) as file:
+        for piece in encode(results):
+            file.write(piece)
+
+
+def document(result: Result) -> dict[str, Any]:
+    """A result as it stands in JSON Lines."""
+    return {"schema": SCHEMA, **asdict(result)}
+
+
+def _jsonl(results: Iterable[Result]) -> Iterator[bytes]:
+    for result in results:
+        yield orjson.dumps(document(result), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _csv(results: Iterable[Result]) -> Iterator[bytes]:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for result in results:
+        writer.writerow([_cell(getattr(result, column)) for column in COLUMNS])
+        yield text.getvalue().encode("utf-8", "backslashreplace")
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue().encode("utf-8")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return csv_cell(value) if isinstance(value, str) else str(value)
+
+
+_FORMATS: dict[str, Encode] = {"jsonl": _jsonl, "ndjson": _jsonl, "csv": _csv}

@@ -1,0 +1,195 @@
+"""Durable files. Nothing appears under its final name before it is whole and on the disk:
+temporary name → write → fsync → rename → fsync of the directory. The only module that writes files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import filecmp
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import aiofiles
+
+from batchkit.errors import DiskFull, LocalError
+from batchkit.model import Part
+
+PIECE = 1 << 20
+"""Bytes per read or write. Small pieces are what makes transfers slow, not Python."""
+
+PRIVATE = 0o600
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Workdir:
+    """Where a ledger's working files live: `<root>/<job>/<round>-<part>.{lines,output,error}.jsonl`, all private.
+
+    Names are made from our own ids only; nothing the service says becomes part of a path.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def job(self, job_id: str) -> Path:
+        return self.root / job_id
+
+    def lines(self, part: Part) -> Path:
+        return self._file(part, "lines")
+
+    def output(self, part: Part) -> Path:
+        return self._file(part, "output")
+
+    def error(self, part: Part) -> Path:
+        return self._file(part, "error")
+
+    def _file(self, part: Part, what: str) -> Path:
+        return self.job(part.job_id) / lines_name(part.round, part.number).replace("lines", what)
+
+    def staging(self) -> Path:
+        """A fresh private directory to stage a job in, before it has its place."""
+        path = self.root / f".staging-{os.getpid()}-{secrets.token_hex(4)}"
+        private_directory(path)
+        return path
+
+    def adopt(self, staged: Path, job_id: str, round_number: int = 0) -> None:
+        """Give a staged directory its place as `job_id`'s; durable when this returns."""
+        home = self.job(job_id)
+        with local_errors(home):
+            if round_number == 0:
+                os.rename(staged, home)
+            else:
+                for file in sorted(staged.iterdir()):
+                    os.rename(file, home / file.name)
+                staged.rmdir()
+            _sync_directory(home)
+            _sync_directory(self.root)
+
+    def sweep(self) -> None:
+        """Remove staging directories of processes that are gone."""
+        if not self.root.is_dir():
+            return
+        for path in self.root.glob(".staging-*"):
+            pid = path.name.split("-")[1]
+            if not (pid.isdigit() and _alive(int(pid))):
+                discard(path)
+
+
+def lines_name(round_number: int, part_number: int) -> str:
+    """The file name of a part's request lines in its job's directory."""
+    return f"{round_number}-{part_number:03d}.lines.jsonl"
+
+
+def discard(directory: Path) -> None:
+    """Remove a directory of ours and all that is in it, if it is there."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def local_errors(path: Path | str) -> Iterator[None]:
+    """Turn the operating system's refusals inside the block into sentences about `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFull(f"the disk is full: {path} could not be written") from None
+        reason = (error.strerror or str(error)).lower()
+        raise LocalError(f"{error.filename or path}: {reason}", hint=_local_hint(error)) from None
+
+
+def _local_hint(error: OSError) -> str | None:
+    if error.errno == errno.ENOENT:
+        return "check the path"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "choose a place you may write to (-o for results, --ledger for batchkit's own files)"
+    return None
+
+
+def private_directory(path: Path) -> None:
+    """Make `path` and its parents; what is made is readable by its owner only."""
+    with local_errors(path):
+        for directory in reversed([path, *path.parents]):
+            if not directory.exists():
+                directory.mkdir(mode=0o700, exist_ok=True)
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int = PRIVATE, overwrite: bool = True) -> Iterator[BinaryIO]:
+    """Write `path` as a whole: the file appears, complete and durable, when the block ends without an exception.
+
+    Without `overwrite` a file that is there already is only replaced by the same bytes.
+    """
+    temporary = _temporary(path)
+    with local_errors(path):
+        try:
+            descriptor = os.open(temporary, _CREATE, mode)
+            with open(descriptor, "wb", buffering=PIECE) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if not overwrite and path.exists() and not filecmp.cmp(temporary, path, shallow=False):
+                raise already_there(path)
+            os.rename(temporary, path)
+            _sync_directory(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def already_there(path: Path) -> LocalError:
+    """The refusal to replace a file nobody said may be replaced."""
+    return LocalError(f"{path} is there already and holds something else", hint="add --overwrite, or choose another -o")
+
+
+async def receive(path: Path, chunks: AsyncIterable[bytes]) -> int:
+    """Stream `chunks` to `path` as a whole, as `replacing` does; how many bytes came."""
+    temporary, total, buffer = _temporary(path), 0, bytearray()
+    with local_errors(path):
+        try:
+            async with aiofiles.open(temporary, "wb", buffering=0, opener=_private_opener) as file:
+                async for chunk in chunks:
+                    buffer += chunk
+                    total += len(chunk)
+                    if len(buffer) >= PIECE:
+                        await file.write(buffer)
+                        buffer.clear()
+                await file.write(buffer)
+                await asyncio.to_thread(os.fsync, file.fileno())
+            os.rename(temporary, path)
+            await asyncio.to_thread(_sync_directory, path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return total
+
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+
+
+def _private_opener(path: str, _flags: int) -> int:
+    return os.open(path, _CREATE, PRIVATE)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,73 @@
+"""The emulator on a loopback port: a thread beside the caller, one per data directory."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+
+from batchkit.clock import Clock, ScaledClock
+from batchkit.emulator.app import make_app
+from batchkit.emulator.service import Service, newest
+
+
+class InUse(Exception):
+    """Another emulator works in this data directory."""
+
+
+class Emulator:
+    """A running emulator, as a context manager.
+
+    `url` is its address, to be used as an Azure endpoint; `key` opens it (made at random unless given); `clock` is
+    its time, `speed` times as fast as the wall's. Files and batches are kept under `directory`; an emulator started
+    there again goes on with them. Raises InUse when another process serves the same directory.
+
+        with Emulator(tmp_path, speed=3600) as service:
+            client = AzureOpenAI(azure_endpoint=service.url, api_key=service.key, api_version="2025-04-01-preview")
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int = 0,
+        key: str | None = None,
+        speed: float = 1.0,
+        fail_rate: float = 0.03,
+        clock: Clock | None = None,
+    ) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise InUse(str(directory)) from None
+        self.key = key or secrets.token_urlsafe(24)
+        self.clock = clock or ScaledClock(speed, max(time.time(), newest(directory)))
+        self._socket = socket.create_server(("127.0.0.1", port))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        app = make_app(Service(directory, self.clock, fail_rate=fail_rate), self.key)
+        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+        os.close(self._lock)

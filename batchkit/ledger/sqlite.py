@@ -1,0 +1,138 @@
+"""The ledger's storage in one SQLite file: WAL, synchronous=FULL, private to its owner, one worker thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from batchkit.disk import PRIVATE, local_errors, private_directory
+from batchkit.errors import DiskFull, LedgerBusy, LedgerCorrupt, LedgerError, LedgerTooNew, LocalError
+
+T = TypeVar("T")
+Row = dict[str, Any]
+
+
+class Tx:
+    """One transaction: SQL with named parameters, rows as dictionaries."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str, **values: Any) -> list[Row]:
+        return self._connection.execute(sql, values).fetchall()
+
+    def row(self, sql: str, **values: Any) -> Row | None:
+        found: Row | None = self._connection.execute(sql, values).fetchone()
+        return found
+
+    def write(self, sql: str, **values: Any) -> int:
+        """Run a statement that changes rows; how many it changed."""
+        return self._connection.execute(sql, values).rowcount
+
+
+class SqliteStore:
+    """Runs functions of a transaction, each in a durable transaction of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batchkit-ledger")
+        self._connection: sqlite3.Connection | None = None
+
+    async def run(self, work: Callable[[Tx], T]) -> T:
+        """`work` in one transaction: all of it is durable when this returns, or none of it ever happened."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, self._run, work)
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._worker, self._close)
+        self._worker.shutdown()
+
+    def _run(self, work: Callable[[Tx], T]) -> T:
+        with self._errors():
+            if self._connection is None:
+                self._connection = self._open()
+            connection = self._connection
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(Tx(connection))
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        private_directory(self.path.parent)
+        with local_errors(self.path):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, PRIVATE))
+        connection = sqlite3.connect(self.path, isolation_level=None, timeout=10.0, check_same_thread=False)
+        try:
+            connection.row_factory = _as_dict
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            self._migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            version = int(connection.execute("PRAGMA user_version").fetchone()["user_version"])
+            steps = _migrations()
+            if version > len(steps):
+                raise LedgerTooNew(f"the ledger {self.path} has format {version}, this batchkit knows {len(steps)}")
+            for number, sql in enumerate(steps[version:], version + 1):
+                for statement in sql.split(";\n"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """SQLite's complaints as ours, by its result codes."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise self._translated(error) from None
+
+    def _translated(self, error: sqlite3.DatabaseError) -> Exception:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return LedgerBusy(f"the ledger {self.path} is locked by another process", hint="try again")
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return LedgerCorrupt(f"the ledger {self.path} is damaged, or is no ledger; it was left untouched")
+        if code == sqlite3.SQLITE_FULL:
+            return DiskFull(f"the disk is full: the ledger {self.path} could not be written")
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):
+            return LocalError(
+                f"the ledger {self.path} cannot be written: {error}",
+                hint="use --ledger (or BATCHKIT_LEDGER) to keep it where you may write",
+            )
+        return LedgerError(f"the ledger {self.path}: {error}")
+
+
+def _migrations() -> list[str]:
+    folder = resources.files("batchkit.ledger").joinpath("migrations")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [folder.joinpath(name).read_text("utf-8") for name in names]
+
+
+def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}

@@ -1,0 +1,336 @@
+"""The shared words: frozen values that pass between rooms. No I/O and no decisions beyond simple sums.
+
+Times are Unix seconds (UTC), sizes are bytes, unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+CHAT = "/v1/chat/completions"
+
+ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+"""The service's statuses after which a batch does not move any more. Anything else, known or not, is still moving."""
+
+
+TOKEN_LIMIT = "token_limit_exceeded"  # noqa: S105  (a word of the service, no secret)
+"""The service's word for a deployment whose enqueued-token quota is used up; it stands in a code or a message."""
+
+
+class State(StrEnum):
+    """Where a part stands, in our words (a batch's `status` is the service's word).
+
+    The two intent states, UPLOADING and SUBMITTING, are written before the request they announce. Found after a
+    crash they mean: look at the service before acting.
+    """
+
+    STAGED = "staged"
+    UPLOADING = "uploading"
+    UPLOADED = "uploaded"
+    SUBMITTING = "submitting"
+    RUNNING = "running"
+    ENDED = "ended"
+    FETCHED = "fetched"
+    SETTLED = "settled"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One request line: what the service is asked for one row.
+
+    `custom_id` names the row and is unique in the job. `body` is the request of `url` with the deployment's name in
+    `body["model"]`.
+    """
+
+    custom_id: str
+    body: Mapping[str, Any]
+    url: str = CHAT
+    method: str = "POST"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding of `check`: where it is (1-based line, 0-based byte offset in the file), what, and how to mend it.
+
+    `code` is the service's own validation code where it has one.
+    """
+
+    code: str
+    message: str
+    fix: str
+    line: int | None = None
+    byte: int | None = None
+    severity: str = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `check` found in one file. `ok` means that the service should accept it; `total` counts every problem,
+    `problems` holds the first of them."""
+
+    path: str
+    lines: int
+    bytes: int
+    url: str | None
+    deployment: str | None
+    sha256: str
+    total: int
+    problems: tuple[Problem, ...]
+    errors: int
+
+    @property
+    def ok(self) -> bool:
+        return self.errors == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows by outcome, as the service counts them."""
+
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.total + other.total, self.completed + other.completed, self.failed + other.failed)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceError:
+    """One error in the service's words: an entry of a failed batch, or the body of a refused request."""
+
+    code: str
+    message: str
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file at the service. `bytes` may be unknown until the file is processed."""
+
+    id: str
+    filename: str = ""
+    bytes: int | None = None
+    status: str = ""
+    purpose: str = ""
+    created_at: float | None = None
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch at the service, as last seen."""
+
+    id: str
+    status: str
+    input_file_id: str | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    counts: Counts | None = None
+    errors: tuple[ServiceError, ...] = ()
+    created_at: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    looked_at: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def refused_for_quota(self) -> bool:
+        """Whether it failed only because the deployment's queue was full: the late form of a refusal that in other
+        regions the create call itself gives."""
+        return self.status == "failed" and any(TOKEN_LIMIT in e.code + e.message for e in self.errors)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A slice of a round that fits one input file, and how far it has come.
+
+    `held` says in words why a part waits, `next_try_at` until when at least. `batches` are all batches ever made or
+    adopted for it, oldest first; the last one counts.
+    """
+
+    id: str
+    job_id: str
+    round: int
+    number: int
+    state: State
+    lines: int
+    bytes: int
+    sha256: str
+    file_id: str | None = None
+    intent: str | None = None
+    intent_at: float | None = None
+    clean_at: float | None = None
+    held: str | None = None
+    next_try_at: float | None = None
+    tries: int = 0
+    batches: tuple[Batch, ...] = ()
+
+    @property
+    def batch(self) -> Batch | None:
+        return self.batches[-1] if self.batches else None
+
+    @property
+    def file_name(self) -> str:
+        """The name of the input file at the service: ours, unique, and made from the content."""
+        return f"batchkit-{self.job_id}-{self.round}-{self.number:03d}-{self.sha256[:12]}.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the rows of a settled job ended; `total` = `ok` + `failed` + `missing`."""
+
+    total: int
+    ok: int
+    failed: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a job's diary."""
+
+    at: float
+    kind: str
+    detail: str
+    part: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the user asked for under one name: a snapshot from the ledger.
+
+    `service` is the base URL the job belongs to; its files and batches exist nowhere else.
+    `events`, the job's diary, is filled by `show` only.
+    """
+
+    id: str
+    name: str
+    sha256: str
+    service: str
+    target: str
+    url: str
+    deployment: str
+    created_at: float
+    parts: tuple[Part, ...] = ()
+    settled_at: float | None = None
+    cancelled_at: float | None = None
+    outcome: Outcome | None = None
+    events: tuple[Event, ...] = ()
+
+    @property
+    def lines(self) -> int:
+        """How many rows went in (rounds after the first repeat rows and do not count)."""
+        return sum(part.lines for part in self.parts if part.round == 0)
+
+    @property
+    def round(self) -> int:
+        return max((part.round for part in self.parts), default=0)
+
+    @property
+    def state(self) -> State:
+        """The state of the part that is furthest behind."""
+        live = [part.state for part in self.parts if part.state is not State.DROPPED]
+        order = list(State)
+        return min(live, key=order.index) if live else State.DROPPED
+
+    @property
+    def status(self) -> str:
+        """The service's status of the batch furthest behind in the latest round; "" before any batch exists."""
+        statuses = [part.batch.status for part in self.parts if part.batch and part.round == self.round]
+        moving = [status for status in statuses if status not in ENDED]
+        return next(iter(moving or sorted(set(statuses) - {"completed"}) or statuses), "")
+
+    @property
+    def counts(self) -> Counts:
+        """The service's row counts, summed over the batches of the latest round."""
+        latest = [part for part in self.parts if part.round == self.round]
+        seen = sum((p.batch.counts for p in latest if p.batch and p.batch.counts), Counts())
+        return Counts(sum(part.lines for part in latest), seen.completed, seen.failed)
+
+    @property
+    def held(self) -> str | None:
+        return next((part.held for part in self.parts if part.held), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came back for one row, good or bad.
+
+    `ok` is true for HTTP 200 only. `text` is the answer's text; `response` is the whole response body. For a bad row
+    `error_code` and `error_message` say why, in the service's words where it gave any.
+    """
+
+    custom_id: str
+    ok: bool
+    text: str | None = None
+    status_code: int | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    finish_reason: str | None = None
+    model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    request_id: str | None = None
+    round: int = 0
+    batch_id: str | None = None
+    response: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The account of a job's rows: `total` = `ok` + `failed` + `missing`, or `balanced` is false.
+
+    `duplicated` and `unknown` name custom_ids that came back twice in one batch, or were never asked for;
+    `missing_ids` those that never came back (the first hundred of each). `mismatched` says where the service's own
+    counts differ from its files. `errors` counts failed rows by code.
+    """
+
+    job: str
+    total: int
+    ok: int
+    failed: int
+    missing: int
+    duplicated: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    missing_ids: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+    errors: Mapping[str, int] = field(default_factory=dict)
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        accounted = self.ok + self.failed + self.missing == self.total
+        return accounted and not (self.missing or self.duplicated or self.unknown or self.mismatched)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: `verdict` is ok, warning or problem; `hint` what to do or type next."""
+
+    what: str
+    verdict: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What a turn says: done, or look again at `at` (clock seconds) and why it waits."""
+
+    at: float | None = None
+    why: str = ""
+
+    @property
+    def done(self) -> bool:
+        return self.at is None
+
+
+DONE = Next()

@@ -1,0 +1,168 @@
+"""Run turns until there is nothing left to do: the lease, the waiting, the deadline, the clean stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from batchkit.api.service import Service
+from batchkit.clock import Clock
+from batchkit.collector import fetch
+from batchkit.config import Settings
+from batchkit.disk import Workdir
+from batchkit.errors import Interrupted, LedgerBusy, LedgerError, Unavailable, Unfinished
+from batchkit.ledger import Hold, Ledger
+from batchkit.ledger.lease import RENEW_S
+from batchkit.model import Job, Next, State
+from batchkit.tracker import poll
+from batchkit.uploader import submit
+
+Turn = Callable[["Pump", Hold], Awaitable[Next]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a pump shows after each turn: the job as it stands, and what it waits for."""
+
+    job: Job
+    why: str = ""
+    next_look_at: float | None = None
+
+
+@dataclass
+class Pump:
+    """Everything a turn needs, and the wish to stop. `stop` may be set from a signal handler of the same loop."""
+
+    api: Service
+    ledger: Ledger
+    workdir: Workdir
+    clock: Clock
+    settings: Settings
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def submit(self, hold: Hold) -> Next:
+        """The uploader's turn."""
+        return await submit.turn(
+            api=self.api, hold=hold, clock=self.clock, settings=self.settings, workdir=self.workdir
+        )
+
+    async def poll(self, hold: Hold) -> Next:
+        """The tracker's turn."""
+        return await poll.turn(api=self.api, hold=hold, clock=self.clock)
+
+    async def fetch(self, hold: Hold) -> Next:
+        """The collector's turn."""
+        return await fetch.turn(api=self.api, hold=hold, clock=self.clock, workdir=self.workdir)
+
+    async def run(
+        self,
+        job: Job,
+        turns: Sequence[Turn],
+        *,
+        once: bool = False,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[Progress, None]:
+        """Yield after each round of `turns` until all say done (or after one, with `once`).
+
+        Raises Unfinished at the deadline, Interrupted when `stop` was set, and what the turns raise; in each case the
+        ledger says where the job stands and the same call goes on from there.
+        """
+        deadline = None if timeout_s is None else self.clock.now() + timeout_s
+        async with holding(self.ledger, job) as hold:
+            while True:
+                nexts = [await self._one(turn, hold) for turn in turns]
+                waits = [later for later in nexts if not later.done]
+                first = min(waits, key=lambda later: later.at or 0.0, default=None)
+                job = await hold.job()
+                why = next((later.why for later in waits if later.why), "")
+                yield Progress(job, why, first.at if first else None)
+                if first is None or once:
+                    return
+                self._check(job, deadline)
+                await self._sleep_until(first.at or 0.0, deadline)
+                self._check(job, deadline)
+
+    async def _one(self, turn: Turn, hold: Hold) -> Next:
+        """One turn. Asked to stop, it has a moment to finish and is then cut short: the ledger allows it anywhere."""
+        doing = asyncio.ensure_future(turn(self, hold))
+        stopping = asyncio.ensure_future(self.stop.wait())
+        try:
+            await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                await asyncio.wait({doing}, timeout=self.settings.grace_s)
+            if not doing.done():
+                raise _interrupted(await hold.job())
+            return doing.result()
+        except Unavailable as error:
+            # Once batches run at the service, its troubles only move the next look.
+            if not any(part.batches for part in (await hold.job()).parts):
+                raise
+            return Next(self.clock.now() + self.api.target.poll_interval_s, str(error))
+        finally:
+            stopping.cancel()
+            doing.cancel()
+            await asyncio.wait({doing, stopping})
+
+    def _check(self, job: Job, deadline: float | None) -> None:
+        if self.stop.is_set():
+            raise _interrupted(job)
+        if deadline is not None and self.clock.now() >= deadline:
+            raise Unfinished(f"job {job.name!r} is not finished yet ({_standing(job)})", hint=_go_on(job))
+
+    async def _sleep_until(self, at: float, deadline: float | None) -> None:
+        seconds = (at if deadline is None else min(at, deadline)) - self.clock.now()
+        sleeping = asyncio.ensure_future(self.clock.sleep(seconds))
+        stopping = asyncio.ensure_future(self.stop.wait())
+        try:
+            await asyncio.wait({sleeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            stopping.cancel()
+
+
+@asynccontextmanager
+async def holding(ledger: Ledger, job: Job) -> AsyncIterator[Hold]:
+    """The job's lease, renewed while the block runs; the block is cancelled if the lease is lost."""
+    hold = await ledger.hold(job)
+    worker, lost = asyncio.current_task(), asyncio.Event()
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            try:
+                await hold.renew()
+            except LedgerError:
+                lost.set()
+                if worker is not None:
+                    worker.cancel()
+                return
+
+    keeper = asyncio.create_task(renew())
+    try:
+        yield hold
+    except asyncio.CancelledError:
+        if lost.is_set():
+            raise LedgerBusy(f"the lease on job {job.name!r} was lost; another process may have taken it") from None
+        raise
+    finally:
+        keeper.cancel()
+        with suppress(LedgerError):
+            await hold.release()
+
+
+def _interrupted(job: Job) -> Interrupted:
+    return Interrupted(f"stopped; job {job.name!r} is safe in the ledger ({_standing(job)})", hint=_go_on(job))
+
+
+def _standing(job: Job) -> str:
+    """What still runs, in words about money."""
+    running = sum(part.state in (State.RUNNING, State.SUBMITTING) for part in job.parts)
+    if running:
+        return f"{running} {'batch runs' if running == 1 else 'batches run'} on at the service and will be billed"
+    return f"nothing runs at the service; {job.state}"
+
+
+def _go_on(job: Job) -> str:
+    return f"the same command again goes on; batchkit show {job.name}; batchkit cancel {job.name}"

@@ -1,0 +1,45 @@
+"""Untrusted text made safe: for a terminal, for a spreadsheet cell, for a local file name."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+
+def visible(text: str, limit: int = 2000) -> str:
+    """`text` with every control, bidirectional and zero-width character escaped, cut to `limit` characters.
+
+    Server text printed as it is could move the cursor, set the clipboard or forge a log line.
+    """
+    cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(_escaped(c) if unicodedata.category(c) in _HIDDEN else c for c in cut)
+
+
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def csv_cell(value: str) -> str:
+    """`value` with a leading `'` where a spreadsheet would otherwise run it as a formula (OWASP ASVS 1.2.10)."""
+    return "'" + value if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def slug(text: str, limit: int = 60) -> str:
+    """`text` as a plain file-name piece: letters, digits, dot, dash and underscore; never empty, never a path."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:limit] or "job"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words a person reads: `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    whole = int(max(0.0, seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if hours < 1:
+        return f"{minutes} min"
+    if days < 1:
+        return f"{hours} h {minutes % 60:02d} min"
+    return f"{days} d {hours % 24} h"

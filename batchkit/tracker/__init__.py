@@ -1,0 +1,1 @@
+"""How the batches stand: one look a minute, and the questions people ask of the ledger."""

@@ -1,0 +1,1 @@
+"""Parts → files → batches, each exactly once. To this room a part is bytes."""

@@ -1,0 +1,224 @@
+"""What the service says: JSON ↔ model. Tolerant in, exact out; no I/O.
+
+Everything the reference marks as varying is read without complaint: statuses in any case and both spellings of
+cancelled, times as Unix seconds or ISO 8601 text, counts that are null, file ids that are "" or null, lists under
+`data` or `value`, errors wrapped in `error` or bare. What is no JSON object at all is `Unintelligible`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from batchkit.errors import Unintelligible
+from batchkit.model import Batch, Counts, RemoteFile, Result, ServiceError
+
+_LATEST = 253_402_300_799.0  # the last second of the year 9999: later "times" are noise
+
+
+def document(body: bytes) -> dict[str, Any]:
+    """The JSON object in an answer's body."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Unintelligible("the service's answer is not JSON") from None
+    if not isinstance(value, dict):
+        raise Unintelligible("the service's answer is not a JSON object")
+    return value
+
+
+def batch(doc: Mapping[str, Any]) -> Batch:
+    """A batch object."""
+    return Batch(
+        id=_id(doc, "batch"),
+        status=_status(doc.get("status")),
+        input_file_id=_text(doc.get("input_file_id")),
+        output_file_id=_text(doc.get("output_file_id")),
+        error_file_id=_text(doc.get("error_file_id")),
+        counts=_counts(doc.get("request_counts")),
+        errors=_errors(doc.get("errors")),
+        created_at=_time(doc.get("created_at")),
+        metadata=_metadata(doc.get("metadata")),
+    )
+
+
+def file(doc: Mapping[str, Any]) -> RemoteFile:
+    """A file object."""
+    return RemoteFile(
+        id=_id(doc, "file"),
+        filename=_text(doc.get("filename")) or "",
+        bytes=_count(doc.get("bytes")),
+        status=_status(doc.get("status")),
+        purpose=_text(doc.get("purpose")) or "",
+        created_at=_time(doc.get("created_at")),
+        expires_at=_time(doc.get("expires_at")),
+    )
+
+
+def page(doc: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str | None]:
+    """One page of a list: its entries, and the `after` of the next page or None at the end."""
+    entries = doc.get("data", doc.get("value"))
+    if not isinstance(entries, list):
+        raise Unintelligible("the service's list has no data")
+    entries = [entry for entry in entries if isinstance(entry, dict)]
+    if doc.get("has_more") is not True or not entries:
+        return entries, None
+    return entries, _text(doc.get("last_id")) or _text(entries[-1].get("id"))
+
+
+def error(body: bytes) -> ServiceError:
+    """The error in the body of a refused request, in any of the envelopes; never raises."""
+    try:
+        doc = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ServiceError("", "")
+    inner = doc.get("error", doc) if isinstance(doc, dict) else doc
+    if isinstance(inner, str):
+        return ServiceError("", inner)
+    return _error(inner) if isinstance(inner, dict) else ServiceError("", "")
+
+
+def create_batch(
+    file_id: str, endpoint: str, *, metadata: Mapping[str, str], output_expires_s: int | None
+) -> dict[str, Any]:
+    """The body that creates a batch. `completion_window` must be "24h", anything else is refused."""
+    body: dict[str, Any] = {
+        "input_file_id": file_id,
+        "endpoint": endpoint,
+        "completion_window": "24h",
+        "metadata": dict(metadata),
+    }
+    if output_expires_s:
+        body["output_expires_after"] = {"anchor": "created_at", "seconds": output_expires_s}
+    return body
+
+
+def result(custom_id: str, doc: Mapping[str, Any], round_number: int, batch_id: str | None) -> Result:
+    """One line of an output or error file, good or bad by its status code, whichever file it came in.
+
+    Other servers of the same API leave `error`, `response` or the status code out, or send the body as a string.
+    """
+    response = doc.get("response")
+    response = response if isinstance(response, dict) else {}
+    body = response.get("body")
+    if isinstance(body, str):
+        with suppress(orjson.JSONDecodeError):
+            body = orjson.loads(body)
+    fields = body if isinstance(body, dict) else {}
+    status = _count(response.get("status_code"))
+    problem = fields.get("error") or doc.get("error")
+    if status is None and fields and not problem:
+        status = 200
+    usage = fields.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    common: dict[str, Any] = {
+        "custom_id": custom_id,
+        "status_code": status,
+        "model": _text(fields.get("model")),
+        "input_tokens": _count(usage.get("prompt_tokens", usage.get("input_tokens"))),
+        "output_tokens": _count(usage.get("completion_tokens", usage.get("output_tokens"))),
+        "request_id": _text(response.get("request_id")),
+        "round": round_number,
+        "batch_id": batch_id,
+        "response": body,
+    }
+    if status == 200:
+        return Result(ok=True, text=_answer(fields), finish_reason=_finish(fields), **common)
+    said = _error(problem) if isinstance(problem, dict) else ServiceError("", _text(problem) or "")
+    code = said.code or (f"http_{status}" if status else "unreadable")
+    return Result(ok=False, error_code=code, error_message=said.message or None, **common)
+
+
+def _answer(body: Mapping[str, Any]) -> str | None:
+    """The text of an answer: chat completions, completions, or responses."""
+    choice = _first(body.get("choices"))
+    message = choice.get("message")
+    if isinstance(message, dict):
+        return _joined(message.get("content")) or _text(message.get("refusal"))
+    if isinstance(body.get("output"), list):
+        texts = [_joined(item.get("content")) for item in body["output"] if isinstance(item, dict)]
+        return "".join(text for text in texts if text) or None
+    return _text(choice.get("text"))
+
+
+def _joined(content: Any) -> str | None:
+    if not isinstance(content, list):
+        return _text(content)
+    return "".join(_text(part.get("text")) or "" for part in content if isinstance(part, dict)) or None
+
+
+def _finish(body: Mapping[str, Any]) -> str | None:
+    return _text(_first(body.get("choices")).get("finish_reason")) or _text(body.get("status"))
+
+
+def _first(value: Any) -> dict[str, Any]:
+    return value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else {}
+
+
+def _id(doc: Mapping[str, Any], what: str) -> str:
+    found = _text(doc.get("id"))
+    if found is None:
+        raise Unintelligible(f"the service's {what} has no id")
+    return found
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _status(value: Any) -> str:
+    status = value.strip().lower().replace(" ", "_").replace("-", "_") if isinstance(value, str) else ""
+    return {"canceled": "cancelled", "canceling": "cancelling", "inprogress": "in_progress"}.get(status, status)
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        return None
+    return int(value)
+
+
+def _counts(value: Any) -> Counts | None:
+    if not isinstance(value, dict):
+        return None
+    return Counts(*(_count(value.get(key)) or 0 for key in ("total", "completed", "failed")))
+
+
+def _time(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        return float(value) if 0 < value <= _LATEST else None
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _metadata(value: Any) -> dict[str, str]:
+    return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, dict) else {}
+
+
+def _errors(value: Any) -> tuple[ServiceError, ...]:
+    entries = value.get("data") if isinstance(value, dict) else value
+    if isinstance(entries, dict):
+        entries = [entries]
+    return tuple(_error(e) for e in entries if isinstance(e, dict)) if isinstance(entries, list) else ()
+
+
+def _error(doc: Mapping[str, Any]) -> ServiceError:
+    code, line = doc.get("code"), doc.get("line")
+    if isinstance(line, str) and line.isdigit():
+        line = int(line)
+    return ServiceError(
+        code="" if code is None else str(code),
+        message=_text(doc.get("message")) or "",
+        line=line if isinstance(line, int) and not isinstance(line, bool) else None,
+    )
