@@ -59,8 +59,8 @@ class Target:
 
     @property
     def service(self) -> str:
-        """What a job belongs to for ever: the base URL, unless the same service may change its address."""
-        return self.identity or self.base_url
+        """What a job belongs to for ever: on Azure the resource, whose dialects share their files and batches."""
+        return self.identity or (self.base_url.split("/openai")[0] if self.azure else self.base_url)
 
     @property
     def azure(self) -> bool:

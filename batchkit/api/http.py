@@ -79,6 +79,7 @@ class Http:
         self._budget = Budget()
         # A kept-alive connection that the server has meanwhile closed looks like a lost answer, so what creates goes
         # over a fresh one.
+        context = httpx.create_ssl_context()
         self._reading, self._creating = (
             httpx.AsyncClient(
                 base_url=target.base_url + "/",
@@ -87,6 +88,7 @@ class Http:
                 headers={"Accept-Encoding": "identity", "User-Agent": "batchkit"},
                 timeout=httpx.Timeout(settings.read_timeout_s, connect=settings.connect_timeout_s),
                 limits=httpx.Limits(max_connections=20, max_keepalive_connections=keep),
+                verify=context,
                 follow_redirects=False,
                 transport=transport,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -60,5 +61,8 @@ def emulate(
                 f'export AZURE_OPENAI_ENDPOINT={service.url} AZURE_OPENAI_API_KEY="$(cat {key_file})"',
             ],
         )
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+        stop.wait()
     face.say("stopped; files and batches are kept, and go on when it is started again")

@@ -6,10 +6,11 @@ code, never by the file it came in. Of several rounds the latest good answer win
 
 from __future__ import annotations
 
-import mmap
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 
@@ -19,6 +20,8 @@ from batchkit.disk import PIECE, Workdir, local_errors
 from batchkit.errors import LocalError
 from batchkit.model import Job, Part, Result, State
 
+_LENGTH_BITS = 40
+_LENGTH_MASK = (1 << _LENGTH_BITS) - 1
 _PREFIX = b'{"custom_id":"'
 
 
@@ -47,16 +50,15 @@ class _Answers:
 
     def __init__(self, part: Part, workdir: Workdir, account: Account) -> None:
         self._part, self._account = part, account
-        self._maps = [_mapped(path) for path in (workdir.output(part), workdir.error(part))]
-        self._index: dict[str, int] = {}
         self._asked = set(_ids(workdir.lines(part))) if part.round else None
         self._good = self._bad = 0
-        for which, data in enumerate(self._maps):
-            start = 0
-            while data is not None and start < len(data):
-                end = _line_end(data, start)
-                self._add(bytes(data[start:end]), start << 1 | which)
-                start = end
+        self._index: dict[str, int] = {}
+        self._files: list[BinaryIO] = []
+        for path in (workdir.output(part), workdir.error(part)):
+            if path.exists():
+                with local_errors(path):
+                    self._files.append(path.open("rb", buffering=PIECE))
+                self._scan(len(self._files) - 1)
 
     def __contains__(self, custom_id: str) -> bool:
         return custom_id in self._index or (self._asked is not None and custom_id in self._asked)
@@ -83,9 +85,14 @@ class _Answers:
             )
 
     def close(self) -> None:
-        for data in self._maps:
-            if data is not None:
-                data.close()
+        for file in self._files:
+            file.close()
+
+    def _scan(self, which: int) -> None:
+        offset = 0
+        for line in self._files[which]:
+            self._add(line, (offset << _LENGTH_BITS | len(line)) << 1 | which)
+            offset += len(line)
 
     def _add(self, line: bytes, place: int) -> None:
         custom_id = _custom_id(line)
@@ -100,9 +107,12 @@ class _Answers:
                 self._index[custom_id] = place
 
     def _read(self, custom_id: str, place: int) -> Result:
-        data, start = self._maps[place & 1], place >> 1
-        document = orjson.loads(data[start : _line_end(data, start)]) if data is not None else {}
+        file, length, offset = self._files[place & 1], place >> 1 & _LENGTH_MASK, place >> 1 + _LENGTH_BITS
         batch = self._part.batch
+        try:
+            document = orjson.loads(os.pread(file.fileno(), length, offset))
+        except orjson.JSONDecodeError:
+            document = {}  # the row then has a result that says it is unreadable
         return wire.result(custom_id, document, self._part.round, batch.id if batch else None)
 
     def _absent(self, custom_id: str) -> Result:
@@ -147,18 +157,6 @@ def _custom_id(line: bytes) -> str | None:
         return None
     found = document.get("custom_id") if isinstance(document, dict) else None
     return found if isinstance(found, str) else None
-
-
-def _mapped(path: Path) -> mmap.mmap | None:
-    if not path.exists() or not path.stat().st_size:
-        return None
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def _line_end(data: mmap.mmap, start: int) -> int:
-    found = data.find(b"\n", start)
-    return len(data) if found < 0 else found + 1
 
 
 def leftovers(job: Job, workdir: Workdir, wanted: Callable[[Result], bool]) -> Iterator[bytes]:

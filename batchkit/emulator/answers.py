@@ -7,15 +7,15 @@ for ids. Layouts follow Microsoft's samples: no top-level `id`, content-filter a
 from __future__ import annotations
 
 import hashlib
-import mmap
+import os
 import random
 import uuid
 from array import array
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
@@ -46,30 +46,28 @@ def write_results(
             stack.enter_context(path.open(mode, 1 << 20))
             for path, mode in ((source, "rb"), (output, "wb"), (error, "wb"))
         )
-        data = stack.enter_context(closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
-        offsets = array("Q", _offsets(data))
-        random.Random(seed).shuffle(offsets)
-        ready = round(len(offsets) * share)
-        for position, offset in enumerate(offsets):
-            line = orjson.loads(data[offset : _end(data, offset)])
+        starts = array("Q", _starts(file))
+        order = array("L", range(len(starts) - 1))
+        random.Random(seed).shuffle(order)
+        ready = round(len(order) * share)
+        for position, index in enumerate(order):
+            raw = os.pread(file.fileno(), starts[index + 1] - starts[index], starts[index])
+            if not raw.strip():
+                continue
+            line = orjson.loads(raw)
             ok, result = _result(line, seed, fail_rate, created) if position < ready else _cancelled(line)
             (good if ok else bad).write(orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE))
             completed, failed = completed + ok, failed + (not ok)
     return Written(completed, failed)
 
 
-def _offsets(data: mmap.mmap) -> Iterator[int]:
-    start, size = 0, len(data)
-    while start < size:
-        end = _end(data, start)
-        if data[start:end].strip():
-            yield start
-        start = end
-
-
-def _end(data: mmap.mmap, start: int) -> int:
-    found = data.find(b"\n", start)
-    return len(data) if found < 0 else found + 1
+def _starts(file: IO[bytes]) -> Iterator[int]:
+    """Where each line begins, and where the last one ends."""
+    at = 0
+    for line in file:
+        yield at
+        at += len(line)
+    yield at
 
 
 def _result(line: dict[str, Any], seed: str, fail_rate: float, created: int) -> tuple[bool, dict[str, Any]]:

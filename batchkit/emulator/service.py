@@ -44,11 +44,11 @@ class Fault(Exception):
 class Service:
     """Files and batches under one directory; every method answers with the service's JSON documents."""
 
-    def __init__(self, directory: Path, clock: Clock, *, fail_rate: float) -> None:
+    def __init__(self, directory: Path, clock: Clock, *, fail_rate: float, max_lines: int) -> None:
         self._files_dir, self._batches_dir = directory / "files", directory / "batches"
         for path in (self._files_dir, self._batches_dir):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._clock, self._fail_rate = clock, fail_rate
+        self._clock, self._fail_rate, self._max_lines = clock, fail_rate, max_lines
         self._files = {doc["id"]: doc for doc in _load(self._files_dir)}
         self._batches = {doc["id"]: doc for doc in _load(self._batches_dir)}
         self._writing: dict[str, asyncio.Task[None]] = {}
@@ -60,7 +60,7 @@ class Service:
         return self._files_dir / f"{secrets.token_hex(16)}.upload"
 
     async def add_file(self, received: Path, filename: str, purpose: str, expires_s: int | None) -> Document:
-        summary = await asyncio.to_thread(validate.inspect, received)
+        summary = await asyncio.to_thread(validate.inspect, received, max_lines=self._max_lines)
         return self._keep_file(f"file-{secrets.token_hex(16)}", received, filename, purpose, expires_s, summary)
 
     def file(self, file_id: str) -> Document:
@@ -184,7 +184,7 @@ class Service:
             answers.write_results,
             source,
             *paths,
-            seed=self._files[doc["input_file_id"]]["filename"],
+            seed=doc["summary"]["sha256"],
             fail_rate=self._fail_rate,
             share=share,
             created=doc["created_at"],

@@ -6,6 +6,7 @@ the file with a BOM; the other sentences are ours.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ class Summary:
     lines: int = 0
     url: str | None = None
     deployment: str | None = None
+    sha256: str = ""
     errors: list[dict[str, Any]] = field(default_factory=list)
 
     def blame(self, code: str, message: str, line: int | None = None) -> None:
@@ -39,17 +41,19 @@ class Summary:
         return asdict(self)
 
 
-def inspect(path: Path, *, max_lines: int = 100_000) -> Summary:
+def inspect(path: Path, *, max_lines: int) -> Summary:
     """Read the whole input file once, in constant memory but for the ids."""
-    summary, ids = Summary(), set[str]()
+    summary, ids, digest = Summary(), set[str](), hashlib.sha256()
     with path.open("rb", buffering=1 << 20) as file:
         if file.read(3) == BOM:
             summary.blame("invalid_request", NO_DEPLOYMENT)
             return summary
         file.seek(0)
         for number, raw in enumerate(file, 1):
+            digest.update(raw)
             if raw.strip():
                 _line(summary, ids, raw, number)
+    summary.sha256 = digest.hexdigest()
     if not summary.lines and not summary.errors:
         summary.blame("empty_file", EMPTY)
     if summary.lines > max_lines:

@@ -1,0 +1,97 @@
+"""The emulator on a loopback port, and clients of it whose days pass in no time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from batchkit import Client, ManualClock, Target
+from batchkit.config import Dialect, Limits, make_target
+from batchkit.credentials import Credential, Secret
+from batchkit.emulator import Emulator
+
+KEY = "test-key-8b5e2c"
+VERSION = "2025-04-01-preview"
+EXAMPLES = Path(__file__).parent.parent / "examples" / "quickstart"
+
+
+@dataclass
+class World:
+    """One emulated service, one ledger, one clock; clients are made and thrown away."""
+
+    service: Emulator
+    clock: ManualClock
+    home: Path
+
+    def target(self, dialect: Dialect = "v1", **changes: Any) -> Target:
+        endpoint = self.service.url + ("/v1" if dialect == "openai" else "")
+        made = make_target(
+            "test",
+            endpoint,
+            Credential(Secret(KEY), bearer=dialect == "openai"),
+            dialect=dialect,
+            api_version=VERSION if dialect == "dated" else None,
+        )
+        return replace(made, **changes)
+
+    def client(self, dialect: Dialect = "v1", **changes: Any) -> Client:
+        return Client(self.target(dialect, **changes), ledger=self.home / "ledger.sqlite3", clock=self.clock)
+
+    def http(self) -> httpx.Client:
+        """The service as a stranger sees it."""
+        return httpx.Client(base_url=self.service.url, headers={"api-key": KEY})
+
+    def batches(self) -> list[dict[str, Any]]:
+        """All batches at the service."""
+        with self.http() as http:
+            found: list[dict[str, Any]] = http.get("/openai/v1/batches", params={"limit": 100}).json()["data"]
+        return found
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def make_world(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., World]]:
+    """Worlds with options of their own; all are closed at the end."""
+    opened: list[Emulator] = []
+
+    def make(**options: Any) -> World:
+        service = Emulator(tmp_path / f"service-{len(opened)}", key=KEY, clock=clock, **options)
+        opened.append(service.__enter__())
+        return World(service, clock, tmp_path)
+
+    yield make
+    for service in opened:
+        service.__exit__(None, None, None)
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    """A service where every row succeeds."""
+    return make_world(fail_rate=0.0)
+
+
+def request_line(number: int, *, text: str = "hello", model: str = "gpt-4o-batch") -> dict[str, Any]:
+    """A good request line."""
+    return {
+        "custom_id": f"row-{number}",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": model, "messages": [{"role": "user", "content": f"{text} {number}"}]},
+    }
+
+
+def request_lines(count: int) -> list[dict[str, Any]]:
+    return [request_line(number) for number in range(count)]
+
+
+SMALL = Limits(max_lines=4)
+"""So few lines a file that a small job has several parts."""
