@@ -9,11 +9,15 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from batchkit import Client, ManualClock, Target
 from batchkit.config import Dialect, Limits, make_target
 from batchkit.credentials import Credential, Secret
 from batchkit.emulator import Emulator
+
+settings.register_profile("plain", deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("plain")
 
 KEY = "test-key-8b5e2c"
 VERSION = "2025-04-01-preview"

@@ -180,6 +180,8 @@ class Http:
         except _Failed as failed:
             if verdict(call, failed.failure) is Verdict.LOOK:
                 raise Uncertain(f"it is not known whether the service did what was asked: {failed.error}") from None
+            if verdict(call, failed.failure) is Verdict.AGAIN and not isinstance(failed.error, Unavailable):
+                raise Unavailable(str(failed.error)) from None
             raise failed.error from None
         self._budget.earn()
         return result

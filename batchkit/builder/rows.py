@@ -70,7 +70,7 @@ def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
     try:
         header = next(reader, None)
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error.reason})", hint=_UTF8) from None
+        raise _encoding(path, error) from None
     except csv.Error as error:
         raise InputError(f"{path}, header: {error}", hint=_QUOTES) from None
     if not header:
@@ -86,7 +86,6 @@ _UTF8 = "save it as UTF-8, or: iconv -f LATIN1 -t UTF-8 IN > OUT"
 
 def _encoding(path: Path, error: UnicodeDecodeError) -> InputError:
     """Name the byte: the decoder only knows its place in the current piece."""
-    bad = error.object[error.start : error.start + 1]
     with path.open("rb") as raw:
         offset = 0
         for line_number, line in enumerate(raw, 1):
@@ -94,7 +93,7 @@ def _encoding(path: Path, error: UnicodeDecodeError) -> InputError:
                 line.decode()
             except UnicodeDecodeError as found:
                 place = f"line {line_number}, byte {offset + found.start}"
-                return InputError(f"{path}, {place}: 0x{bad.hex()} is not UTF-8", hint=_UTF8)
+                return InputError(f"{path}, {place}: 0x{line[found.start]:02x} is not UTF-8", hint=_UTF8)
             offset += len(line)
     return InputError(f"{path} is not UTF-8 text ({error.reason})", hint=_UTF8)
 
