@@ -149,7 +149,7 @@ def test_splitting_loses_repeats_and_reorders_nothing(raw: list[bytes], max_line
 
 def test_a_line_no_file_may_hold_is_named(tmp_path: Path) -> None:
     lines = list(encode(request_lines(3)))
-    with pytest.raises(InputError, match="larger than a file may be .*row-0"):
+    with pytest.raises(InputError, match=r"larger than a file may be .*row-0"):
         stage(lines, tmp_path, Limits(max_bytes=50))
     assert list(tmp_path.iterdir()) == []
 

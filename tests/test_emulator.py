@@ -127,7 +127,7 @@ def test_the_life_of_a_batch(make_world: Callable[..., World]) -> None:
         file_id = upload(http, lines(200)).json()["id"]
         made = create(http, file_id, metadata={"a": "b"}).json()
         assert (made["status"], made["endpoint"], made["output_file_id"]) == ("validating", "", "")
-        seen = []
+        seen: list[str] = []
         for _ in range(400):
             batch = http.get(f"/openai/v1/batches/{made['id']}").json()
             if not seen or batch["status"] != seen[-1]:

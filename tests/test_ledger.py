@@ -139,7 +139,7 @@ def test_the_ledger_is_private_and_holds_no_content(world: World) -> None:
             client.run(request_lines(3), name="nightly")
     finally:
         os.umask(before)
-    files = [path for path in world.home.glob("ledger*")] + [*world.home.glob("ledger.jobs/**/*")]
+    files = [*world.home.glob("ledger*"), *world.home.glob("ledger.jobs/**/*")]
     assert len(files) > 3
     assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in files} == {0}
     kept = b"".join(path.read_bytes() for path in world.home.glob("ledger.sqlite3*"))

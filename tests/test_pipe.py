@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import orjson
@@ -107,13 +108,11 @@ def test_the_verbs_one_by_one(world: World, tmp_path: Path) -> None:
 
 
 def test_polling_is_never_faster_than_its_interval(world: World) -> None:
-    looks: list[float] = []
     with world.client() as client:
         job = client.submit(request_lines(3), name="patient")
-        for _ in client.track(job):
-            looks.append(world.clock.now())
+        looks = [world.clock.now() for _ in client.track(job)]
     assert len(looks) > 3
-    assert min(after - before for before, after in zip(looks, looks[1:], strict=False)) >= 60.0
+    assert min(after - before for before, after in pairwise(looks)) >= 60.0
 
 
 def test_a_job_without_a_name_is_called_after_its_file_and_content(world: World, tmp_path: Path) -> None:
@@ -226,7 +225,7 @@ def test_list_filters_orders_and_pages(world: World) -> None:
 
 def test_two_deployments_in_one_job_are_refused(world: World) -> None:
     lines = [request_line(0), request_line(1, model="other")]
-    with world.client() as client, pytest.raises(InputError, match="line 2: .* differ"):
+    with world.client() as client, pytest.raises(InputError, match=r"line 2: .* differ"):
         client.submit(lines, name="mixed")
     assert world.batches() == []
 

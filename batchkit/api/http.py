@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ from batchkit.errors import (
 from batchkit.model import TOKEN_LIMIT
 from batchkit.text import visible
 
+_log = logging.getLogger(__name__)
 MAX_JSON = 8 << 20
 T = TypeVar("T")
 Body = Callable[[], AsyncIterator[bytes]]
@@ -168,7 +170,9 @@ class Http:
         def wait(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
             asked = error.wait_s if isinstance(error, _Failed) else None
-            return max(asked or 0.0, backoff(state.attempt_number, random.random()))
+            wait_s = max(asked or 0.0, backoff(state.attempt_number, random.random()))
+            _log.warning("%s; trying again in %.0f s", error, wait_s)
+            return wait_s
 
         def stop(state: tenacity.RetryCallState) -> bool:
             late = self._clock.monotonic() - began > settings.max_attempts_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -28,6 +29,8 @@ class Face:
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
+        if not quiet:
+            logging.getLogger("batchkit").addHandler(_Said(self))
         self._bars: Bars | None = None
         self._said, self._said_at = "", 0.0
 
@@ -87,6 +90,17 @@ class Face:
         if words != self._said or time.monotonic() - self._said_at > EVERY_S:
             self._said, self._said_at = words, time.monotonic()
             self.say(f"{job.name}: {words}, {done} of {counts.total} rows")
+
+
+class _Said(logging.Handler):
+    """Log messages of the library as talk."""
+
+    def __init__(self, face: Face) -> None:
+        super().__init__(logging.WARNING)
+        self._face = face
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._face.say(record.getMessage())
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

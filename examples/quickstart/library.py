@@ -20,8 +20,8 @@ lines = batchkit.lines(
 
 with batchkit.Client() as client:
     job = client.submit(lines, name="quickstart-library")
-    for job in client.track(job):
-        print(job.status, job.counts.completed, "of", job.counts.total)
+    for seen in client.track(job):
+        print(seen.status, seen.counts.completed, "of", seen.counts.total)
     results = client.fetch(job)
     print(Counter(result.error_code or "ok" for result in results))
     print(results.report)
