@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from batchkit.builder.check import check
     from batchkit.builder.lines import lines
     from batchkit.builder.rows import read_rows
-    from batchkit.client import AsyncClient, Client, Results
+    from batchkit.client import AsyncClient, Client
     from batchkit.clock import ManualClock
+    from batchkit.collector.results import Results
     from batchkit.config import Limits, Settings, Target, load_target
     from batchkit.errors import (
         BatchkitError,
@@ -38,8 +39,9 @@ _HOMES = {
     "batchkit.builder.check": ["check"],
     "batchkit.builder.lines": ["lines"],
     "batchkit.builder.rows": ["read_rows"],
-    "batchkit.client": ["AsyncClient", "Client", "Results"],
+    "batchkit.client": ["AsyncClient", "Client"],
     "batchkit.clock": ["ManualClock"],
+    "batchkit.collector.results": ["Results"],
     "batchkit.config": ["Limits", "Settings", "Target", "load_target"],
     "batchkit.errors": [
         "BatchkitError",

@@ -3,54 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import httpx
 
 from batchkit.api.service import Service
 from batchkit.bridge import Bridge
-from batchkit.builder import split
-from batchkit.builder.check import check
-from batchkit.builder.lines import encode
 from batchkit.clock import Clock, SystemClock
 from batchkit.collector import export
-from batchkit.collector.account import Account, retryable
-from batchkit.collector.merge import leftovers, merge
-from batchkit.config import Limits, Settings, Target, load_target
-from batchkit.disk import Workdir, already_there, discard
+from batchkit.collector.results import Results, collect
+from batchkit.config import Settings, Target, load_target
 from batchkit.doctor import examine
-from batchkit.errors import ConfigError, InputError, Unfinished
+from batchkit.errors import ConfigError, Unfinished
+from batchkit.intake import Intake, Source
 from batchkit.ledger import open_ledger
-from batchkit.ledger.store import check_same
-from batchkit.model import Finding, Job, Line, Outcome, Part, Report, Result, State
+from batchkit.model import Finding, Job, State
 from batchkit.pump import Progress, Pump, Turn, holding
-from batchkit.text import slug
 from batchkit.tracker.query import Page, Query, select
-
-Source = str | os.PathLike[str] | Iterable[Line | Mapping[str, Any]]
-"""What can be submitted: a path to a JSONL file of request lines, or the lines themselves."""
-
-_COLLECTED = frozenset({State.FETCHED, State.SETTLED, State.DROPPED})
-
-
-class Results:
-    """A job's results: iterating reads them lazily from this machine, in input order; `report` is their account."""
-
-    def __init__(self, job: Job, workdir: Workdir, report: Report) -> None:
-        self.job, self.report, self._workdir = job, report, workdir
-
-    def __iter__(self) -> Iterator[Result]:
-        return merge(self.job, self._workdir, Account(self.job.name))
-
-    def __len__(self) -> int:
-        return self.report.total
 
 
 class AsyncClient:
@@ -76,6 +50,7 @@ class AsyncClient:
         self._clock, self._transport = clock or SystemClock(), transport
         self._on_progress = on_progress or (lambda _: None)
         self._ledger, self._workdir = open_ledger(ledger)
+        self._intake = Intake(self._ledger, self._workdir, self._clock)
         self._pump: Pump | None = None
         self._stopping = False
 
@@ -88,7 +63,7 @@ class AsyncClient:
         JobConflict. Without a name it is called after `stem` (default: the file's) and its content. `wait=False` does
         not wait for quota or slow files. Raises InputError before anything is sent, Refused, Unavailable, Uncertain.
         """
-        return await self._turns(await self._stage(source, name, stem), [Pump.submit], once=not wait)
+        return await self._turns(await self._job(source, name, stem), [Pump.submit], once=not wait)
 
     async def track(self, job: Job | str, *, timeout_s: float | None = None, once: bool = False) -> AsyncIterator[Job]:
         """A snapshot now and after each look, until no batch of the job moves any more.
@@ -108,18 +83,12 @@ class AsyncClient:
         The format follows the suffix (.jsonl, .csv) or `format`. Raises Unfinished while batches run, LocalError when
         `out` holds something else and `overwrite` is not given. Rows that do not add up are in `report`.
         """
+        path = Path(out) if out else None
+        encode = export.format_of(path, format)
         found = await self._known(job)
-        encode = export.format_of(Path(out) if out else None, format)
-        if any(part.state not in _COLLECTED for part in found.parts):
+        if not found.collected:
             found = await self._turns(found, [Pump.poll, Pump.fetch], once=True)
-        if any(part.state not in _COLLECTED for part in found.parts):
-            counts = found.counts
-            raise Unfinished(
-                f"job {found.name!r} is not finished: {found.status or found.state}, "
-                f"{counts.completed + counts.failed} of {counts.total} rows",
-                hint=f"batchkit track {found.name}",
-            )
-        return await self._collect(found, Path(out) if out else None, encode, overwrite)
+        return await self._settled(found, path, encode, overwrite)
 
     async def run(
         self,
@@ -140,11 +109,9 @@ class AsyncClient:
         """
         path = Path(out) if out else None
         encode = export.format_of(path, format)
-        job = await self._stage(source, name, stem, new_file=None if overwrite else path)
+        job = await self._job(source, name, stem, new_file=None if overwrite else path)
         job = await self._turns(job, [Pump.submit, Pump.poll, Pump.fetch], once=once, timeout_s=timeout_s)
-        if any(part.state not in _COLLECTED for part in job.parts):
-            raise Unfinished(f"job {job.name!r} is not finished: {job.status or job.state}", hint="run it again later")
-        return await self._collect(job, path, encode, overwrite)
+        return await self._settled(job, path, encode, overwrite)
 
     async def retry(self, job: Job | str, *, only: Collection[str] = (), dry_run: bool = False) -> tuple[Job, int]:
         """Ask again for rows that failed, as the next round; the job as it then runs, and how many rows.
@@ -153,28 +120,19 @@ class AsyncClient:
         InputError when no row qualifies. With `dry_run` the rows are only counted.
         """
         found = await self._known(job)
-        if any(part.state not in _COLLECTED for part in found.parts):
+        if not found.collected:
             raise Unfinished(f"job {found.name!r} is not finished yet", hint=f"batchkit fetch {found.name}")
-        number, staged = found.round + 1, self._workdir.staging()
-        try:
-            lines = leftovers(found, self._workdir, lambda result: retryable(result, only))
-            if dry_run:
-                return found, await asyncio.to_thread(lambda: sum(1 for _ in lines))
-            limits = self._doors().api.target.limits
-            round_ = await asyncio.to_thread(split.stage, lines, staged, limits, round_number=number)
-            async with holding(self._ledger, found) as hold:
-                self._workdir.adopt(staged, found.id, number)
-                parts = _parts(found.id, round_, number)
-                await hold.add_round(parts, at=self._clock.now())
-        finally:
-            discard(staged)
-        return await self._turns(found, [Pump.submit]), sum(part.lines for part in parts)
+        if dry_run:
+            return found, await self._intake.count(found, only=only)
+        count = await self._intake.round(found, self._doors().api.target.limits, only=only)
+        return await self._turns(await self._known(found), [Pump.submit]), count
 
     async def cancel(self, job: Job | str) -> Job:
         """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed."""
         found = await self._known(job)
-        async with holding(self._ledger, found) as hold:
-            await hold.cancelled(at=self._clock.now())
+        if not found.collected:
+            async with holding(self._ledger, found) as hold:
+                await hold.cancelled(at=self._clock.now())
         return await self._turns(found, [Pump.submit])
 
     async def list(self, query: Query = Query()) -> Page:
@@ -224,34 +182,22 @@ class AsyncClient:
     async def _known(self, job: Job | str) -> Job:
         return await self._ledger.job(job.id if isinstance(job, Job) else job)
 
-    async def _stage(self, source: Source, name: str | None, stem: str | None, new_file: Path | None = None) -> Job:
-        """The job these lines are, in the ledger: found by name and content, or new and staged."""
-        target = self._doors().api.target
-        self._workdir.sweep()
-        directory = self._workdir.staging()
-        try:
-            staged = await asyncio.to_thread(_stage, source, directory, target.limits)
-            if isinstance(source, (str, os.PathLike)):
-                stem = stem or Path(source).stem
-            job = Job(
-                id=secrets.token_hex(6),
-                name=name or f"{slug(stem or 'job')}-{staged.sha256[:8]}",
-                sha256=staged.sha256,
-                service=target.service,
-                target=target.name,
-                url=staged.url,
-                deployment=staged.deployment,
-                created_at=self._clock.now(),
+    async def _job(self, source: Source, name: str | None, stem: str | None, new_file: Path | None = None) -> Job:
+        return await self._intake.job(source, self._doors().api.target, name=name, stem=stem, new_file=new_file)
+
+    async def _settled(self, job: Job, out: Path | None, encode: export.Encode, overwrite: bool) -> Results:
+        if not job.collected:
+            counts = job.counts
+            raise Unfinished(
+                f"job {job.name!r} is not finished: {job.status or job.state}, "
+                f"{counts.completed + counts.failed} of {counts.total} rows",
+                hint=f"batchkit track {job.name}, or the same command again later",
             )
-            if (found := await self._ledger.find(job.name)) is not None:
-                check_same(found, job)
-                return found
-            if new_file is not None and await asyncio.to_thread(new_file.exists):
-                raise already_there(new_file)
-            self._workdir.adopt(directory, job.id)
-            return await self._ledger.add(replace(job, parts=_parts(job.id, staged, 0)))
-        finally:
-            discard(directory)
+        results = await asyncio.to_thread(collect, job, self._workdir, out, encode, overwrite)
+        if job.settled_at is None:
+            async with holding(self._ledger, job) as hold:
+                await hold.settle(results.report.outcome, at=self._clock.now())
+        return results
 
     async def _run(
         self, job: Job, turns: Sequence[Turn], *, once: bool = False, timeout_s: float | None = None
@@ -276,14 +222,6 @@ class AsyncClient:
             async for progress in steps:
                 job = progress.job
         return job
-
-    async def _collect(self, job: Job, out: Path | None, encode: export.Encode, overwrite: bool) -> Results:
-        report = await asyncio.to_thread(_merge, job, self._workdir, out, encode, overwrite)
-        if job.settled_at is None:
-            outcome = Outcome(report.total, report.ok, report.failed, report.missing)
-            async with holding(self._ledger, job) as hold:
-                job = await hold.settle(outcome, at=self._clock.now())
-        return Results(job, self._workdir, report)
 
 
 class Client:
@@ -376,47 +314,3 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _stage(source: Source, directory: Path, limits: Limits) -> split.Staged:
-    """Lines, judged, as part files."""
-    if isinstance(source, (str, os.PathLike)):
-        report = check(Path(source), limits=None)
-        if not report.ok:
-            first = next(problem for problem in report.problems if problem.severity == "error")
-            place = f", line {first.line}, byte {first.byte}" if first.line else ""
-            more = f" (and {report.errors - 1} more)" if report.errors > 1 else ""
-            raise InputError(
-                f"{report.path}{place}: {first.message}{more}",
-                hint=f"{first.fix}; all of it: batchkit check {report.path}",
-                problems=report.problems,
-            )
-        return split.stage(split.file_lines(Path(source)), directory, limits)
-    return split.stage(encode(source), directory, limits)
-
-
-def _parts(job_id: str, staged: split.Staged, number: int) -> tuple[Part, ...]:
-    return tuple(
-        Part(
-            id=secrets.token_hex(8),
-            job_id=job_id,
-            round=number,
-            number=piece.number,
-            state=State.STAGED,
-            lines=piece.lines,
-            bytes=piece.bytes,
-            sha256=piece.sha256,
-        )
-        for piece in staged.slices
-    )
-
-
-def _merge(job: Job, workdir: Workdir, out: Path | None, encode: export.Encode, overwrite: bool) -> Report:
-    account = Account(job.name)
-    results = merge(job, workdir, account)
-    if out is None:
-        for _ in results:
-            pass
-    else:
-        export.write(results, out, encode, overwrite=overwrite)
-    return account.report(job.lines)

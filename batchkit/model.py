@@ -255,6 +255,11 @@ class Job:
         return Counts(sum(part.lines for part in latest), seen.completed, seen.failed)
 
     @property
+    def collected(self) -> bool:
+        """Whether everything there is to know of its rows is on this machine."""
+        return all(part.state in (State.FETCHED, State.SETTLED, State.DROPPED) for part in self.parts)
+
+    @property
     def held(self) -> str | None:
         return next((part.held for part in self.parts if part.held), None)
 
@@ -304,6 +309,10 @@ class Report:
     errors: Mapping[str, int] = field(default_factory=dict)
     input_tokens: int = 0
     output_tokens: int = 0
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(self.total, self.ok, self.failed, self.missing)
 
     @property
     def balanced(self) -> bool:

@@ -72,7 +72,7 @@ class Pump:
         deadline = None if timeout_s is None else self.clock.now() + timeout_s
         async with holding(self.ledger, job) as hold:
             while True:
-                nexts = [await self._one(turn, hold) for turn in turns]
+                nexts = [await self._one(turn, hold, patient=not once) for turn in turns]
                 waits = [later for later in nexts if not later.done]
                 first = min(waits, key=lambda later: later.at or 0.0, default=None)
                 job = await hold.job()
@@ -84,7 +84,7 @@ class Pump:
                 await self._sleep_until(first.at or 0.0, deadline)
                 self._check(job, deadline)
 
-    async def _one(self, turn: Turn, hold: Hold) -> Next:
+    async def _one(self, turn: Turn, hold: Hold, *, patient: bool) -> Next:
         """One turn. Asked to stop, it has a moment to finish and is then cut short: the ledger allows it anywhere."""
         doing = asyncio.ensure_future(turn(self, hold))
         stopping = asyncio.ensure_future(self.stop.wait())
@@ -97,7 +97,7 @@ class Pump:
             return doing.result()
         except Unavailable as error:
             # Once batches run at the service, its troubles only move the next look.
-            if not any(part.batches for part in (await hold.job()).parts):
+            if not patient or not any(part.batches for part in (await hold.job()).parts):
                 raise
             return Next(self.clock.now() + self.api.target.poll_interval_s, str(error))
         finally:

@@ -17,7 +17,8 @@ from batchkit.errors import Refused, ResultError, RowsFailed, UsageError
 from batchkit.model import CHAT, Job, Report
 
 if TYPE_CHECKING:
-    from batchkit.client import AsyncClient, Results
+    from batchkit.client import AsyncClient
+    from batchkit.collector.results import Results
 
 Name = Annotated[str | None, typer.Option("--name", help="The job's name. [default: the file's, and a hash]")]
 JobName = Annotated[str, typer.Argument(help="A job's name or id.", metavar="JOB")]

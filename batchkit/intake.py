@@ -1,0 +1,135 @@
+"""Where lines become a job: judged, cut into parts, durable on this disk, and then in the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from batchkit.builder import split
+from batchkit.builder.check import check
+from batchkit.builder.lines import encode
+from batchkit.clock import Clock
+from batchkit.collector.account import retryable
+from batchkit.collector.merge import leftovers
+from batchkit.config import Limits, Target
+from batchkit.disk import Workdir, already_there, discard
+from batchkit.errors import InputError, LedgerBusy
+from batchkit.ledger import Ledger
+from batchkit.ledger.store import check_same
+from batchkit.model import Job, Line, Part, State
+from batchkit.pump import holding
+from batchkit.text import slug
+
+Source = str | os.PathLike[str] | Iterable[Line | Mapping[str, Any]]
+"""What can be submitted: a path to a JSONL file of request lines, or the lines themselves."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Takes lines in for one ledger. Part files are durable before the ledger speaks of them."""
+
+    ledger: Ledger
+    workdir: Workdir
+    clock: Clock
+
+    async def job(
+        self, source: Source, target: Target, *, name: str | None, stem: str | None, new_file: Path | None = None
+    ) -> Job:
+        """The job that these lines are: found by name and content, or new. A new job must not write over `new_file`."""
+        if isinstance(source, (str, os.PathLike)):
+            stem = stem or Path(source).stem
+        async with self._staging() as directory:
+            staged = await asyncio.to_thread(_stage, source, directory, target.limits)
+            job = Job(
+                id=secrets.token_hex(6),
+                name=name or f"{slug(stem or 'job')}-{staged.sha256[:8]}",
+                sha256=staged.sha256,
+                service=target.service,
+                target=target.name,
+                url=staged.url,
+                deployment=staged.deployment,
+                created_at=self.clock.now(),
+            )
+            if (found := await self.ledger.find(job.name)) is not None:
+                check_same(found, job)
+                return found
+            if new_file is not None and await asyncio.to_thread(new_file.exists):
+                raise already_there(new_file)
+            self.workdir.adopt(directory, job.id)
+            added = await self.ledger.add(replace(job, parts=_parts(job.id, staged, 0)))
+            if added.id != job.id:
+                discard(self.workdir.job(job.id))  # another process was faster with the same job
+            return added
+
+    async def round(self, job: Job, limits: Limits, *, only: Collection[str]) -> int:
+        """A further round of a finished job, of the rows worth asking again; how many.
+
+        Raises InputError when there is none.
+        """
+        number = job.round + 1
+        async with self._staging() as directory:
+            lines = leftovers(job, self.workdir, lambda result: retryable(result, only))
+            try:
+                staged = await asyncio.to_thread(split.stage, lines, directory, limits, round_number=number)
+            except InputError:
+                words = f"no row of job {job.name!r} failed for a reason that may have passed"
+                raise InputError(words, hint="--only CODE asks again whatever failed with that code") from None
+            async with holding(self.ledger, job) as hold:
+                if (await hold.job()).round != job.round:
+                    raise LedgerBusy(f"job {job.name!r} was retried meanwhile", hint=f"batchkit show {job.name}")
+                self.workdir.adopt(directory, job.id, number)
+                await hold.add_round(_parts(job.id, staged, number), at=self.clock.now())
+        return sum(piece.lines for piece in staged.slices)
+
+    async def count(self, job: Job, *, only: Collection[str]) -> int:
+        """How many rows `round` would ask again."""
+        lines = leftovers(job, self.workdir, lambda result: retryable(result, only))
+        return await asyncio.to_thread(lambda: sum(1 for _ in lines))
+
+    @asynccontextmanager
+    async def _staging(self) -> AsyncIterator[Path]:
+        self.workdir.sweep()
+        directory = self.workdir.staging()
+        try:
+            yield directory
+        finally:
+            discard(directory)
+
+
+def _stage(source: Source, directory: Path, limits: Limits) -> split.Staged:
+    """Lines, judged, as part files."""
+    if not isinstance(source, (str, os.PathLike)):
+        return split.stage(encode(source), directory, limits)
+    report = check(Path(source), limits=None)
+    if not report.ok:
+        first = next(problem for problem in report.problems if problem.severity == "error")
+        place = f", line {first.line}, byte {first.byte}" if first.line else ""
+        more = f" (and {report.errors - 1} more)" if report.errors > 1 else ""
+        raise InputError(
+            f"{report.path}{place}: {first.message}{more}",
+            hint=f"{first.fix}; all of it: batchkit check {report.path}",
+            problems=report.problems,
+        )
+    return split.stage(split.file_lines(Path(source)), directory, limits)
+
+
+def _parts(job_id: str, staged: split.Staged, number: int) -> tuple[Part, ...]:
+    return tuple(
+        Part(
+            id=secrets.token_hex(8),
+            job_id=job_id,
+            round=number,
+            number=piece.number,
+            state=State.STAGED,
+            lines=piece.lines,
+            bytes=piece.bytes,
+            sha256=piece.sha256,
+        )
+        for piece in staged.slices
+    )
