@@ -76,7 +76,7 @@ class Workdir:
             return
         for path in self.root.glob(".staging-*"):
             pid = path.name.split("-")[1]
-            if not (pid.isdigit() and _alive(int(pid))):
+            if not (pid.isdigit() and alive(int(pid))):
                 discard(path)
 
 
@@ -185,7 +185,8 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process of this number runs on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

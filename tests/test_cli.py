@@ -123,7 +123,9 @@ def test_a_session_in_three_terminals(shell: Shell, dialect: str) -> None:
         if dialect == "openai":
             env = {"OPENAI_BASE_URL": env["AZURE_OPENAI_ENDPOINT"] + "/v1", "OPENAI_API_KEY": KEY}
         build = ("build", *RUN[1:-1], "-o", "lines.jsonl")
-        assert shell(*build)[0] == 0
+        code, out, _ = shell(*build, "--json")
+        validate("build", orjson.loads(out))
+        assert code == 0
         assert shell("check", "lines.jsonl")[0] == 0
         code, out, err = shell("submit", "lines.jsonl", "--name", "nightly", **env)
         assert (code, "nightly: " in out, "batchkit track nightly" in err) == (0, True, True)

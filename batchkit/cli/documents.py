@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from batchkit.errors import BatchkitError, InputError
@@ -74,6 +75,11 @@ def jobs(found: tuple[Job, ...], after: str | None) -> Document:
 def report(report: Report, out: str | None) -> Document:
     """The account of a job's rows."""
     return {"schema": "batchkit/report@1", **asdict(report), "balanced": report.balanced, "out": out}
+
+
+def built(out: Path, lines: int, deployment: str, url: str) -> Document:
+    """What `build` wrote."""
+    return {"schema": "batchkit/build@1", "out": str(out), "lines": lines, "deployment": deployment, "url": url}
 
 
 def check(reports: list[CheckReport]) -> Document:

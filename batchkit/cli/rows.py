@@ -64,7 +64,8 @@ def build(
             count += 1
         if not count:
             raise InputError(f"{rows} has no rows")
-    face.say(f"{out}: {count} request lines for {deployment}", f"next:  batchkit check {out}")
+    face.data(documents.built(out, count, deployment, url), [f"{out}: {count} request lines for {deployment}"])
+    face.say(f"next:  batchkit check {out}")
 
 
 def check(

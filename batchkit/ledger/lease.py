@@ -7,6 +7,8 @@ import secrets
 import socket
 from pathlib import Path
 
+from batchkit.disk import alive
+
 TTL_S = 120.0
 RENEW_S = 30.0
 
@@ -28,7 +30,9 @@ def takeable(owner: str, expires_at: float, now: float) -> bool:
         return now > expires_at
     if boot != _boot():
         return True
-    return _started(int(pid)) != started if started != "?" else now > expires_at
+    if started == "?":
+        return not alive(int(pid)) or now > expires_at
+    return _started(int(pid)) != started
 
 
 def describe(owner: str) -> str:
