@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +19,7 @@ from batchkit.clock import Clock, SystemClock
 from batchkit.collector import export
 from batchkit.collector.results import Results, collect
 from batchkit.config import Settings, Target, load_target
+from batchkit.disk import check_writable
 from batchkit.doctor import examine
 from batchkit.errors import ConfigError, Unfinished
 from batchkit.intake import Intake, Source
@@ -25,6 +27,9 @@ from batchkit.ledger import open_ledger
 from batchkit.model import Finding, Job, State
 from batchkit.pump import Progress, Pump, Turn, holding
 from batchkit.tracker.query import Page, Query, select
+
+WROTE = "wrote"
+"""The kind of event that keeps the hash of a file of results, so that it may be written over later."""
 
 
 class AsyncClient:
@@ -83,7 +88,7 @@ class AsyncClient:
         The format follows the suffix (.jsonl, .csv) or `format`. Raises Unfinished while batches run, LocalError when
         `out` holds something else and `overwrite` is not given. Rows that do not add up are in `report`.
         """
-        path = Path(out) if out else None
+        path = await _checked(out)
         encode = export.format_of(path, format)
         found = await self._known(job)
         if not found.collected:
@@ -107,7 +112,7 @@ class AsyncClient:
         `once` does what can be done now and raises Unfinished if that was not all (for cron). The other words are
         those of `submit` and `fetch`.
         """
-        path = Path(out) if out else None
+        path = await _checked(out)
         encode = export.format_of(path, format)
         job = await self._job(source, name, stem, new_file=None if overwrite else path)
         job = await self._turns(job, [Pump.submit, Pump.poll, Pump.fetch], once=once, timeout_s=timeout_s)
@@ -121,7 +126,7 @@ class AsyncClient:
         """
         found = await self._known(job)
         if not found.collected:
-            raise Unfinished(f"job {found.name!r} is not finished yet", hint=f"batchkit fetch {found.name}")
+            raise Unfinished(f"job {found.name!r} is not finished yet", hint=f"batchkit track {quote(found.name)}")
         if dry_run:
             return found, await self._intake.count(found, only=only)
         count = await self._intake.round(found, self._doors().api.target.limits, only=only)
@@ -146,7 +151,8 @@ class AsyncClient:
 
     async def doctor(self) -> tuple[Finding, ...]:
         """Whether endpoint, credential, service and ledger are fit for work; never raises for what it finds."""
-        return await examine(lambda: self._doors().api, self._ledger)
+        brisk = replace(self._settings, max_attempts=1)
+        return await examine(lambda: Service(self._load_target(), self._clock, brisk, self._transport), self._ledger)
 
     async def close(self) -> None:
         """Let go of connections and the ledger."""
@@ -170,14 +176,16 @@ class AsyncClient:
 
     def _doors(self) -> Pump:
         if self._pump is None:
-            target = self._target
-            if not isinstance(target, Target):
-                target = load_target(target, config=self._config)
-            api = Service(target, self._clock, self._settings, self._transport)
+            api = Service(self._load_target(), self._clock, self._settings, self._transport)
             self._pump = Pump(api, self._ledger, self._workdir, self._clock, self._settings)
             if self._stopping:
                 self._pump.stop.set()
         return self._pump
+
+    def _load_target(self) -> Target:
+        if not isinstance(self._target, Target):
+            self._target = load_target(self._target, config=self._config)
+        return self._target
 
     async def _known(self, job: Job | str) -> Job:
         return await self._ledger.job(job.id if isinstance(job, Job) else job)
@@ -191,12 +199,17 @@ class AsyncClient:
             raise Unfinished(
                 f"job {job.name!r} is not finished: {job.status or job.state}, "
                 f"{counts.completed + counts.failed} of {counts.total} rows",
-                hint=f"batchkit track {job.name}, or the same command again later",
+                hint=f"batchkit track {quote(job.name)}; or the same command again later",
             )
-        results = await asyncio.to_thread(collect, job, self._workdir, out, encode, overwrite)
-        if job.settled_at is None:
+        ours = {event.detail for event in await self._ledger.events(job) if event.kind == WROTE}
+        results = await asyncio.to_thread(collect, job, self._workdir, out, encode, None if overwrite else ours)
+        unknown = results.sha256 is not None and results.sha256 not in ours
+        if unknown or job.settled_at is None:
             async with holding(self._ledger, job) as hold:
-                await hold.settle(results.report.outcome, at=self._clock.now())
+                if results.sha256 is not None and unknown:
+                    await hold.note(WROTE, results.sha256, at=self._clock.now())
+                if job.settled_at is None:
+                    await hold.settle(results.report.outcome, at=self._clock.now())
         return results
 
     async def _run(
@@ -314,3 +327,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+async def _checked(out: str | Path | None) -> Path | None:
+    """A place for results, known to be writable before anything is spent on them."""
+    if out is None:
+        return None
+    await asyncio.to_thread(check_writable, Path(out))
+    return Path(out)

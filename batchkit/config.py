@@ -131,8 +131,8 @@ def load_target(
             "or try without an account: add --emulator",
         )
     if name not in tables:
-        known = ", ".join(sorted(tables)) or "none"
-        raise ConfigError(f"target {name!r} is not in {path} (known: {known})", hint="check --target and --config")
+        known = f"known: {', '.join(sorted(tables)) or 'none'}" if path.exists() else "there is no such file"
+        raise ConfigError(f"target {name!r} is not in {path} ({known})", hint="check --target and --config")
     return _from_table(name, tables[name], path, env)
 
 

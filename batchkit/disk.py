@@ -6,18 +6,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import filecmp
+import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterable, Iterator
+from collections.abc import AsyncIterable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import aiofiles
 
-from batchkit.errors import DiskFull, LocalError
+from batchkit.errors import DiskFull, InputError, LocalError
 from batchkit.model import Part
 
 PIECE = 1 << 20
@@ -99,12 +99,26 @@ def local_errors(path: Path | str) -> Iterator[None]:
         if error.errno in _FULL:
             raise DiskFull(f"the disk is full: {path} could not be written") from None
         reason = (error.strerror or str(error)).lower()
-        raise LocalError(f"{error.filename or path}: {reason}", hint=_local_hint(error)) from None
+        raise LocalError(f"{path}: {reason}", hint=_local_hint(error)) from None
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """As `local_errors`, for a file that the user named: one that is not there is wrong input."""
+    try:
+        with local_errors(path):
+            if path.is_dir():
+                raise InputError(f"{path} is a directory, not a file")
+            yield
+    except LocalError:
+        if path.exists():
+            raise
+        raise InputError(f"{path}: no such file", hint="check the path") from None
 
 
 def _local_hint(error: OSError) -> str | None:
     if error.errno == errno.ENOENT:
-        return "check the path"
+        return "the directory must exist"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "choose a place you may write to (-o for results, --ledger for batchkit's own files)"
     return None
@@ -119,10 +133,11 @@ def private_directory(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path, *, mode: int = PRIVATE, overwrite: bool = True) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, mode: int = PRIVATE, replaceable: Collection[str] | None = None) -> Iterator[BinaryIO]:
     """Write `path` as a whole: the file appears, complete and durable, when the block ends without an exception.
 
-    Without `overwrite` a file that is there already is only replaced by the same bytes.
+    `replaceable` are the SHA-256 hashes of contents that may be written over; None allows any. The same bytes again are
+    always fine.
     """
     temporary = _temporary(path)
     with local_errors(path):
@@ -132,8 +147,10 @@ def replacing(path: Path, *, mode: int = PRIVATE, overwrite: bool = True) -> Ite
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            if not overwrite and path.exists() and not filecmp.cmp(temporary, path, shallow=False):
-                raise already_there(path)
+            if replaceable is not None and path.exists():
+                before = sha256(path)
+                if before not in replaceable and before != sha256(temporary):
+                    raise already_there(path)
             os.rename(temporary, path)
             _sync_directory(path.parent)
         finally:
@@ -143,6 +160,22 @@ def replacing(path: Path, *, mode: int = PRIVATE, overwrite: bool = True) -> Ite
 def already_there(path: Path) -> LocalError:
     """The refusal to replace a file nobody said may be replaced."""
     return LocalError(f"{path} is there already and holds something else", hint="add --overwrite, or choose another -o")
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_writable(path: Path) -> None:
+    """Raise LocalError where `path` could not be written, before hours are spent on what belongs there."""
+    with local_errors(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a directory")
+        temporary = _temporary(path)
+        os.close(os.open(temporary, _CREATE, PRIVATE))
+        temporary.unlink()
 
 
 async def receive(path: Path, chunks: AsyncIterable[bytes]) -> int:

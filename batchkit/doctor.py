@@ -31,6 +31,8 @@ async def _service(service: Callable[[], Service]) -> list[Finding]:
         files = await api.files()
     except BatchkitError as error:
         return [*found, _problem("service", error)]
+    finally:
+        await api.close()
     lasting = sum(file.expires_at is None for file in files)
     words = f"answers; {len(files)} batch files there, {lasting} without expiry"
     if lasting > 400:
@@ -52,4 +54,4 @@ async def _ledger(ledger: Ledger) -> Finding:
 
 
 def _problem(what: str, error: BatchkitError) -> Finding:
-    return Finding(what, "problem", str(error), error.hint)
+    return Finding(what, "problem", str(error), error.hint, error.exit)

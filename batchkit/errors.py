@@ -154,7 +154,7 @@ class Unavailable(BatchkitError):
 
     code = "service.unavailable"
     exit = 6
-    hint = "nothing is lost: run the same command again to go on"
+    hint = "check endpoint and network; nothing is lost, and the same command again goes on"
 
 
 class Throttled(Unavailable):

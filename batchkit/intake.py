@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
@@ -25,6 +26,8 @@ from batchkit.ledger.store import check_same
 from batchkit.model import Job, Line, Part, State
 from batchkit.pump import holding
 from batchkit.text import slug
+
+_log = logging.getLogger(__name__)
 
 Source = str | os.PathLike[str] | Iterable[Line | Mapping[str, Any]]
 """What can be submitted: a path to a JSONL file of request lines, or the lines themselves."""
@@ -58,6 +61,8 @@ class Intake:
             )
             if (found := await self.ledger.find(job.name)) is not None:
                 check_same(found, job)
+                settled = "all its results are here" if found.collected else "going on where it stood"
+                _log.info("job %r is known: %s, nothing is submitted twice", found.name, settled)
                 return found
             if new_file is not None and await asyncio.to_thread(new_file.exists):
                 raise already_there(new_file)

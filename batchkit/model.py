@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Any
 
 CHAT = "/v1/chat/completions"
+URLS = ("/chat/completions", "/responses", "/embeddings", "/completions")
+"""What a line's url may be, with or without /v1 in front."""
 
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 """The service's statuses after which a batch does not move any more. Anything else, known or not, is still moving."""
@@ -294,7 +296,7 @@ class Report:
 
     `duplicated` and `unknown` name custom_ids that came back twice in one batch, or were never asked for;
     `missing_ids` those that never came back (the first hundred of each). `mismatched` says where the service's own
-    counts differ from its files. `errors` counts failed rows by code.
+    counts differ from its files. `retryable` rows did not fail for good. `errors` counts failed rows by code.
     """
 
     job: str
@@ -306,6 +308,7 @@ class Report:
     unknown: tuple[str, ...] = ()
     missing_ids: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
+    retryable: int = 0
     errors: Mapping[str, int] = field(default_factory=dict)
     input_tokens: int = 0
     output_tokens: int = 0
@@ -322,12 +325,14 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: `verdict` is ok, warning or problem; `hint` what to do or type next."""
+    """One thing looked at: `verdict` is ok, warning or problem; `hint` what to do or type next; `exit` the exit code
+    that a problem stands for."""
 
     what: str
     verdict: str
     message: str
     hint: str = ""
+    exit: int = 0
 
 
 @dataclass(frozen=True, slots=True)

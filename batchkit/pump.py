@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from shlex import quote
 
 from batchkit.api.service import Service
 from batchkit.clock import Clock
@@ -165,4 +166,4 @@ def _standing(job: Job) -> str:
 
 
 def _go_on(job: Job) -> str:
-    return f"the same command again goes on; batchkit show {job.name}; batchkit cancel {job.name}"
+    return f"the same command again goes on; or batchkit cancel {quote(job.name)}"

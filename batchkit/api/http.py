@@ -212,7 +212,7 @@ def _request(
 def _refusal(response: httpx.Response, body: bytes, failure: Failure, wait_s: float | None) -> BatchkitError:
     """The service's own code and words, with our hint."""
     status, said = response.status_code, wire.error(body)
-    host = response.request.url.host
+    host, base_url = response.request.url.netloc.decode(), str(response.request.url.copy_with(path="/", query=None))
     words = visible(said.message, 500) or f"HTTP {status}"
     message = f"{host}: {said.code}: {words}" if said.code and said.code not in words else f"{host}: {words}"
     if request_id := response.headers.get("apim-request-id") or response.headers.get("x-request-id"):
@@ -228,7 +228,7 @@ def _refusal(response: httpx.Response, body: bytes, failure: Failure, wait_s: fl
     if TOKEN_LIMIT in said.code + said.message or said.code == "quotaExceeded":
         return QuotaFull(message)
     if status == 404:
-        hint = "check the endpoint (the resource's address alone) and the api-version" if not said.code else None
+        hint = f"check the id, and that {base_url} and the api-version are right (an OpenAI base URL ends in /v1)"
         return NotFound(message, hint=hint, status_code=status, service_code=said.code)
     return Refused(message, status_code=status, service_code=said.code)
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import orjson
 
+from batchkit.builder.rows import TABLES
 from batchkit.config import Limits
-from batchkit.disk import PIECE, local_errors
-from batchkit.model import CheckReport, Problem
+from batchkit.disk import PIECE, reading
+from batchkit.model import URLS, CheckReport, Problem
 
 BOM = b"\xef\xbb\xbf"
-URLS = ("/chat/completions", "/responses", "/embeddings", "/completions")
 _PLACEHOLDER = re.compile(r"<.*>|\{.*\}|your[-_ ].*|replace[-_ ].*|.*deployment[-_ ]name", re.IGNORECASE)
 _BUILD = "batchkit build ROWS -o LINES makes a file that passes"
 
@@ -32,21 +32,14 @@ def check(path: str | Path, *, limits: Limits | None = Limits(), max_problems: i
     """
     path = Path(path)
     judge = _Judge(max_problems)
-    with local_errors(path), path.open("rb", buffering=PIECE) as file:
+    if path.suffix.lower() in TABLES:
+        judge.table()
+        return judge.report(path)
+    with reading(path), path.open("rb", buffering=PIECE) as file:
         for number, raw in enumerate(file, 1):
             judge.line(raw, number)
     judge.end(limits)
-    return CheckReport(
-        path=str(path),
-        lines=judge.lines,
-        bytes=judge.offset,
-        url=judge.url,
-        deployment=judge.deployment,
-        sha256=judge.hash.hexdigest(),
-        total=judge.total,
-        problems=tuple(judge.problems),
-        errors=judge.errors,
-    )
+    return judge.report(path)
 
 
 class _Judge:
@@ -81,6 +74,24 @@ class _Judge:
         self.hash.update(raw)
         self.offset += len(raw)
         self.last = raw
+
+    def table(self) -> None:
+        """The file has rows, by its name."""
+        self._blamer(None)("not_jsonl", "this is a table, not request lines", "batchkit build makes lines of its rows")
+
+    def report(self, path: Path) -> CheckReport:
+        """All that was found."""
+        return CheckReport(
+            path=str(path),
+            lines=self.lines,
+            bytes=self.offset,
+            url=self.url,
+            deployment=self.deployment,
+            sha256=self.hash.hexdigest(),
+            total=self.total,
+            problems=tuple(self.problems),
+            errors=self.errors,
+        )
 
     def end(self, limits: Limits | None) -> None:
         """Judge the file as a whole."""

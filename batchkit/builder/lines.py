@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,8 +11,10 @@ import orjson
 from batchkit.builder.rows import Row
 from batchkit.builder.template import Template, text
 from batchkit.errors import InputError
-from batchkit.model import CHAT, Line
+from batchkit.model import CHAT, URLS, Line
 
+_log = logging.getLogger(__name__)
+_UNIQUE = "name a column whose values are unique with --custom-id, or leave it away to number the rows"
 Body = Callable[[Row], Mapping[str, Any]]
 
 
@@ -32,11 +35,16 @@ def lines(
     `row-2`, … `deployment` goes into `body["model"]` of every line and `params` into every body. `system` is a
     system prompt (instructions, for responses) to go with a prompt. Raises InputError that names the row.
     """
+    if url.removeprefix("/v1") not in URLS:
+        known = ", ".join(f"/v1{known}" for known in URLS)
+        raise InputError(f"batches do not take the url {url!r}", hint=f"one of {known}")
     make = _prompted(body, url, system) if isinstance(body, str) else body
     extra = {**(params or {}), "model": deployment}
     for number, row in enumerate(rows, 1):
         try:
             name = f"row-{number}" if custom_id is None else text(row, custom_id)
+            if not name:
+                raise InputError(f"column {custom_id!r} is empty: it cannot name the row", hint=_UNIQUE)
             yield Line(name, {**make(row), **extra}, url)
         except InputError as error:
             raise InputError(f"row {number}: {error}", hint=error.hint) from None
@@ -46,7 +54,9 @@ def lines(
 
 def _prompted(prompt: str, url: str, system: str | None) -> Body:
     """A prompt as a body of the kind that `url` takes."""
-    template, kind = Template.parse(prompt), url.rsplit("/v1/", 1)[-1].strip("/")
+    template, kind = Template.parse(prompt), url.removeprefix("/v1").strip("/")
+    if not template.columns:
+        _log.warning("the prompt has no {column}: every row asks the same")
     if kind == "embeddings":
         return lambda row: {"input": template.fill(row)}
     if kind == "responses":
@@ -65,24 +75,25 @@ def encode(lines: Iterable[Line | Mapping[str, Any]]) -> Iterator[bytes]:
     first: tuple[str, Any] | None = None
     for number, item in enumerate(lines, 1):
         line = item if isinstance(item, Line) else _from_mapping(item, number)
+        word = "row" if isinstance(item, Line) else "line"
         if not isinstance(line.custom_id, str) or not line.custom_id:
-            raise InputError(f"line {number}: custom_id must be a non-empty string, not {line.custom_id!r}")
+            raise InputError(f"{word} {number}: custom_id must be a non-empty string, not {line.custom_id!r}")
         if line.custom_id in seen:
             raise InputError(
-                f"line {number}: custom_id {line.custom_id!r} is used twice",
-                hint="choose a column whose values are unique with --custom-id, or leave it away to number the rows",
+                f"{word} {number}: custom_id {line.custom_id!r} is used twice",
+                hint=_UNIQUE,
             )
         seen.add(line.custom_id)
         kind = (line.url, line.body.get("model"))
         if first is None:
             first = kind
         if kind != first or not isinstance(kind[1], str) or not kind[1]:
-            raise InputError(f"line {number}: url and deployment {kind} differ from the first line's {first}")
+            raise InputError(f"{word} {number}: url and deployment {kind} differ from the first line's {first}")
         document = {"custom_id": line.custom_id, "method": line.method, "url": line.url, "body": line.body}
         try:
             yield orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
         except orjson.JSONEncodeError as error:
-            raise InputError(f"line {number} ({line.custom_id!r}) cannot be written as JSON: {error}") from None
+            raise InputError(f"{word} {number} ({line.custom_id!r}) cannot be written as JSON: {error}") from None
 
 
 def _from_mapping(item: Mapping[str, Any], number: int) -> Line:

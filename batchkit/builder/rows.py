@@ -10,36 +10,36 @@ from typing import Any
 
 import orjson
 
-from batchkit.disk import PIECE, local_errors
+from batchkit.disk import PIECE, reading
 from batchkit.errors import InputError
 
 Row = Mapping[str, Any]
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+TABLES = frozenset({".csv", ".tsv", ".tab"})
 _JSONL = frozenset({".jsonl", ".ndjson"})
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: str | Path) -> Iterator[Row]:
     """The rows of a table, read by the file's suffix.
 
     Raises InputError that names the row.
     """
+    path = Path(path)
     suffix = path.suffix.lower()
     if suffix in _JSONL:
         return _jsonl(path)
-    if suffix in _DELIMITERS:
-        return _csv(path, _DELIMITERS[suffix])
-    raise InputError(
-        f"{path}: rows are read from .csv, .tsv or .jsonl files, not {suffix or 'files without a suffix'}",
-        hint="rename the file or convert it",
-    )
+    if suffix in TABLES:
+        return _csv(path)
+    with reading(path):
+        words = f"{path}: rows are read from .csv, .tsv or .jsonl files"
+        raise InputError(words, hint="rename the file or convert it")
 
 
-def _csv(path: Path, delimiter: str) -> Iterator[Row]:
+def _csv(path: Path) -> Iterator[Row]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     # utf-8-sig: spreadsheets put a BOM in front of the CSV they save; in rows it is harmless and dropped.
-    with local_errors(path), path.open(encoding="utf-8-sig", newline="", buffering=PIECE) as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+    with reading(path), path.open(encoding="utf-8-sig", newline="", buffering=PIECE) as file:
+        reader = csv.reader(file, delimiter=_delimiter(path), strict=True)
         header = _header(path, reader)
         number = 0
         while True:
@@ -64,6 +64,14 @@ def _csv(path: Path, delimiter: str) -> Iterator[Row]:
 
 
 _QUOTES = 'a cell with a comma, a quote or a line break goes in "quotes", with quotes in it doubled'
+
+
+def _delimiter(path: Path) -> str:
+    """The cell separator: spreadsheets of half the world save CSV with semicolons."""
+    with path.open("rb") as file:
+        header = file.readline()
+    found = [mark for mark in (b"\t", b",", b";", b"|") if mark in header]
+    return (found[0] if found else b",").decode()
 
 
 def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
@@ -99,7 +107,7 @@ def _encoding(path: Path, error: UnicodeDecodeError) -> InputError:
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
-    with local_errors(path), path.open("rb", buffering=PIECE) as file:
+    with reading(path), path.open("rb", buffering=PIECE) as file:
         for line_number, raw in enumerate(file, 1):
             if not raw.strip():
                 continue

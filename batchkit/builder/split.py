@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from batchkit.config import Limits
-from batchkit.disk import PIECE, lines_name, local_errors, replacing
+from batchkit.disk import PIECE, lines_name, reading, replacing
 from batchkit.errors import InputError
 
 
@@ -65,7 +65,7 @@ def stage(lines: Iterable[bytes], directory: Path, limits: Limits, *, round_numb
 
 def file_lines(path: Path) -> Iterator[bytes]:
     """The lines of a file that `check` found good, each with its newline, without blank lines and CRs."""
-    with local_errors(path), path.open("rb", buffering=PIECE) as file:
+    with reading(path), path.open("rb", buffering=PIECE) as file:
         for raw in file:
             if raw.endswith(b"\r\n") or not raw.endswith(b"\n"):
                 raw = raw.rstrip(b"\r\n") + b"\n"

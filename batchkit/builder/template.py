@@ -28,7 +28,7 @@ class Template:
             if name == "":
                 raise InputError("the template has an empty field {}", hint="name a column: {column}")
             if spec or conversion:
-                raise InputError(f"the template's field {name!r} has a format or conversion", hint=_BRACES)
+                raise InputError(f"the template's field {{{name}…}} is not a plain column name", hint=_BRACES)
         return cls(tuple((literal, name) for literal, name, _, _ in parsed))
 
     @property

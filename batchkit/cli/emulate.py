@@ -12,6 +12,7 @@ import typer
 
 from batchkit.cli.printer import Face
 from batchkit.config import data_home
+from batchkit.credentials import from_file
 from batchkit.disk import replacing
 from batchkit.errors import LedgerBusy, LocalError, MissingExtra
 
@@ -40,16 +41,17 @@ def emulate(
     except ImportError:
         raise MissingExtra("the emulator is not installed", hint="pip install '.[emulator]' in the checkout") from None
     home = data or data_home() / "emulate"
+    key_file = home / "key"
+    key = os.environ.get("BATCHKIT_EMULATOR_KEY")
+    if key is None and key_file.exists():
+        key = from_file(key_file).reveal()  # terminals that know the key go on knowing it
     try:
-        service = Emulator(
-            home, port=port, key=os.environ.get("BATCHKIT_EMULATOR_KEY"), speed=speed, fail_rate=fail_rate
-        )
+        service = Emulator(home, port=port, key=key, speed=speed, fail_rate=fail_rate)
     except InUse:
-        raise LedgerBusy(f"another emulator works in {home}", hint="use another --data") from None
+        raise LedgerBusy(f"another emulator works in {home}", hint="use another --data, and another --port") from None
     except OSError as error:
         words = f"port {port} cannot be opened: {(error.strerror or str(error)).lower()}"
         raise LocalError(words, hint="use another --port, or --port 0") from None
-    key_file = home / "key"
     with replacing(key_file) as file:
         file.write(service.key.encode() + b"\n")
     with service:

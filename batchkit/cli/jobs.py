@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from batchkit.builder.rows import TABLES
 from batchkit.cli import documents, rows
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, write_bytes
+from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
 from batchkit.collector.export import format_of
-from batchkit.errors import Refused, ResultError, RowsFailed, UsageError
-from batchkit.model import CHAT, Job, Report
+from batchkit.errors import Refused, ResultError, RowsFailed, Unfinished, UsageError
+from batchkit.model import CHAT, Job, Report, State
 
 if TYPE_CHECKING:
     from batchkit.client import AsyncClient
     from batchkit.collector.results import Results
 
+WAITING = frozenset({State.STAGED, State.UPLOADING, State.UPLOADED, State.SUBMITTING})
+ENDED = frozenset({State.ENDED, State.FETCHED, State.SETTLED, State.DROPPED})
+
 Name = Annotated[str | None, typer.Option("--name", help="The job's name. [default: the file's, and a hash]")]
 JobName = Annotated[str, typer.Argument(help="A job's name or id.", metavar="JOB")]
 Format = Annotated[str | None, typer.Option("--format", help="csv or jsonl. [default: by the suffix of -o]")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that holds something else.")]
 Timeout = Annotated[str | None, typer.Option("--timeout", help="Give up waiting after this long: 90, 30m, 36h.")]
 Once = Annotated[bool, typer.Option("--once", help="Do what can be done now and leave, as for cron.")]
 
@@ -31,7 +36,7 @@ Once = Annotated[bool, typer.Option("--once", help="Do what can be done now and 
 def submit(
     face: Face,
     where: Where,
-    lines: Annotated[Path, typer.Argument(help="A JSONL file of request lines.")],
+    lines: Annotated[Path, typer.Argument(help="A JSONL file of request lines.", metavar="LINES")],
     name: Name = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for quota and slow files.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only judge the file; send nothing.")] = False,
@@ -46,7 +51,9 @@ def submit(
     with opened(face, where) as session:
         job = session.act(lambda client: client.submit(lines, name=name, wait=wait))
     face.data(documents.job(job), [f"{job.name}: {_standing(job)}"])
-    face.say(f"next:  batchkit track {job.name}{_flags(where)}")
+    if any(part.state in WAITING for part in job.parts):
+        raise Unfinished(f"not all of job {job.name!r} is submitted yet", hint="the same command again goes on")
+    face.next(f"batchkit track {quote(job.name)}")
 
 
 def track(
@@ -72,21 +79,24 @@ def track(
     with opened(face, where, every_s=every) as session:
         last = session.act(follow)
     face.data(documents.job(last), [f"{last.name}: {_standing(last)}"])
-    face.say(f"next:  batchkit fetch {last.name} -o results.csv{_flags(where)}")
+    if not all(part.state in ENDED for part in last.parts):
+        raise Unfinished(f"job {last.name!r} is not finished yet", hint=f"batchkit track {quote(last.name)}")
+    face.next(f"batchkit fetch {quote(last.name)} -o results.csv")
 
 
 def fetch(
     face: Face,
     where: Where,
     job: JobName,
-    out: rows.Out = None,
+    out: rows.Results = None,
     format: Format = None,
-    overwrite: Overwrite = False,
+    overwrite: rows.Overwrite = False,
 ) -> None:
     """Download a job's results and merge them in input order.
 
     Example: batchkit fetch nightly -o results.csv
     """
+    out = rows.place(out)
     with opened(face, where) as session:
         results = session.act(lambda client: client.fetch(job, out, format=format, overwrite=overwrite))
         _deliver(face, where, results, out, format)
@@ -96,9 +106,12 @@ def run(
     face: Face,
     where: Where,
     source: Annotated[
-        Path, typer.Argument(help="Rows (with --prompt or --template), or a JSONL file of request lines.")
+        Path,
+        typer.Argument(
+            help="Rows (with --prompt or --template), or a JSONL file of request lines.", metavar="ROWS|LINES"
+        ),
     ],
-    out: rows.Out = None,
+    out: rows.Results = None,
     deployment: rows.Deployment = None,
     custom_id: rows.CustomId = None,
     prompt: rows.Prompt = None,
@@ -108,7 +121,7 @@ def run(
     param: rows.Param = None,
     name: Name = None,
     format: Format = None,
-    overwrite: Overwrite = False,
+    overwrite: rows.Overwrite = False,
     once: Once = False,
     timeout: Timeout = None,
 ) -> None:
@@ -116,6 +129,7 @@ def run(
 
     Example: batchkit run rows.csv -o out.csv --custom-id sku -p 'Classify: {description}' -d gpt-4o-batch --emulator
     """
+    out = rows.place(out)
     if out is not None and out.resolve() == source.resolve():
         raise UsageError("the results would overwrite the input", hint="choose another -o")
     with opened(face, where) as session:
@@ -125,7 +139,7 @@ def run(
             if deployment is None:
                 raise UsageError("no deployment is named", hint="add --deployment NAME")
             lines = rows.build_lines(source, deployment, custom_id, prompt, template, system, url, param)
-        elif source.suffix.lower() in (".csv", ".tsv", ".tab"):
+        elif source.suffix.lower() in TABLES:
             raise UsageError(f"{source} has rows: what to ask about each?", hint="add --prompt 'Classify: {column}'")
         results = session.act(
             lambda client: client.run(
@@ -160,7 +174,7 @@ def retry(
     verb = "would be asked again" if dry_run else "are asked again"
     face.data(documents.job(found), [f"{found.name}: {count} rows {verb}"])
     if not dry_run:
-        face.say(f"next:  batchkit track {found.name}{_flags(where)}")
+        face.next(f"batchkit track {quote(found.name)}, then batchkit fetch {quote(found.name)}")
 
 
 def cancel(
@@ -180,8 +194,12 @@ def cancel(
             return
     with opened(face, where) as session:
         found = session.act(lambda client: client.cancel(job))
+    if found.cancelled_at is None:
+        face.data(documents.job(found), [f"{found.name}: nothing to cancel, it is {found.status}"])
+        return
     face.data(documents.job(found), [f"{found.name}: {_standing(found)}"])
-    face.say(f"next:  batchkit track {found.name}{_flags(where)}, then fetch what was finished")
+    if found.status == "cancelling":
+        face.next(f"batchkit track {quote(found.name)}, then batchkit fetch {quote(found.name)} for what was finished")
 
 
 def _deliver(face: Face, where: Where, results: Results, out: Path | None, format: str | None) -> None:
@@ -201,7 +219,7 @@ def _deliver(face: Face, where: Where, results: Results, out: Path | None, forma
         raise ResultError(
             f"the results of {report.job!r} do not add up: {report.missing} missing, {len(report.duplicated)} doubled, "
             f"{len(report.unknown)} unknown{'; ' + report.mismatched[0] if report.mismatched else ''}",
-            hint=f"batchkit retry {report.job}{_flags(where)} asks for missing rows again",
+            hint=f"batchkit retry {quote(report.job)} asks for missing rows again",
         )
     if refused and not report.ok:
         raise Refused(
@@ -209,9 +227,12 @@ def _deliver(face: Face, where: Where, results: Results, out: Path | None, forma
             hint=_validation(refused[0].code),
         )
     if report.failed:
+        name = quote(report.job)
         raise RowsFailed(
             f"{report.failed} of {report.total} rows failed; the most frequent reason: {next(iter(report.errors))}",
-            hint=f"batchkit retry {report.job}{_flags(where)}",
+            hint=f"batchkit retry {name} asks again for {report.retryable} of them"
+            if report.retryable
+            else f"error_message says why, row by row; batchkit retry {name} --only CODE asks again all the same",
         )
 
 
@@ -233,16 +254,8 @@ def _summary(report: Report, out: Path | None) -> list[str]:
 
 
 def _standing(job: Job) -> str:
-    counts = job.counts
-    words = f"{job.status or job.state}, {counts.completed + counts.failed} of {counts.total} rows"
+    words = f"{job.status or job.state}, {counted(job.counts)}"
     return f"{words}; {job.held}" if job.held else words
-
-
-def _flags(where: Where) -> str:
-    """The flags that a next command needs to find the same job."""
-    named = [("--target", where.target), ("--ledger", where.ledger), ("--config", where.config)]
-    flags = "".join(f" {flag} {value}" for flag, value in named if value)
-    return flags + (" --emulator" if where.emulator else "")
 
 
 def _seconds(text: str | None) -> float | None:

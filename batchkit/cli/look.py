@@ -11,9 +11,10 @@ from batchkit.cli import documents
 from batchkit.cli.jobs import JobName
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, table, when
+from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
-from batchkit.errors import ConfigError, UsageError
-from batchkit.model import Job, Part
+from batchkit.errors import UsageError
+from batchkit.model import Job, Part, State
 from batchkit.text import duration
 from batchkit.tracker.query import Query, moment
 
@@ -37,6 +38,8 @@ def list_jobs(
     """
     if order not in ("newest", "oldest"):
         raise UsageError(f"--order is newest or oldest, not {order!r}")
+    if state is not None and state.lower() not in list(State):
+        raise UsageError(f"--state {state!r} is none of ours", hint=f"one of {', '.join(State)}")
     query = Query(
         status=status,
         state=state,
@@ -50,8 +53,10 @@ def list_jobs(
         page = session.act(lambda client: client.list(query))
     header = ("NAME", "STATE", "STATUS", "ROWS", "OK", "FAILED", "CREATED")
     face.data(documents.jobs(page.jobs, page.after), table(header, map(_row, page.jobs)))
+    if not page.jobs:
+        face.say("no job matches")
     if page.after:
-        face.say(f"next:  --after {page.after}")
+        face.next(f"batchkit list --after {page.after} (with the same filters)")
 
 
 def show(
@@ -89,9 +94,8 @@ def doctor(face: Face, where: Where) -> None:
         for finding in found
     ]
     face.data(documents.findings(found), (line for item in words for line in item.splitlines()))
-    problems = [finding for finding in found if finding.verdict == "problem"]
-    if problems:
-        raise ConfigError(f"{problems[0].what}: {problems[0].message}", hint=problems[0].hint)
+    if code := next((finding.exit for finding in found if finding.verdict == "problem"), 0):
+        raise SystemExit(code)
 
 
 def _row(job: Job) -> tuple[str, ...]:
@@ -102,7 +106,7 @@ def _row(job: Job) -> tuple[str, ...]:
 
 def _facts(job: Job) -> list[tuple[str, str]]:
     counts, outcome = job.counts, job.outcome
-    rows = f"{counts.completed} done, {counts.failed} failed of {counts.total}"
+    rows = counted(counts)
     if outcome:
         rows = f"{outcome.total} = {outcome.ok} ok + {outcome.failed} failed + {outcome.missing} missing"
     end = job.settled_at

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ from batchkit.errors import BatchkitError
 
 TALK: dict[str, Any] = {
     "as_json": Annotated[bool, typer.Option("--json", help="Print one JSON document instead of words.")],
-    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")],
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr but errors.")],
     "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="Say more: requests, and a traceback for bugs.")],
 }
 WHERE: dict[str, Any] = {
@@ -49,6 +50,13 @@ class Where:
     emulator: bool = False
     speed: float = 60.0
 
+    @property
+    def flags(self) -> str:
+        """What a further command needs to find the same job."""
+        named = (("--target", self.target), ("--ledger", self.ledger), ("--config", self.config))
+        flags = "".join(f" {flag} {quote(str(value))}" for flag, value in named if value)
+        return flags + (" --emulator" if self.emulator else "")
+
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a function a command: its first parameter is the Face, a parameter `where` takes the WHERE flags, and
@@ -67,7 +75,8 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
         def entry(**values: Any) -> None:
             face = Face(**{flag: values.pop(flag) for flag in TALK})
             if len(shared) > len(TALK):
-                values["where"] = Where(**{flag: values.pop(flag) for flag in WHERE})
+                values["where"] = where = Where(**{flag: values.pop(flag) for flag in WHERE})
+                face.flags = where.flags
             try:
                 function(face, **values)
             except BatchkitError as error:

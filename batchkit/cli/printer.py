@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ import orjson
 
 from batchkit.cli import documents
 from batchkit.errors import BatchkitError
+from batchkit.model import Counts
 from batchkit.text import visible
 
 if TYPE_CHECKING:
@@ -22,15 +24,18 @@ if TYPE_CHECKING:
     from batchkit.pump import Progress
 
 EVERY_S = 60.0
+_COMMANDS = re.compile(r"batchkit (submit|track|fetch|retry|cancel|list|show)\b")
 
 
 class Face:
     """How a command talks: `as_json` for programs, `quiet` for nothing but errors, else words for people."""
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
-        self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
+        self.as_json, self.quiet, self.verbose, self.flags = as_json, quiet, verbose, ""
         if not quiet:
-            logging.getLogger("batchkit").addHandler(_Said(self))
+            log = logging.getLogger("batchkit")
+            log.setLevel(logging.DEBUG if verbose else logging.INFO)
+            log.addHandler(_Said(self))
         self._bars: Bars | None = None
         self._said, self._said_at = "", 0.0
 
@@ -48,15 +53,24 @@ class Face:
             for line in lines:
                 print(visible(line), file=sys.stderr)
 
+    def next(self, hint: str) -> None:
+        """What to type next."""
+        self.say(f"next:  {self._complete(hint)}")
+
+    def _complete(self, hint: str) -> str:
+        """A hint whose commands carry the flags that this command was given."""
+        return _COMMANDS.sub(rf"\g<0>{self.flags}", hint) if self.flags else hint
+
     def fail(self, error: BatchkitError) -> int:
         """An error as one sentence and what to do next, or as one JSON object; its exit code."""
         if self.as_json:
-            sys.stderr.buffer.write(orjson.dumps(documents.error(error), option=orjson.OPT_APPEND_NEWLINE))
+            document = documents.error(error) | {"hint": self._complete(error.hint)}
+            sys.stderr.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
             sys.stderr.flush()
         else:
             print(f"error: {visible(str(error))}", file=sys.stderr)
             if error.hint:
-                print(f"next:  {visible(error.hint)}", file=sys.stderr)
+                print(f"next:  {visible(self._complete(error.hint))}", file=sys.stderr)
         return error.exit
 
     def watching(self) -> AbstractContextManager[Any]:
@@ -82,25 +96,35 @@ class Face:
         job, counts = step.job, step.job.counts
         done = counts.completed + counts.failed
         words = visible(step.why or job.status or job.state, 200)
+        if job.round:
+            words += f", round {job.round}"
         if self._bars is not None:
             if not self._bars.task_ids:
                 self._bars.add_task("", name=visible(job.name, 40), words=words, total=counts.total)
             self._bars.update(self._bars.task_ids[0], completed=done, total=counts.total, words=words)
             return
+        if step.next_look_at is None:
+            return  # the command itself says how it ended
         if words != self._said or time.monotonic() - self._said_at > EVERY_S:
             self._said, self._said_at = words, time.monotonic()
-            self.say(f"{job.name}: {words}, {done} of {counts.total} rows")
+            self.say(f"{job.name}: {words}, {rows(counts)}")
 
 
 class _Said(logging.Handler):
     """Log messages of the library as talk."""
 
     def __init__(self, face: Face) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self._face = face
 
     def emit(self, record: logging.LogRecord) -> None:
         self._face.say(record.getMessage())
+
+
+def rows(counts: Counts) -> str:
+    """How far the rows are, in words."""
+    failed = f" and {counts.failed} failed" if counts.failed else ""
+    return f"{counts.completed} of {counts.total} rows done{failed}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

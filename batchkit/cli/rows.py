@@ -14,29 +14,35 @@ from batchkit.builder.lines import encode, lines
 from batchkit.builder.rows import read_rows
 from batchkit.cli import documents
 from batchkit.cli.printer import Face, write_bytes
-from batchkit.disk import local_errors, replacing
+from batchkit.disk import reading, replacing
 from batchkit.errors import InputError, UsageError
 from batchkit.model import CHAT, Line
 
 Deployment = Annotated[
     str | None,
-    typer.Option("--deployment", "-d", help="The Global-Batch deployment. [default: the target's]"),
+    typer.Option("--deployment", "-d", help="The Global-Batch deployment. Needed for rows. [default: the target's]"),
 ]
 CustomId = Annotated[str | None, typer.Option("--custom-id", help="The column that names a row. [default: row-N]")]
-Prompt = Annotated[str | None, typer.Option("--prompt", "-p", help="The prompt, with {column} fields.")]
+Prompt = Annotated[
+    str | None, typer.Option("--prompt", "-p", help="The prompt, with {column} fields. Needed for rows.")
+]
 TemplateFile = Annotated[Path | None, typer.Option("--template", help="A file with the prompt, instead of --prompt.")]
 System = Annotated[str | None, typer.Option("--system", help="A system prompt.")]
-Url = Annotated[str, typer.Option("--url", help="What every row is sent to: chat completions, responses, embeddings.")]
+Url = Annotated[str, typer.Option("--url", help="What rows are sent to: chat, responses, embeddings, or a url.")]
 Param = Annotated[
     list[str] | None, typer.Option("--param", help="key=value for every body, such as max_tokens=200; repeatable.")
 ]
 Lines = Path | Iterator[Line]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write. [default: stdout]")]
+Results = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Where to write: .csv or .jsonl. [default: stdout, as JSON Lines]")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that holds something else.")]
 
 
 def build(
     face: Face,
-    rows: Annotated[Path, typer.Argument(help="A table: .csv, .tsv, or .jsonl with one object a row.")],
+    rows: Annotated[Path, typer.Argument(help="A table: .csv, .tsv, or .jsonl with one object a row.", metavar="ROWS")],
     out: Out = None,
     deployment: Deployment = None,
     custom_id: CustomId = None,
@@ -45,6 +51,7 @@ def build(
     system: System = None,
     url: Url = CHAT,
     param: Param = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn rows into request lines.
 
@@ -52,20 +59,23 @@ def build(
     """
     if deployment is None:
         raise UsageError("no deployment is named", hint="add --deployment NAME")
+    out = place(out)
+    if out is None and face.as_json:
+        raise UsageError("--json needs a place for the lines", hint="add -o LINES")
     made = encode(build_lines(rows, deployment, custom_id, prompt, template, system, url, param))
     count = 0
     if out is None:
         for piece in made:
             write_bytes(piece)
         return
-    with replacing(out, mode=0o666) as file:
+    with replacing(out, mode=0o666, replaceable=None if overwrite else ()) as file:
         for piece in made:
             file.write(piece)
             count += 1
         if not count:
             raise InputError(f"{rows} has no rows")
     face.data(documents.built(out, count, deployment, url), [f"{out}: {count} request lines for {deployment}"])
-    face.say(f"next:  batchkit check {out}")
+    face.next(f"batchkit check {out}")
 
 
 def check(
@@ -111,6 +121,8 @@ def build_lines(
     param: list[str] | None,
 ) -> Iterator[Line]:
     """The lines that the flags of build ask for."""
+    if not url.startswith("/"):
+        url = f"/v1/{'chat/completions' if url == 'chat' else url}"
     return lines(
         read_rows(rows),
         deployment=deployment,
@@ -122,12 +134,17 @@ def build_lines(
     )
 
 
+def place(out: Path | None) -> Path | None:
+    """Where to write; `-` is stdout, as everywhere."""
+    return None if out == Path("-") else out
+
+
 def _prompt(prompt: str | None, template: Path | None) -> str:
     if (prompt is None) == (template is None):
         raise UsageError("give either --prompt or --template", hint="--prompt 'Classify: {description}'")
     if template is None:
         return prompt or ""
-    with local_errors(template):
+    with reading(template):
         try:
             return template.read_text("utf-8-sig").rstrip("\n")
         except UnicodeDecodeError as error:

@@ -24,6 +24,7 @@ class Account:
     missing: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    retryable: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     missing_ids: list[str] = field(default_factory=list)
     duplicated: list[str] = field(default_factory=list)
@@ -38,6 +39,7 @@ class Account:
         if result.ok:
             self.ok += 1
             return
+        self.retryable += retryable(result)
         self.errors[result.error_code or "unknown"] += 1
         if result.error_code == MISSING:
             self.missing += 1
@@ -57,6 +59,7 @@ class Account:
             unknown=tuple(self.unknown[:NAMED]),
             missing_ids=tuple(self.missing_ids[:NAMED]),
             mismatched=tuple(self.mismatched[:NAMED]),
+            retryable=self.retryable,
             errors=dict(self.errors.most_common()),
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,

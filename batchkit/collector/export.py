@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import orjson
 
 from batchkit.disk import replacing
-from batchkit.errors import InputError
+from batchkit.errors import UsageError
 from batchkit.model import Result
 from batchkit.text import csv_cell
 
@@ -25,19 +26,25 @@ Encode = Callable[[Iterable[Result]], Iterator[bytes]]
 
 
 def format_of(path: Path | None, name: str | None) -> Encode:
-    """How to write results: by name, else by the file's suffix, else JSON Lines. Raises InputError."""
+    """How to write results: by name, else by the file's suffix, else JSON Lines. Raises UsageError."""
     suffix = name or (path.suffix.lstrip(".").lower() if path else "") or "jsonl"
     encode = _FORMATS.get(suffix)
     if encode is None:
-        raise InputError(f"{suffix!r} is not a format for results", hint="use .csv or .jsonl, or --format csv|jsonl")
+        raise UsageError(f"{suffix!r} is not a format for results", hint="use .csv or .jsonl, or --format csv|jsonl")
     return encode
 
 
-def write(results: Iterable[Result], path: Path, encode: Encode, *, overwrite: bool = False) -> None:
-    """Write all results to `path`, whole or not at all. A file with other bytes is only replaced with `overwrite`."""
-    with replacing(path, mode=0o666, overwrite=overwrite) as file:
+def write(results: Iterable[Result], path: Path, encode: Encode, replaceable: Collection[str] | None) -> str:
+    """Write all results to `path`, whole or not at all; the SHA-256 of what was written.
+
+    A file that is there already is replaced when its own hash is among `replaceable`, or that is None.
+    """
+    digest = hashlib.sha256()
+    with replacing(path, mode=0o666, replaceable=replaceable) as file:
         for piece in encode(results):
+            digest.update(piece)
             file.write(piece)
+    return digest.hexdigest()
 
 
 def document(result: Result) -> dict[str, Any]:

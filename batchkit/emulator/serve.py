@@ -53,7 +53,8 @@ class Emulator:
             os.close(self._lock)
             raise InUse(str(directory)) from None
         self.key = key or secrets.token_urlsafe(24)
-        self.clock = clock or ScaledClock(speed, max(time.time(), newest(directory)))
+        self._stopped_at = directory / "stopped-at"
+        self.clock = clock or ScaledClock(speed, max(time.time(), newest(directory), self._last_stop()))
         try:
             self._socket = _listen(port)
         except OSError:
@@ -74,8 +75,16 @@ class Emulator:
     ) -> None:
         self._server.should_exit = True
         self._thread.join()
+        self._stopped_at.write_text(str(self.clock.now()), "ascii")
         self._socket.close()
         os.close(self._lock)
+
+    def _last_stop(self) -> float:
+        """When an emulator last stopped here, by its own clock: time must not run backwards."""
+        try:
+            return float(self._stopped_at.read_text("ascii"))
+        except (OSError, ValueError):
+            return 0.0
 
 
 def _listen(port: int) -> socket.socket:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
-from batchkit.errors import InputError
+from batchkit.errors import UsageError
 from batchkit.model import Job
 
 
@@ -32,6 +32,12 @@ class Page:
     jobs: tuple[Job, ...]
     after: str | None
 
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self.jobs)
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
 
 def select(jobs: Iterable[Job], query: Query) -> Page:
     """The page of `jobs` that `query` asks for, newest first unless it says otherwise."""
@@ -41,7 +47,7 @@ def select(jobs: Iterable[Job], query: Query) -> Page:
     if query.after is not None:
         places = [i for i, job in enumerate(found) if query.after in (job.id, job.name)]
         if not places:
-            raise InputError(f"--after {query.after!r} is not among these jobs", hint="leave --after away")
+            raise UsageError(f"--after {query.after!r} is not among these jobs", hint="leave --after away")
         found = found[places[0] + 1 :]
     page = found[: query.limit]
     return Page(tuple(page), page[-1].id if len(found) > query.limit else None)
@@ -62,7 +68,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 def moment(text: str, now: float) -> float:
     """A time as people write it: `8h` ago, an ISO 8601 date or time (UTC unless it says otherwise), or Unix seconds.
 
-    Raises InputError for anything else.
+    Raises UsageError for anything else.
     """
     try:
         if text[-1:] in _UNITS and text[:-1]:
@@ -72,4 +78,4 @@ def moment(text: str, now: float) -> float:
         when = datetime.fromisoformat(text)
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
-        raise InputError(f"{text!r} is not a time", hint="write 8h, 3d, 2025-11-22 or 2025-11-22T08:00") from None
+        raise UsageError(f"{text!r} is not a time", hint="write 8h, 3d, 2025-11-22 or 2025-11-22T08:00") from None
