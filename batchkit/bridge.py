@@ -23,6 +23,9 @@ class Bridge:
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """The coroutine's result, or its exception. An interrupted caller lets it clean up first."""
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("a Client cannot be used from its own on_progress; use AsyncClient there")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -45,8 +48,12 @@ class Bridge:
             if hasattr(source, "aclose"):
                 self.call(source.aclose())
 
+    @property
+    def closed(self) -> bool:
+        return self._loop.is_closed()
+
     def close(self) -> None:
-        if self._thread.is_alive():
+        if not self._loop.is_closed():
             self._settle()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()

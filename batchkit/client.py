@@ -17,6 +17,7 @@ from batchkit.api.service import Service
 from batchkit.bridge import Bridge
 from batchkit.clock import Clock, SystemClock
 from batchkit.collector import export
+from batchkit.collector.fetch import lost
 from batchkit.collector.results import Results, collect
 from batchkit.config import Settings, Target, load_target
 from batchkit.disk import check_writable
@@ -90,9 +91,7 @@ class AsyncClient:
         """
         path = await _checked(out)
         encode = export.format_of(path, format)
-        found = await self._known(job)
-        if not found.collected:
-            found = await self._turns(found, [Pump.poll, Pump.fetch], once=True)
+        found = await self._turns(await self._known(job), [Pump.poll, Pump.fetch], once=True)
         return await self._settled(found, path, encode, overwrite)
 
     async def run(
@@ -188,7 +187,7 @@ class AsyncClient:
         return self._target
 
     async def _known(self, job: Job | str) -> Job:
-        return await self._ledger.job(job.id if isinstance(job, Job) else job)
+        return await self._ledger.job(job)
 
     async def _job(self, source: Source, name: str | None, stem: str | None, new_file: Path | None = None) -> Job:
         return await self._intake.job(source, self._doors().api.target, name=name, stem=stem, new_file=new_file)
@@ -229,7 +228,8 @@ class AsyncClient:
     async def _turns(
         self, job: Job, turns: Sequence[Turn], *, once: bool = False, timeout_s: float | None = None
     ) -> Job:
-        if job.state in (State.SETTLED, State.DROPPED):
+        whole = not any(lost(part, self._workdir) for part in job.parts)
+        if whole and job.state in (State.SETTLED, State.DROPPED):
             return job
         async with aclosing(self._run(job, turns, once=once, timeout_s=timeout_s)) as steps:
             async for progress in steps:
@@ -317,8 +317,9 @@ class Client:
 
     def close(self) -> None:
         """Let go of connections, the ledger and the thread."""
-        self._bridge.call(self._client.close())
-        self._bridge.close()
+        if not self._bridge.closed:
+            self._bridge.call(self._client.close())
+            self._bridge.close()
 
     def __enter__(self) -> Self:
         return self

@@ -67,6 +67,11 @@ class Target:
         return self.dialect != "openai"
 
     @property
+    def output_expiry(self) -> bool:
+        """Whether `output_expires_after` is known: v1, and the dated API from 2025-04-01-preview."""
+        return self.dialect == "v1" or (self.dialect == "dated" and (self.api_version or "") >= "2025-04-01")
+
+    @property
     def local(self) -> bool:
         return urlsplit(self.base_url).hostname in LOOPBACK
 
@@ -78,11 +83,13 @@ class Settings:
     settle_window_s: float = 180.0
     relist_after_s: float = 60.0
     file_poll_s: float = 5.0
+    file_wait_s: float = 1800.0
     quota_wait_s: float = 60.0
     quota_wait_cap_s: float = 1800.0
     grace_s: float = 10.0
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 60.0
+    call_timeout_s: float = 300.0
     max_attempts: int = 5
     max_attempts_s: float = 120.0
     retry_after_cap_s: float = 900.0
@@ -122,6 +129,8 @@ def load_target(
     path = config or config_file(env)
     document = _read(path) if config or path.exists() else {}
     tables = document.get("targets", {})
+    if not isinstance(tables, dict):
+        raise ConfigError(f"{path}: targets is not a table", hint="write [targets.NAME]")
     if name is None:
         name = document.get("default") or (next(iter(tables)) if len(tables) == 1 else None)
     if name is None:
@@ -146,13 +155,18 @@ def make_target(
     **options: Any,
 ) -> Target:
     """A target from an endpoint as people write it: with or without `/openai`, `/openai/v1` or a trailing slash."""
-    parts = urlsplit(endpoint.strip())
-    if parts.scheme not in ("https", "http") or not parts.hostname or parts.username:
-        raise ConfigError(
-            f"{endpoint.strip()!r} is not an endpoint", hint="it looks like https://NAME.openai.azure.com"
-        )
+    endpoint = endpoint.strip()
+    if "@" in endpoint:
+        raise ConfigError("the endpoint must not hold a user name or password", hint="give the address alone")
+    try:
+        parts = urlsplit(endpoint)
+        known = parts.scheme in ("https", "http") and parts.hostname and parts.port != 0 and endpoint.isascii()
+    except ValueError:
+        known = False
+    if not known:
+        raise ConfigError(f"{endpoint!r} is not an endpoint", hint="it looks like https://NAME.openai.azure.com")
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        raise UnsafeEndpoint(f"{endpoint.strip()!r} would send the key unencrypted")
+        raise UnsafeEndpoint(f"{endpoint!r} would send the key unencrypted")
     base = f"{parts.scheme}://{parts.netloc}"
     if dialect == "openai":
         base += parts.path.rstrip("/")
@@ -160,7 +174,7 @@ def make_target(
         base += "/openai/v1" if dialect == "v1" else "/openai"
     else:
         raise ConfigError(
-            f"{endpoint.strip()!r} has a path that does not belong to an Azure endpoint",
+            f"{endpoint!r} has a path that does not belong to an Azure endpoint",
             hint=f"use {base} alone: files and batches belong to the resource, not to a deployment",
         )
     if dialect == "dated" and not api_version:
@@ -270,3 +284,5 @@ def _typed(table: Any, keys: Mapping[str, Any], where: str) -> None:
             raise ConfigError(f"{where} has an unknown key {key!r}", hint=f"known: {', '.join(keys)}")
         if not isinstance(value, keys[key]) or isinstance(value, bool):
             raise ConfigError(f"{where}: {key} has the wrong type")
+        if isinstance(value, (int, float)) and value <= 0 and key != "expires_s":
+            raise ConfigError(f"{where}: {key} must be more than 0")

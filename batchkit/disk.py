@@ -10,6 +10,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import socket
 from collections.abc import AsyncIterable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +54,7 @@ class Workdir:
 
     def staging(self) -> Path:
         """A fresh private directory to stage a job in, before it has its place."""
-        path = self.root / f".staging-{os.getpid()}-{secrets.token_hex(4)}"
+        path = self.root / f"{_staging()}-{os.getpid()}-{secrets.token_hex(4)}"
         private_directory(path)
         return path
 
@@ -71,13 +72,17 @@ class Workdir:
             _sync_directory(self.root)
 
     def sweep(self) -> None:
-        """Remove staging directories of processes that are gone."""
+        """Remove staging directories of this host's processes that are gone."""
         if not self.root.is_dir():
             return
-        for path in self.root.glob(".staging-*"):
-            pid = path.name.split("-")[1]
-            if not (pid.isdigit() and alive(int(pid))):
+        for path in self.root.iterdir():
+            host, _, rest = path.name.rpartition("-")[0].rpartition("-")
+            if host == _staging() and rest.isdigit() and not alive(int(rest)):
                 discard(path)
+
+
+def _staging() -> str:
+    return f".staging-{socket.gethostname()}"
 
 
 def lines_name(round_number: int, part_number: int) -> str:
@@ -107,8 +112,8 @@ def reading(path: Path) -> Iterator[None]:
     """As `local_errors`, for a file that the user named: one that is not there is wrong input."""
     try:
         with local_errors(path):
-            if path.is_dir():
-                raise InputError(f"{path} is a directory, not a file")
+            if path.exists() and not path.is_file():
+                raise InputError(f"{path} is not a plain file", hint="save it to a file first: it is read twice")
             yield
     except LocalError:
         if path.exists():
@@ -139,8 +144,11 @@ def replacing(path: Path, *, mode: int = PRIVATE, replaceable: Collection[str] |
     `replaceable` are the SHA-256 hashes of contents that may be written over; None allows any. The same bytes again are
     always fine.
     """
+    path = path.resolve()
     temporary = _temporary(path)
     with local_errors(path):
+        if path.exists() and not path.is_file():
+            raise LocalError(f"{path} is not a plain file", hint="choose another -o; without -o it goes to stdout")
         try:
             descriptor = os.open(temporary, _CREATE, mode)
             with open(descriptor, "wb", buffering=PIECE) as file:
@@ -170,9 +178,10 @@ def sha256(path: Path) -> str:
 
 def check_writable(path: Path) -> None:
     """Raise LocalError where `path` could not be written, before hours are spent on what belongs there."""
+    path = path.resolve()
     with local_errors(path):
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "is a directory")
+        if path.exists() and not path.is_file():
+            raise LocalError(f"{path} is not a plain file", hint="choose another -o; without -o it goes to stdout")
         temporary = _temporary(path)
         os.close(os.open(temporary, _CREATE, PRIVATE))
         temporary.unlink()
@@ -183,7 +192,7 @@ async def receive(path: Path, chunks: AsyncIterable[bytes]) -> int:
     temporary, total, buffer = _temporary(path), 0, bytearray()
     with local_errors(path):
         try:
-            async with aiofiles.open(temporary, "wb", buffering=0, opener=_private_opener) as file:
+            async with aiofiles.open(temporary, "wb", buffering=PIECE, opener=_private_opener) as file:
                 async for chunk in chunks:
                     buffer += chunk
                     total += len(chunk)
@@ -191,6 +200,7 @@ async def receive(path: Path, chunks: AsyncIterable[bytes]) -> int:
                         await file.write(buffer)
                         buffer.clear()
                 await file.write(buffer)
+                await file.flush()
                 await asyncio.to_thread(os.fsync, file.fileno())
             os.rename(temporary, path)
             await asyncio.to_thread(_sync_directory, path.parent)

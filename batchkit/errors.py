@@ -113,6 +113,7 @@ class Refused(BatchkitError):
 
     code = "service.refused"
     exit = 5
+    hint = "mend what the service names; nothing is lost, and the same command again goes on"
 
     def __init__(
         self,

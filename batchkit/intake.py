@@ -60,6 +60,7 @@ class Intake:
                 created_at=self.clock.now(),
             )
             if (found := await self.ledger.find(job.name)) is not None:
+                found = await self._rehomed(found, job)
                 check_same(found, job)
                 settled = "all its results are here" if found.collected else "going on where it stood"
                 _log.info("job %r is known: %s, nothing is submitted twice", found.name, settled)
@@ -96,6 +97,13 @@ class Intake:
         """How many rows `round` would ask again."""
         lines = leftovers(job, self.workdir, lambda result: retryable(result, only))
         return await asyncio.to_thread(lambda: sum(1 for _ in lines))
+
+    async def _rehomed(self, found: Job, asked: Job) -> Job:
+        """A job of which nothing was ever sent may change its service: the first endpoint was perhaps a slip."""
+        if found.service == asked.service or any(part.intent for part in found.parts):
+            return found
+        async with holding(self.ledger, found) as hold:
+            return await hold.rehome(asked.service, asked.target)
 
     @asynccontextmanager
     async def _staging(self) -> AsyncIterator[Path]:

@@ -14,6 +14,8 @@ CHAT = "/v1/chat/completions"
 URLS = ("/chat/completions", "/responses", "/embeddings", "/completions")
 """What a line's url may be, with or without /v1 in front."""
 
+_PACE = ("validating", "in_progress", "cancelling", "finalizing", "failed", "expired", "cancelled", "completed")
+
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 """The service's statuses after which a batch does not move any more. Anything else, known or not, is still moving."""
 
@@ -125,7 +127,7 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch at the service, as last seen."""
+    """A batch at the service, as last seen (`looked_at`); `ended_at` is when we first saw it ended."""
 
     id: str
     status: str
@@ -137,6 +139,7 @@ class Batch:
     created_at: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     looked_at: float | None = None
+    ended_at: float | None = None
 
     @property
     def ended(self) -> bool:
@@ -246,8 +249,7 @@ class Job:
     def status(self) -> str:
         """The service's status of the batch furthest behind in the latest round; "" before any batch exists."""
         statuses = [part.batch.status for part in self.parts if part.batch and part.round == self.round]
-        moving = [status for status in statuses if status not in ENDED]
-        return next(iter(moving or sorted(set(statuses) - {"completed"}) or statuses), "")
+        return min(statuses, key=lambda status: _PACE.index(status) if status in _PACE else -1, default="")
 
     @property
     def counts(self) -> Counts:
@@ -294,9 +296,9 @@ class Result:
 class Report:
     """The account of a job's rows: `total` = `ok` + `failed` + `missing`, or `balanced` is false.
 
-    `duplicated` and `unknown` name custom_ids that came back twice in one batch, or were never asked for;
-    `missing_ids` those that never came back (the first hundred of each). `mismatched` says where the service's own
-    counts differ from its files. `retryable` rows did not fail for good. `errors` counts failed rows by code.
+    `duplicates` custom_ids came back twice in one batch and `unknowns` were never asked for; `duplicated`, `unknown`
+    and `missing_ids` name the first hundred of each kind. `mismatched` says where the service's own counts differ from
+    its files. `retryable` rows did not fail for good. `errors` counts failed rows by code.
     """
 
     job: str
@@ -308,6 +310,8 @@ class Report:
     unknown: tuple[str, ...] = ()
     missing_ids: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
+    duplicates: int = 0
+    unknowns: int = 0
     retryable: int = 0
     errors: Mapping[str, int] = field(default_factory=dict)
     input_tokens: int = 0

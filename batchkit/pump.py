@@ -13,7 +13,17 @@ from batchkit.clock import Clock
 from batchkit.collector import fetch
 from batchkit.config import Settings
 from batchkit.disk import Workdir
-from batchkit.errors import Interrupted, LedgerBusy, LedgerError, Unavailable, Unfinished
+from batchkit.errors import (
+    BatchkitError,
+    Interrupted,
+    LedgerBusy,
+    Refused,
+    ResultError,
+    Throttled,
+    Unavailable,
+    Uncertain,
+    Unfinished,
+)
 from batchkit.ledger import Hold, Ledger
 from batchkit.ledger.lease import RENEW_S
 from batchkit.model import Job, Next, State
@@ -74,37 +84,49 @@ class Pump:
         async with holding(self.ledger, job) as hold:
             while True:
                 nexts = [await self._one(turn, hold, patient=not once) for turn in turns]
-                waits = [later for later in nexts if not later.done]
+                waits = [later for later in nexts if isinstance(later, Next) and not later.done]
                 first = min(waits, key=lambda later: later.at or 0.0, default=None)
                 job = await hold.job()
                 why = next((later.why for later in waits if later.why), "")
                 yield Progress(job, why, first.at if first else None)
+                if trouble := next((later for later in nexts if isinstance(later, BatchkitError)), None):
+                    raise trouble
                 if first is None or once:
                     return
                 self._check(job, deadline)
                 await self._sleep_until(first.at or 0.0, deadline)
                 self._check(job, deadline)
 
-    async def _one(self, turn: Turn, hold: Hold, *, patient: bool) -> Next:
-        """One turn. Asked to stop, it has a moment to finish and is then cut short: the ledger allows it anywhere."""
+    async def _one(self, turn: Turn, hold: Hold, *, patient: bool) -> Next | BatchkitError:
+        """One turn, or its trouble: that of one room must not keep the others from what they can do.
+
+        Asked to stop, a turn has a moment to finish and is then cut short: the ledger allows it anywhere.
+        """
+        if self.stop.is_set():
+            raise _interrupted(await hold.job())
         doing = asyncio.ensure_future(turn(self, hold))
-        stopping = asyncio.ensure_future(self.stop.wait())
+        ending = [asyncio.ensure_future(event.wait()) for event in (self.stop, hold.lost)]
         try:
-            await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not doing.done():
-                await asyncio.wait({doing}, timeout=self.settings.grace_s)
+            await asyncio.wait({doing, *ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done() and not hold.lost.is_set():
+                await asyncio.wait({doing, ending[1]}, timeout=self.settings.grace_s)
+            if hold.lost.is_set():
+                raise LedgerBusy("the lease on this job was lost; another process may have taken it")
             if not doing.done():
                 raise _interrupted(await hold.job())
             return doing.result()
         except Unavailable as error:
             # Once batches run at the service, its troubles only move the next look.
             if not patient or not any(part.batches for part in (await hold.job()).parts):
-                raise
-            return Next(self.clock.now() + self.api.target.poll_interval_s, str(error))
+                return error
+            asked = error.retry_after_s if isinstance(error, Throttled) else None
+            return Next(self.clock.now() + max(self.api.target.poll_interval_s, asked or 0.0), str(error))
+        except (Refused, Uncertain, ResultError) as error:
+            return error
         finally:
-            stopping.cancel()
-            doing.cancel()
-            await asyncio.wait({doing, stopping})
+            for task in (doing, *ending):
+                task.cancel()
+            await asyncio.wait({doing, *ending})
 
     def _check(self, job: Job, deadline: float | None) -> None:
         if self.stop.is_set():
@@ -125,31 +147,23 @@ class Pump:
 
 @asynccontextmanager
 async def holding(ledger: Ledger, job: Job) -> AsyncIterator[Hold]:
-    """The job's lease, renewed while the block runs; the block is cancelled if the lease is lost."""
+    """The job's lease, renewed while the block runs; `lost` is set on it when that fails."""
     hold = await ledger.hold(job)
-    worker, lost = asyncio.current_task(), asyncio.Event()
 
     async def renew() -> None:
-        while True:
-            await asyncio.sleep(RENEW_S)
-            try:
+        try:
+            while True:
+                await asyncio.sleep(RENEW_S)
                 await hold.renew()
-            except LedgerError:
-                lost.set()
-                if worker is not None:
-                    worker.cancel()
-                return
+        except BatchkitError:
+            hold.lost.set()
 
     keeper = asyncio.create_task(renew())
     try:
         yield hold
-    except asyncio.CancelledError:
-        if lost.is_set():
-            raise LedgerBusy(f"the lease on job {job.name!r} was lost; another process may have taken it") from None
-        raise
     finally:
         keeper.cancel()
-        with suppress(LedgerError):
+        with suppress(BatchkitError):
             await hold.release()
 
 

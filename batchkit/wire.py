@@ -7,7 +7,6 @@ cancelled, times as Unix seconds or ISO 8601 text, counts that are null, file id
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,7 +16,9 @@ import orjson
 
 from batchkit.errors import Unintelligible
 from batchkit.model import Batch, Counts, RemoteFile, Result, ServiceError
+from batchkit.text import visible
 
+_LARGEST = 2**53
 _LATEST = 253_402_300_799.0  # the last second of the year 9999: later "times" are noise
 
 
@@ -66,9 +67,12 @@ def page(doc: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str | None]:
     if not isinstance(entries, list):
         raise Unintelligible("the service's list has no data")
     entries = [entry for entry in entries if isinstance(entry, dict)]
-    if doc.get("has_more") is not True or not entries:
+    if doc.get("has_more") in (None, False, "false"):
         return entries, None
-    return entries, _text(doc.get("last_id")) or _text(entries[-1].get("id"))
+    after = _text(doc.get("last_id")) or (_text(entries[-1].get("id")) if entries else None)
+    if after is None:
+        raise Unintelligible("the service's list says that there is more, but not where")
+    return entries, after
 
 
 def error(body: bytes) -> ServiceError:
@@ -79,7 +83,7 @@ def error(body: bytes) -> ServiceError:
         return ServiceError("", "")
     inner = doc.get("error", doc) if isinstance(doc, dict) else doc
     if isinstance(inner, str):
-        return ServiceError("", inner)
+        return ServiceError("", visible(inner, 2000))
     return _error(inner) if isinstance(inner, dict) else ServiceError("", "")
 
 
@@ -177,7 +181,7 @@ def _status(value: Any) -> str:
 
 
 def _count(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LARGEST:
         return None
     return int(value)
 
@@ -185,7 +189,8 @@ def _count(value: Any) -> int | None:
 def _counts(value: Any) -> Counts | None:
     if not isinstance(value, dict):
         return None
-    return Counts(*(_count(value.get(key)) or 0 for key in ("total", "completed", "failed")))
+    total, completed, failed = (_count(value.get(key)) for key in ("total", "completed", "failed"))
+    return None if completed is None or failed is None else Counts(total or 0, completed, failed)
 
 
 def _time(value: Any) -> float | None:
@@ -197,7 +202,8 @@ def _time(value: Any) -> float | None:
         return None
     try:
         moment = datetime.fromisoformat(value)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return seconds if 0 < seconds <= _LATEST else None
     except (ValueError, OverflowError):
         return None
 
@@ -215,10 +221,10 @@ def _errors(value: Any) -> tuple[ServiceError, ...]:
 
 def _error(doc: Mapping[str, Any]) -> ServiceError:
     code, line = doc.get("code"), doc.get("line")
-    if isinstance(line, str) and line.isdigit():
+    if isinstance(line, str) and line.isascii() and line.isdigit() and len(line) < 10:
         line = int(line)
     return ServiceError(
-        code="" if code is None else str(code),
-        message=_text(doc.get("message")) or "",
-        line=line if isinstance(line, int) and not isinstance(line, bool) else None,
+        code=visible(str(code), 100) if isinstance(code, (str, int)) else "",
+        message=visible(_text(doc.get("message")) or "", 2000),
+        line=_count(line),
     )

@@ -88,12 +88,12 @@ def test_bad_tables_are_refused_with_their_place(tmp_path: Path, name: str, data
     [
         ([{"a": "1"}, {"b": "2"}], {}, r"row 2: column 'a' is missing \(there are: b\)"),
         ([{"a": None}], {}, "row 1: column 'a' is null"),
-        ([{"a": "1"}, {"a": "1"}], {"custom_id": "a"}, "line 2: custom_id '1' is used twice"),
-        ([{"a": ""}], {"custom_id": "a"}, "line 1: custom_id must be a non-empty string"),
+        ([{"a": "1"}, {"a": "1"}], {"custom_id": "a"}, "row 2: duplicate_custom_id: custom_id '1' is used twice"),
+        ([{"a": ""}], {"custom_id": "a"}, "row 1: column 'a' is empty"),
         ([{"a": "1"}], {"custom_id": "id"}, "row 1: column 'id' is missing"),
         ([{"a": "1"}], {"body": "{"}, "template is broken"),
         ([{"a": "1"}], {"body": "{}"}, "empty field"),
-        ([{"a": "1"}], {"body": "{a:>9}"}, "format"),
+        ([{"a": "1"}], {"body": "{a:>9}"}, "not a plain column name"),
         ([{"a": "1"}], {"params": {"x": object()}}, "cannot be written as JSON"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from batchkit import Limits, LocalError, check
+from batchkit import InputError, Limits, check
 
 from .conftest import request_line
 
@@ -34,7 +34,7 @@ CASES: dict[str, tuple[bytes, str, int, int, str]] = {
     "keys missing": (GOOD + b'{"custom_id": "b"}\n', "invalid_request", 2, len(GOOD), "method, url, body"),
     "number as id": (GOOD + line(custom_id=7), "invalid_request", 2, len(GOOD), "custom_id is 7"),
     "empty id": (GOOD + line(custom_id=""), "invalid_request", 2, len(GOOD), "custom_id is ''"),
-    "duplicate id": (GOOD + GOOD, "duplicate_custom_id", 2, len(GOOD), "line 1"),
+    "duplicate id": (GOOD + GOOD, "duplicate_custom_id", 2, len(GOOD), "first by number 1"),
     "GET": (GOOD + line(method="GET"), "invalid_request", 2, len(GOOD), "'GET'"),
     "other url": (GOOD + line(url="/chat/completions"), "url_mismatch", 2, len(GOOD), "first line's"),
     "deployment url": (line(url="/deployments/x/chat/completions"), "url_mismatch", 1, 0, "/deployments/"),
@@ -93,6 +93,13 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert (report.url, report.deployment) == ("/v1/chat/completions", "gpt-4o-batch")
 
 
+def test_a_table_is_called_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n1,2\n")
+    (problem,) = check(path).problems
+    assert (problem.code, "batchkit build" in problem.fix) == ("not_jsonl", True)
+
+
 def test_an_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     path.touch()
@@ -107,5 +114,7 @@ def test_all_problems_are_counted_and_some_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(LocalError, match="no such file"):
+    with pytest.raises(InputError, match="no such file"):
         check(tmp_path / "nowhere.jsonl")
+    with pytest.raises(InputError, match="not a plain file"):
+        check(tmp_path)

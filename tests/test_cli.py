@@ -241,7 +241,7 @@ def test_what_goes_wrong_at_the_service_is_one_sentence_and_a_next_step(shell: S
     with emulating(shell) as env:
         code, _, err = shell("submit", "lines.jsonl", **env | {"AZURE_OPENAI_API_KEY": "wrong"})
         assert code == 5
-        assert err.startswith("error: 127.0.0.1: unauthorized: Access denied")
+        assert ": unauthorized: Access denied" in err
         assert "next:  check the key" in err
         code, _, err = shell(
             "submit", "lines.jsonl", **env | {"AZURE_OPENAI_ENDPOINT": env["AZURE_OPENAI_ENDPOINT"] + "/x"}
@@ -276,13 +276,13 @@ def test_wrong_settings(shell: Shell, env: dict[str, str], code: int, words: str
         (("run", "rows.csv", "-p", "{a}", "--emulator"), 2, "no deployment"),
         (("run", "rows.csv", "-p", "{b}", "-d", "d", "--emulator"), 3, "row 1: column 'b' is missing"),
         (("run", "rows.csv", "-p", "{a}", "-d", "d", "--emulator", "-o", "rows.csv"), 2, "overwrite the input"),
-        (("run", "rows.csv", "-p", "{a}", "-d", "d", "--emulator", "-o", "out.xlsx"), 3, "'xlsx' is not a format"),
-        (("run", "nowhere.csv", "-p", "{a}", "-d", "d", "--emulator"), 12, "no such file"),
+        (("run", "rows.csv", "-p", "{a}", "-d", "d", "--emulator", "-o", "out.xlsx"), 2, "'xlsx' is not a format"),
+        (("run", "nowhere.csv", "-p", "{a}", "-d", "d", "--emulator"), 3, "no such file"),
         (("build", "rows.csv", "-d", "d"), 2, "either --prompt or --template"),
         (("build", "rows.csv", "-d", "d", "-p", "{a}", "--param", "x"), 2, "key=value"),
         (("build", "rows.csv", "-d", "d", "-p", "{a}", "-o", "no/such/place.jsonl"), 12, "no such file"),
         (("show", "nobody"), 2, "there is no job 'nobody'"),
-        (("list", "--since", "yesterday"), 3, "is not a time"),
+        (("list", "--since", "yesterday"), 2, "is not a time"),
         (("list", "--order", "random"), 2, "newest or oldest"),
     ],
 )

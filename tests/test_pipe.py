@@ -225,7 +225,7 @@ def test_list_filters_orders_and_pages(world: World) -> None:
 
 def test_two_deployments_in_one_job_are_refused(world: World) -> None:
     lines = [request_line(0), request_line(1, model="other")]
-    with world.client() as client, pytest.raises(InputError, match=r"line 2: .* differ"):
+    with world.client() as client, pytest.raises(InputError, match=r"line 2: model_mismatch: body.model is 'other'"):
         client.submit(lines, name="mixed")
     assert world.batches() == []
 

@@ -11,8 +11,8 @@ import httpx
 import orjson
 import pytest
 
-from batchkit import AsyncClient, Results
-from batchkit.errors import Unavailable, Unfinished, Unintelligible
+from batchkit import AsyncClient, LocalError, Results
+from batchkit.errors import Unavailable, Unintelligible
 
 from .conftest import SMALL, World, request_lines
 
@@ -42,6 +42,22 @@ class Tampering(httpx.AsyncBaseTransport):
 
 
 def run(world: World, tamper: Tamper, out: Path | None = None, **options: dict[str, str]) -> Results:
+    """A whole job, as patient as `run` is."""
+
+    async def work() -> Results:
+        transport = Tampering(tamper, files=True, **options)
+        ledger = world.home / "ledger.sqlite3"
+        async with AsyncClient(
+            world.target(limits=SMALL), ledger=ledger, clock=world.clock, transport=transport
+        ) as client:
+            return await client.run(request_lines(8), name="nightly", out=out)
+
+    return asyncio.run(work())
+
+
+def fetch(world: World, tamper: Tamper, **options: dict[str, str]) -> Results:
+    """The same step by step, with one try at the results."""
+
     async def work() -> Results:
         transport = Tampering(tamper, files=True, **options)
         ledger = world.home / "ledger.sqlite3"
@@ -51,7 +67,7 @@ def run(world: World, tamper: Tamper, out: Path | None = None, **options: dict[s
             job = await client.submit(request_lines(8), name="nightly")
             async for _ in client.track(job):
                 continue
-            return await client.fetch(job, out)
+            return await client.fetch(job)
 
     return asyncio.run(work())
 
@@ -112,10 +128,40 @@ def test_odd_shapes_of_good_rows_are_read(world: World) -> None:
     assert next(iter(results)).text == "The emulator read: “hello 0”"
 
 
+def test_a_file_cut_between_two_lines_is_asked_for_again(world: World, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="incomplete"):
+        fetch(world, lambda lines: lines[:-1])
+    assert run(world, lambda lines: lines, tmp_path / "out.jsonl").report.balanced
+
+
+def test_a_result_file_lost_on_this_machine_is_fetched_again_and_not_paid_again(world: World, tmp_path: Path) -> None:
+    run(world, lambda lines: lines)
+    for path in world.home.glob("ledger.jobs/*/*.output.jsonl"):
+        path.unlink()
+    with world.client() as client:
+        with pytest.raises(LocalError, match="is gone from"):
+            client.retry("nightly")
+        assert client.fetch("nightly", tmp_path / "out.csv").report.ok == 8
+    assert len(world.batches()) == 2
+
+
+def test_what_an_exact_reader_refuses_is_an_answer_all_the_same(world: World, tmp_path: Path) -> None:
+    deep = b"[" * 400 + b"]" * 400
+
+    def odd(lines: list[bytes]) -> list[bytes]:
+        first = lines[0].replace(b'"object":"chat.completion"', b'"object":"\\ud800","n":NaN', 1)
+        second = lines[1].replace(b'"object":"chat.completion"', b'"object":' + deep, 1)
+        return [first, second, *lines[2:]]
+
+    results = run(world, odd, tmp_path / "out.jsonl")
+    assert results.report.ok == 8
+    assert len((tmp_path / "out.jsonl").read_bytes().splitlines()) == 8
+
+
 @pytest.mark.parametrize("cut", [2, 3, 10, 300])
 def test_a_file_that_ends_early_is_asked_for_again(world: World, tmp_path: Path, cut: int) -> None:
-    with pytest.raises((Unavailable, Unfinished)):
-        run(world, lambda lines: [b"".join(lines)[:-cut]])
+    with pytest.raises(Unavailable, match="incomplete"):
+        fetch(world, lambda lines: [b"".join(lines)[:-cut]])
     assert list(world.home.glob("ledger.jobs/*/*.part")) == []
     assert run(world, lambda lines: lines, tmp_path / "out.jsonl").report.balanced
 
@@ -123,4 +169,4 @@ def test_a_file_that_ends_early_is_asked_for_again(world: World, tmp_path: Path,
 def test_a_compressed_answer_is_refused_before_it_is_opened(world: World) -> None:
     bomb = gzip.compress(b"0" * 10_000_000)
     with pytest.raises(Unintelligible, match="compressed"):
-        run(world, lambda _: [bomb], headers={"content-encoding": "gzip"})
+        fetch(world, lambda _: [bomb], headers={"content-encoding": "gzip"})

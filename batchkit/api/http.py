@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import httpx
@@ -30,11 +31,13 @@ from batchkit.errors import (
     Uncertain,
     Unintelligible,
 )
-from batchkit.model import TOKEN_LIMIT
+from batchkit.model import TOKEN_LIMIT, ServiceError
 from batchkit.text import visible
 
 _log = logging.getLogger(__name__)
 MAX_JSON = 8 << 20
+SLOWEST = 50_000.0
+"""Bytes per second below which an upload is given up."""
 T = TypeVar("T")
 Body = Callable[[], AsyncIterator[bytes]]
 
@@ -82,6 +85,8 @@ class Http:
         # A kept-alive connection that the server has meanwhile closed looks like a lost answer, so what creates goes
         # over a fresh one.
         context = httpx.create_ssl_context()
+        # A service on this machine is not reached through a proxy, and its key is no proxy's business.
+        trust_env = not target.local
         self._reading, self._creating = (
             httpx.AsyncClient(
                 base_url=target.base_url + "/",
@@ -92,6 +97,7 @@ class Http:
                 limits=httpx.Limits(max_connections=20, max_keepalive_connections=keep),
                 verify=context,
                 follow_redirects=False,
+                trust_env=trust_env,
                 transport=transport,
             )
             for keep in (5, 0)
@@ -115,8 +121,12 @@ class Http:
         """Send a call and return its decoded JSON object. Raises a BatchkitError once the table says stop."""
         client = self._creating if call in (Call.CREATE_FILE, Call.CREATE_BATCH) else self._reading
 
+        # A service that drips a byte now and then never runs into the read timeout.
+        deadline_s = self._settings.call_timeout_s + (upload.length / SLOWEST if upload else 0.0)
+
         async def attempt() -> T:
-            async with self._answer(client, _request(client, method, path, params, body, upload)) as response:
+            request = _request(client, method, path, params, body, upload)
+            async with self._answer(client, request, deadline_s) as response:
                 content = await _read(response)
                 try:
                     return decode(wire.document(content))
@@ -129,34 +139,44 @@ class Http:
         """Stream a body into `sink`, from its start on each attempt; how many bytes `sink` says it took."""
 
         async def attempt() -> int:
-            async with self._answer(self._reading, self._reading.build_request("GET", path)) as response:
+            async with self._answer(self._reading, self._reading.build_request("GET", path), None) as response:
                 return int(await sink(_raw(response)))
 
         return await self._by_the_table(Call.CONTENT, attempt)
 
     @asynccontextmanager
-    async def _answer(self, client: httpx.AsyncClient, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+    async def _answer(
+        self, client: httpx.AsyncClient, request: httpx.Request, deadline_s: float | None
+    ) -> AsyncIterator[httpx.Response]:
         """The answer to one attempt, open for reading; _Failed for anything but success."""
         try:
-            response = await client.send(request, stream=True)
-            try:
-                await self._judge(response)
-                yield response
-            finally:
-                await response.aclose()
-        except httpx.HTTPError as error:
-            words = f"{self._target.base_url} {_what(error)}"
-            timeout = isinstance(error, httpx.TimeoutException)
-            raise _Failed(failure_of(error), Unavailable(words), timeout=timeout) from None
+            async with asyncio.timeout(deadline_s):
+                response = await client.send(request, stream=True)
+                try:
+                    _log.debug("%s %s: %s", request.method, request.url.path, response.status_code)
+                    await self._judge(response)
+                    yield response
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            error = Unavailable(f"{self._target.base_url} did not finish its answer in {deadline_s:.0f} s")
+            raise _Failed(Failure.LOST, error, timeout=True) from None
+        except httpx.HTTPError as lost:
+            words = f"{self._target.base_url} {_what(lost)}"
+            timeout = isinstance(lost, httpx.TimeoutException)
+            raise _Failed(failure_of(lost), Unavailable(words), timeout=timeout) from None
 
     async def _judge(self, response: httpx.Response) -> None:
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise _Failed(Failure.UNREADABLE, Unintelligible("the service compressed its answer without being asked"))
         failure = failure_of_status(response.status_code)
-        if failure is None:
-            return
-        wait_s = asked_wait(response.headers, self._clock.now())
-        raise _Failed(failure, _refusal(response, await _read(response), failure, wait_s), wait_s)
+        compressed = response.headers.get("content-encoding", "identity") != "identity"
+        if failure is not None:
+            wait_s = asked_wait(response.headers, self._clock.now())
+            said = wire.error(b"" if compressed else await _read(response))
+            secret = self._target.credential.secret.reveal()
+            said = replace(said, message=said.message.replace(secret, "***"))
+            raise _Failed(failure, _refusal(response, said, failure, wait_s), wait_s)
+        if compressed:
+            raise _Failed(Failure.UNREADABLE, Unintelligible("the service compressed its answer without being asked"))
 
     async def _by_the_table(self, call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
         began, settings = self._clock.monotonic(), self._settings
@@ -209,11 +229,11 @@ def _request(
     return client.build_request(method, path, params=params, headers=headers, content=content)
 
 
-def _refusal(response: httpx.Response, body: bytes, failure: Failure, wait_s: float | None) -> BatchkitError:
+def _refusal(response: httpx.Response, said: ServiceError, failure: Failure, wait_s: float | None) -> BatchkitError:
     """The service's own code and words, with our hint."""
-    status, said = response.status_code, wire.error(body)
+    status = response.status_code
     host, base_url = response.request.url.netloc.decode(), str(response.request.url.copy_with(path="/", query=None))
-    words = visible(said.message, 500) or f"HTTP {status}"
+    words = said.message[:500] or f"HTTP {status}"
     message = f"{host}: {said.code}: {words}" if said.code and said.code not in words else f"{host}: {words}"
     if request_id := response.headers.get("apim-request-id") or response.headers.get("x-request-id"):
         message += f" (request id {visible(request_id, 80)})"

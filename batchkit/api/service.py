@@ -93,7 +93,7 @@ class Service:
 
     async def create_batch(self, file_id: str, url: str, metadata: Mapping[str, str]) -> Batch:
         """Start a batch from a processed file. Sent once: never repeated unless it surely was not sent."""
-        expires = self.target.expires_s if self.target.azure else None
+        expires = self.target.expires_s if self.target.output_expiry else None
         body = wire.create_batch(file_id, self._endpoint(url), metadata=metadata, output_expires_s=expires)
         return await self._http.json(Call.CREATE_BATCH, "POST", "batches", wire.batch, body=body)
 
@@ -135,4 +135,6 @@ class Service:
 
 def _segment(identifier: str) -> str:
     """An id as one path segment: an id from the service must not be able to change the address."""
+    if not identifier.strip("."):
+        raise Unintelligible("the service gave an id that is none")
     return quote(identifier, safe="")

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from batchkit.builder.check import Rules
 from batchkit.builder.rows import Row
 from batchkit.builder.template import Template, text
 from batchkit.errors import InputError
@@ -59,6 +60,8 @@ def _prompted(prompt: str, url: str, system: str | None) -> Body:
         _log.warning("the prompt has no {column}: every row asks the same")
     if kind == "embeddings":
         return lambda row: {"input": template.fill(row)}
+    if kind == "completions":
+        return lambda row: {"prompt": template.fill(row)}
     if kind == "responses":
         instructions = {"instructions": system} if system else {}
         return lambda row: {**instructions, "input": template.fill(row)}
@@ -67,37 +70,24 @@ def _prompted(prompt: str, url: str, system: str | None) -> Body:
 
 
 def encode(lines: Iterable[Line | Mapping[str, Any]]) -> Iterator[bytes]:
-    """The lines as JSONL bytes, held against the rules of one job: every custom_id new, one deployment, one url.
+    """The lines as JSONL bytes, by the rules that `check` holds a file to.
 
-    A mapping is a request line as it stands in a file. Raises InputError that names the line.
+    A mapping is a request line as it stands in a file. Raises InputError that names the row or line.
     """
-    seen: set[str] = set()
-    first: tuple[str, Any] | None = None
+    rules = Rules()
     for number, item in enumerate(lines, 1):
-        line = item if isinstance(item, Line) else _from_mapping(item, number)
-        word = "row" if isinstance(item, Line) else "line"
-        if not isinstance(line.custom_id, str) or not line.custom_id:
-            raise InputError(f"{word} {number}: custom_id must be a non-empty string, not {line.custom_id!r}")
-        if line.custom_id in seen:
-            raise InputError(
-                f"{word} {number}: custom_id {line.custom_id!r} is used twice",
-                hint=_UNIQUE,
-            )
-        seen.add(line.custom_id)
-        kind = (line.url, line.body.get("model"))
-        if first is None:
-            first = kind
-        if kind != first or not isinstance(kind[1], str) or not kind[1]:
-            raise InputError(f"{word} {number}: url and deployment {kind} differ from the first line's {first}")
-        document = {"custom_id": line.custom_id, "method": line.method, "url": line.url, "body": line.body}
+        where = f"{'row' if isinstance(item, Line) else 'line'} {number}"
+
+        def blame(code: str, message: str, fix: str, where: str = where) -> None:
+            raise InputError(f"{where}: {code}: {message}", hint=fix)
+
+        document: Mapping[str, Any]
+        if isinstance(item, Line):
+            document = {"custom_id": item.custom_id, "method": item.method, "url": item.url, "body": item.body}
+        else:
+            document = item
+        rules.judge(document, number, blame)
         try:
             yield orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
         except orjson.JSONEncodeError as error:
-            raise InputError(f"{word} {number} ({line.custom_id!r}) cannot be written as JSON: {error}") from None
-
-
-def _from_mapping(item: Mapping[str, Any], number: int) -> Line:
-    try:
-        return Line(item["custom_id"], item["body"], item["url"], item["method"])
-    except KeyError as error:
-        raise InputError(f"line {number} has no {error}", hint="a line is custom_id, method, url and body") from None
+            raise InputError(f"{where} cannot be written as JSON: {error}") from None

@@ -50,4 +50,7 @@ def text(row: Row, name: str) -> str:
     if value is None:
         why = "is null" if name in row else f"is missing (there are: {', '.join(map(str, row))})"
         raise InputError(f"column {name!r} {why}", hint="check the template and --custom-id")
-    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    try:
+        return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    except TypeError as error:
+        raise InputError(f"column {name!r} cannot be written as JSON: {error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from typing import Annotated
@@ -66,10 +65,6 @@ def main() -> None:
                     flag = max(option.opts, key=len)
                     option.envvar = "BATCHKIT_" + flag.strip("-").replace("-", "_").upper()
         group(prog_name="batchkit")
-    except BrokenPipeError:
-        # Whoever read our output has left; there is nothing to tell them.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except Exception as error:  # noqa: BLE001  (the last door: whatever it is, a user gets a sentence)
         if "-v" in sys.argv or "--verbose" in sys.argv:
             traceback.print_exc()

@@ -25,7 +25,9 @@ def emulate(
     data: Annotated[
         Path | None, typer.Option("--data", help="Where files and batches are kept. [default: per user]")
     ] = None,
-    speed: Annotated[float, typer.Option("--speed", min=0.001, help="How many times faster than real time.")] = 60.0,
+    speed: Annotated[
+        float, typer.Option("--speed", min=0.001, max=1e6, help="How many times faster than real time.")
+    ] = 60.0,
     fail_rate: Annotated[
         float, typer.Option("--fail-rate", min=0.0, max=1.0, help="The share of rows that fail.")
     ] = 0.03,

@@ -16,7 +16,7 @@ from batchkit.cli.printer import Face, write_bytes
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
 from batchkit.collector.export import format_of
-from batchkit.errors import Refused, ResultError, RowsFailed, Unfinished, UsageError
+from batchkit.errors import BatchFailed, ResultError, RowsFailed, Unfinished, UsageError
 from batchkit.model import CHAT, Job, Report, State
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def fetch(
     out = rows.place(out)
     with opened(face, where) as session:
         results = session.act(lambda client: client.fetch(job, out, format=format, overwrite=overwrite))
-        _deliver(face, where, results, out, format)
+        _deliver(face, results, out, format)
 
 
 def run(
@@ -153,7 +153,7 @@ def run(
                 timeout_s=_seconds(timeout),
             )
         )
-        _deliver(face, where, results, out, format)
+        _deliver(face, results, out, format)
 
 
 def retry(
@@ -202,7 +202,7 @@ def cancel(
         face.next(f"batchkit track {quote(found.name)}, then batchkit fetch {quote(found.name)} for what was finished")
 
 
-def _deliver(face: Face, where: Where, results: Results, out: Path | None, format: str | None) -> None:
+def _deliver(face: Face, results: Results, out: Path | None, format: str | None) -> None:
     """The results where they were asked for, and the account of them."""
     report = results.report
     document = documents.report(report, str(out) if out else None)
@@ -217,12 +217,14 @@ def _deliver(face: Face, where: Where, results: Results, out: Path | None, forma
     refused = [error for batch in batches if batch.status == "failed" for error in batch.errors]
     if not report.balanced:
         raise ResultError(
-            f"the results of {report.job!r} do not add up: {report.missing} missing, {len(report.duplicated)} doubled, "
-            f"{len(report.unknown)} unknown{'; ' + report.mismatched[0] if report.mismatched else ''}",
-            hint=f"batchkit retry {quote(report.job)} asks for missing rows again",
+            f"the results of {report.job!r} do not add up: {report.missing} missing, {report.duplicates} doubled, "
+            f"{report.unknowns} unknown{'; ' + report.mismatched[0] if report.mismatched else ''}",
+            hint=f"batchkit retry {quote(report.job)} asks for missing rows again"
+            if report.missing
+            else f"batchkit show {quote(report.job)} --events",
         )
     if refused and not report.ok:
-        raise Refused(
+        raise BatchFailed(
             f"the service refused the whole batch: {refused[0].code}: {refused[0].message}",
             hint=_validation(refused[0].code),
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from batchkit.cli.printer import Face
-from batchkit.errors import BatchkitError
+from batchkit.errors import BatchkitError, Interrupted, LocalError
 
 TALK: dict[str, Any] = {
     "as_json": Annotated[bool, typer.Option("--json", help="Print one JSON document instead of words.")],
@@ -34,7 +36,8 @@ WHERE: dict[str, Any] = {
         bool, typer.Option("--emulator", help="Use the built-in offline service, with a ledger of its own.")
     ],
     "speed": Annotated[
-        float, typer.Option("--speed", min=0.001, help="With --emulator: how many times faster than real time.")
+        float,
+        typer.Option("--speed", min=0.001, max=1e6, help="With --emulator: how much faster than real time."),
     ],
 }
 _DEFAULTS: dict[str, Any] = {"as_json": False, "quiet": False, "verbose": False, "emulator": False, "speed": 60.0}
@@ -81,6 +84,15 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
                 function(face, **values)
             except BatchkitError as error:
                 raise SystemExit(face.fail(error)) from None
+            except BrokenPipeError:
+                # Whoever read our output has left; there is nothing to tell them.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise SystemExit(141) from None
+            except OSError as error:
+                trouble = LocalError(f"{error.filename or 'the output'}: {(error.strerror or str(error)).lower()}")
+                raise SystemExit(face.fail(trouble)) from None
+            except KeyboardInterrupt:
+                raise SystemExit(face.fail(Interrupted("stopped; everything is saved"))) from None
 
         setattr(entry, "__signature__", inspect.Signature(parameters))  # noqa: B010  (mypy knows no such attribute)
         entry.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

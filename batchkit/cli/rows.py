@@ -60,6 +60,8 @@ def build(
     if deployment is None:
         raise UsageError("no deployment is named", hint="add --deployment NAME")
     out = place(out)
+    if out is not None and out.resolve() == rows.resolve():
+        raise UsageError("the lines would overwrite the rows", hint="choose another -o")
     if out is None and face.as_json:
         raise UsageError("--json needs a place for the lines", hint="add -o LINES")
     made = encode(build_lines(rows, deployment, custom_id, prompt, template, system, url, param))

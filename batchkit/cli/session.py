@@ -79,10 +79,13 @@ def opened(face: Face, where: Where, *, every_s: float | None = None, offline: b
     ledger, target, clock = where.ledger, None, None
     with ExitStack() as stack:
         if where.emulator:
-            home = Path(ledger).absolute().with_suffix(".emulator") if ledger else data_home() / "emulator"
-            ledger = ledger or str(home / "ledger.sqlite3")
+            home = data_home() / "emulator"
+            if ledger:  # a rehearsal never mixes with real jobs, so it stands beside the ledger named
+                home = Path(ledger.removeprefix("sqlite://")).absolute().with_suffix(".emulator")
+            ledger = str(home / "ledger.sqlite3")
             if not offline:
                 target, clock = _emulator(home / "service", where.speed, stack)
+                target = replace(target, poll_interval_s=every_s or target.poll_interval_s)
         elif every_s is not None:
             target = load_target(where.target, config=where.config)
             if target.azure and not target.local and every_s < MIN_POLL_S:

@@ -59,6 +59,8 @@ class Account:
             unknown=tuple(self.unknown[:NAMED]),
             missing_ids=tuple(self.missing_ids[:NAMED]),
             mismatched=tuple(self.mismatched[:NAMED]),
+            duplicates=len(self.duplicated),
+            unknowns=len(self.unknown),
             retryable=self.retryable,
             errors=dict(self.errors.most_common()),
             input_tokens=self.input_tokens,

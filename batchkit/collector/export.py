@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ COLUMNS = (
     "custom_id ok text finish_reason status_code error_code error_message "
     "input_tokens output_tokens model request_id round batch_id"
 ).split()
+_FIELDS = [item.name for item in fields(Result)]
 Encode = Callable[[Iterable[Result]], Iterator[bytes]]
 
 
@@ -49,12 +51,23 @@ def write(results: Iterable[Result], path: Path, encode: Encode, replaceable: Co
 
 def document(result: Result) -> dict[str, Any]:
     """A result as it stands in JSON Lines."""
-    return {"schema": SCHEMA, **asdict(result)}
+    return {"schema": SCHEMA, **{name: getattr(result, name) for name in _FIELDS}}
 
 
 def _jsonl(results: Iterable[Result]) -> Iterator[bytes]:
     for result in results:
-        yield orjson.dumps(document(result), option=orjson.OPT_APPEND_NEWLINE)
+        try:
+            yield orjson.dumps(document(result), option=orjson.OPT_APPEND_NEWLINE)
+        except TypeError:
+            yield _leniently(document(result))
+
+
+def _leniently(document: dict[str, Any]) -> bytes:
+    """A result that orjson will not write: a lone surrogate, or a body nested deeper than anything reads again."""
+    try:
+        return json.dumps(document).encode() + b"\n"
+    except RecursionError:
+        return orjson.dumps(document | {"response": None}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _csv(results: Iterable[Result]) -> Iterator[bytes]:

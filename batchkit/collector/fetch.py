@@ -3,54 +3,78 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
+
+import orjson
 
 from batchkit.api.service import Service
 from batchkit.clock import Clock
-from batchkit.disk import Workdir
+from batchkit.disk import PIECE, PRIVATE, Workdir
 from batchkit.errors import NotFound, Unavailable
 from batchkit.ledger import Hold
-from batchkit.model import DONE, Batch, Next, State
+from batchkit.model import DONE, Next, Part, State
+
+MOST_TRIES = 5
+"""How often a result file that does not agree with what the service says of it is asked for."""
 
 
 async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir) -> Next:
-    """Download what ended. Raises Unavailable when a file cannot be had whole now, NotFound when it is gone."""
+    """Download what ended. Raises Unavailable when a file cannot be had whole now.
+
+    A result file that is gone from the service leaves its rows without a result, and one that again and again differs
+    from what the service says of it is taken as it is: the account then names what is missing.
+    """
     for part in (await hold.job()).parts:
-        if part.state is State.ENDED and part.batch:
-            sizes = [
-                await _download(api, part.batch, file_id, path)
-                for file_id, path in (
-                    (part.batch.output_file_id, workdir.output(part)),
-                    (part.batch.error_file_id, workdir.error(part)),
-                )
-            ]
-            words = f"output {sizes[0]} bytes, errors {sizes[1]} bytes"
-            await hold.move(part, State.FETCHED, at=clock.now(), event=words)
+        if part.batch is None or not (part.state is State.ENDED or lost(part, workdir)):
+            continue
+        batch, counts, strict = part.batch, part.batch.counts, part.tries < MOST_TRIES
+        wanted = [
+            (batch.output_file_id, workdir.output(part), counts.completed if counts else 0),
+            (batch.error_file_id, workdir.error(part), 0),
+        ]
+        try:
+            words = [await _download(api, file_id, path, rows, strict) for file_id, path, rows in wanted]
+        except Unavailable as error:
+            await hold.move(part, part.state, at=clock.now(), event=str(error), tries=part.tries + 1)
+            raise
+        await hold.move(part, State.FETCHED, at=clock.now(), event=f"output {words[0]}, errors {words[1]}")
     return DONE
 
 
-async def _download(api: Service, batch: Batch, file_id: str | None, path: Path) -> int:
-    """One result file; none is as good as an empty one, since the service does either when it has nothing to say."""
+def lost(part: Part, workdir: Workdir) -> bool:
+    """Whether a result file that was fetched is not on this machine any more."""
+    if part.state not in (State.FETCHED, State.SETTLED) or part.batch is None:
+        return False
+    wanted = (part.batch.output_file_id, workdir.output(part)), (part.batch.error_file_id, workdir.error(part))
+    return any(file_id is not None and not path.exists() for file_id, path in wanted)
+
+
+async def _download(api: Service, file_id: str | None, path: Path, rows: int, strict: bool) -> str:
+    """One result file, and how it was, in words. None is as good as an empty one: the service does either."""
     await asyncio.to_thread(path.unlink, missing_ok=True)
     if file_id is None:
-        return 0
+        return "none"
     try:
         announced = (await api.file(file_id)).bytes
         size = await api.content(file_id, path)
     except NotFound:
-        if file_id == batch.error_file_id and batch.counts and not batch.counts.failed:
-            return 0
-        raise NotFound(f"the result file {file_id} of batch {batch.id} is gone from the service") from None
-    if (announced is not None and announced != size) or not await asyncio.to_thread(_ends_whole, path, size):
-        raise Unavailable(f"the result file {file_id} came incomplete ({size} of {announced} bytes)")
-    return size
+        await asyncio.to_thread(path.touch, PRIVATE)
+        return f"{file_id} gone from the service"
+    whole = announced == size if announced is not None else await asyncio.to_thread(_whole, path, rows)
+    if strict and not whole:
+        await asyncio.to_thread(path.unlink)
+        raise Unavailable(f"the result file {file_id} came incomplete ({size} of {announced or '?'} bytes)")
+    return f"{size} bytes{'' if whole else ', taken though it seems incomplete'}"
 
 
-def _ends_whole(path: Path, size: int) -> bool:
-    """Whether the last line is closed: every line is a JSON object, so it ends in a brace or a newline."""
-    if not size:
-        return True
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) in b"}\n"
+def _whole(path: Path, rows: int) -> bool:
+    """Whether a file of unknown size is whole: its last line is JSON, and it has the rows the service counted."""
+    last, count = b"{}", 0
+    with path.open("rb", buffering=PIECE) as file:
+        for last in file:  # noqa: B007  (the last one is looked at)
+            count += 1
+    try:
+        orjson.loads(last)
+    except orjson.JSONDecodeError:
+        return False
+    return count >= rows

@@ -6,20 +6,23 @@ code, never by the file it came in. Of several rounds the latest good answer win
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import orjson
 
 from batchkit import wire
 from batchkit.collector.account import MISSING, Account
+from batchkit.collector.fetch import lost
 from batchkit.disk import PIECE, Workdir, local_errors
 from batchkit.errors import LocalError
 from batchkit.model import Job, Part, Result, State
 
+_AGAIN = "batchkit fetch JOB gets it again from the service"
 _LENGTH_BITS = 40
 _LENGTH_MASK = (1 << _LENGTH_BITS) - 1
 _PREFIX = b'{"custom_id":"'
@@ -54,6 +57,10 @@ class _Answers:
         self._good = self._bad = 0
         self._index: dict[str, int] = {}
         self._files: list[BinaryIO] = []
+        if lost(part, workdir):
+            raise LocalError(
+                f"a result file of part {part.number} is gone from {workdir.job(part.job_id)}", hint=_AGAIN
+            )
         for path in (workdir.output(part), workdir.error(part)):
             if path.exists():
                 with local_errors(path):
@@ -110,9 +117,11 @@ class _Answers:
         file, length, offset = self._files[place & 1], place >> 1 & _LENGTH_MASK, place >> 1 + _LENGTH_BITS
         batch = self._part.batch
         try:
-            document = orjson.loads(os.pread(file.fileno(), length, offset))
-        except orjson.JSONDecodeError:
+            document = _loads(os.pread(file.fileno(), length, offset))
+        except ValueError:
             document = {}  # the row then has a result that says it is unreadable
+        if not isinstance(document, dict):
+            document = {}
         return wire.result(custom_id, document, self._part.round, batch.id if batch else None)
 
     def _absent(self, custom_id: str) -> Result:
@@ -152,11 +161,22 @@ def _custom_id(line: bytes) -> str | None:
         if end > 0 and b"\\" not in name:
             return name.decode("utf-8", "replace")
     try:
-        document = orjson.loads(line)
-    except orjson.JSONDecodeError:
+        document = _loads(line)
+    except ValueError:
         return None
     found = document.get("custom_id") if isinstance(document, dict) else None
     return found if isinstance(found, str) else None
+
+
+def _loads(line: bytes) -> Any:
+    """A result line's JSON; what an exact reader refuses (NaN, a lone surrogate) is an answer all the same."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(line)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def leftovers(job: Job, workdir: Workdir, wanted: Callable[[Result], bool]) -> Iterator[bytes]:

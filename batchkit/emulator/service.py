@@ -84,8 +84,10 @@ class Service:
     def delete_file(self, file_id: str) -> Document:
         path = self.content(file_id)
         del self._files[file_id]
-        for leftover in (path.with_suffix(".json"), path):
-            leftover.unlink(missing_ok=True)
+        path.with_suffix(".json").unlink(missing_ok=True)
+        # A batch that runs goes on with what it was given.
+        if not any(doc["input_file_id"] == file_id and doc["result"] is None for doc in self._batches.values()):
+            path.unlink(missing_ok=True)
         return {"object": "file", "id": file_id, "deleted": True}
 
     # batches
@@ -177,8 +179,11 @@ class Service:
             task.result()
 
     async def _write_results(self, doc: Document) -> None:
-        source = self.content(doc["input_file_id"])
-        share = 0.0 if doc["summary"]["errors"] else self._share(doc)
+        source = self._files_dir / f"{doc['input_file_id']}.data"
+        if doc["summary"]["errors"]:
+            doc["result"] = {"files": [None, None], "completed": 0, "failed": 0}
+            self._save(self._batches_dir, doc)
+            return
         paths = self.new_path(), self.new_path()
         written = await asyncio.to_thread(
             answers.write_results,
@@ -186,7 +191,7 @@ class Service:
             *paths,
             seed=doc["summary"]["sha256"],
             fail_rate=self._fail_rate,
-            share=share,
+            share=self._share(doc),
             created=doc["created_at"],
         )
         ids: list[str | None] = []

@@ -51,6 +51,7 @@ def _boot() -> str:
 def _started(pid: int) -> str | None:
     """When the process began, in the kernel's ticks; None when there is no such process, or no /proc to ask."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rsplit(")", 1)[1].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rsplit(")", 1)[1].split()
+        return None if fields[0] in "ZX" else fields[19]  # a zombie does nothing any more
     except (OSError, IndexError):
         return None

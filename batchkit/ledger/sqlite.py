@@ -79,6 +79,7 @@ class SqliteStore:
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=10.0, check_same_thread=False)
         try:
             connection.row_factory = _as_dict
+            self._refuse_newer(connection)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
@@ -88,13 +89,16 @@ class SqliteStore:
             raise
         return connection
 
+    def _refuse_newer(self, connection: sqlite3.Connection) -> None:
+        """Before anything is written, the journal mode included."""
+        version, known = _version(connection), len(_migrations())
+        if version > known:
+            raise LedgerTooNew(f"the ledger {self.path} has format {version}, this batchkit knows {known}")
+
     def _migrate(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            version = int(connection.execute("PRAGMA user_version").fetchone()["user_version"])
-            steps = _migrations()
-            if version > len(steps):
-                raise LedgerTooNew(f"the ledger {self.path} has format {version}, this batchkit knows {len(steps)}")
+            version, steps = _version(connection), _migrations()
             for number, sql in enumerate(steps[version:], version + 1):
                 for statement in sql.split(";\n"):
                     connection.execute(statement)
@@ -126,6 +130,10 @@ class SqliteStore:
                 hint="use --ledger (or BATCHKIT_LEDGER) to keep it where you may write",
             )
         return LedgerError(f"the ledger {self.path}: {error}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()["user_version"])
 
 
 def _migrations() -> list[str]:

@@ -12,11 +12,12 @@ LEGAL: dict[State, frozenset[State]] = {
     State.RUNNING: frozenset({State.ENDED, State.UPLOADED}),
     State.ENDED: frozenset({State.FETCHED}),
     State.FETCHED: frozenset({State.SETTLED}),
-    State.SETTLED: frozenset(),
+    State.SETTLED: frozenset({State.FETCHED}),
     State.DROPPED: frozenset(),
 }
 """UPLOADED → RUNNING is a batch found at the service and adopted; UPLOADED → STAGED a file the service lost or spoilt;
-RUNNING → UPLOADED a batch that failed for quota and will be made anew from the same file."""
+RUNNING → UPLOADED a batch that failed for quota and will be made anew from the same file; SETTLED → FETCHED a result
+file that this machine lost and the service still had."""
 
 
 def check_move(before: State, after: State) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -10,11 +11,12 @@ from typing import Any, TypeVar
 
 import orjson
 
-from batchkit.errors import ConfigError, JobConflict, LedgerBusy, LedgerError, UnknownJob
+from batchkit.errors import ConfigError, JobConflict, LedgerBusy, Unintelligible, UnknownJob
 from batchkit.ledger import lease
 from batchkit.ledger.sqlite import Row, SqliteStore, Tx
 from batchkit.ledger.states import check_move
 from batchkit.model import Batch, Counts, Event, Job, Outcome, Part, ServiceError, State
+from batchkit.text import visible
 
 T = TypeVar("T")
 
@@ -29,15 +31,19 @@ class Ledger:
         await self._store.close()
 
     async def find(self, name: str) -> Job | None:
-        """The job of this name or id."""
+        """The job of this name."""
         return await self._store.run(lambda tx: _find(tx, name))
 
-    async def job(self, name: str) -> Job:
-        """The job of this name or id; UnknownJob names the command that lists them."""
-        job = await self.find(name)
-        if job is None:
-            raise UnknownJob(f"there is no job {name!r} in this ledger", hint="batchkit list")
-        return job
+    async def job(self, job: Job | str) -> Job:
+        """A job as it stands now, or the job of this name or id; UnknownJob when there is none."""
+
+        def work(tx: Tx) -> Job | None:
+            return _by_id(tx, job.id) if isinstance(job, Job) else _find(tx, job) or _by_id(tx, job)
+
+        found = await self._store.run(work)
+        if found is None:
+            raise UnknownJob(f"there is no job {job.name if isinstance(job, Job) else job!r} in this ledger")
+        return found
 
     async def jobs(self) -> list[Job]:
         """All jobs, newest first."""
@@ -101,17 +107,23 @@ class Hold:
 
     def __init__(self, store: SqliteStore, job_id: str, token: str) -> None:
         self._store, self._job_id, self._token = store, job_id, token
+        self.lost = asyncio.Event()
 
     async def job(self) -> Job:
         """The job as it stands now."""
-        return await self._write(lambda tx: _by_id(tx, self._job_id))
+        return await self._write(lambda tx: _must(_by_id(tx, self._job_id)))
 
-    async def move(self, part: Part, to: State, *, at: float, event: str = "", **changes: Any) -> Part:
-        """Move a part to another state, with the fields that change and a line in the diary, durably."""
+    async def move(
+        self, part: Part, to: State, *, at: float, event: str = "", batch: Batch | None = None, **changes: Any
+    ) -> Part:
+        """Move a part to another state, with its batch as just seen, the fields that change and a line in the diary.
+
+        All of it is durable when this returns, or none of it ever happened.
+        """
         check_move(part.state, to)
-        moved = replace(part, state=to, **changes)
 
         def work(tx: Tx) -> Part:
+            seen = part if batch is None else _record(tx, part, batch, at)
             columns = ", ".join(f"{name} = :{name}" for name in ("state", *changes))
             written = tx.write(
                 f"UPDATE parts SET {columns} WHERE id = :id AND state = :before",
@@ -124,41 +136,7 @@ class Hold:
                 raise LedgerBusy(f"part {part.number} was moved by somebody else", hint="run the same command again")
             if event or to is not part.state:
                 _add_event(tx, self._job_id, at, to, event, part.number)
-            return moved
-
-        return await self._write(work)
-
-    async def record(self, part: Part, batch: Batch, *, at: float) -> Part:
-        """Write down a batch of this part as just seen; a new one becomes the part's current batch."""
-        seen = replace(batch, looked_at=at)
-
-        def work(tx: Tx) -> Part:
-            counts = seen.counts or Counts()
-            tx.write(
-                "INSERT INTO batches VALUES (:id, :part, (SELECT count(*) FROM batches WHERE part_id = :part), :status,"
-                " :input, :output, :error, :total, :completed, :failed, :errors, :created_at, :looked_at)"
-                " ON CONFLICT (id) DO UPDATE SET status = :status, output_file_id = :output, error_file_id = :error,"
-                " total = :total, completed = :completed, failed = :failed, errors = :errors, looked_at = :looked_at",
-                id=seen.id,
-                part=part.id,
-                status=seen.status,
-                input=seen.input_file_id,
-                output=seen.output_file_id,
-                error=seen.error_file_id,
-                total=counts.total if seen.counts else None,
-                completed=counts.completed if seen.counts else None,
-                failed=counts.failed if seen.counts else None,
-                errors=orjson.dumps([[e.code, e.message, e.line] for e in seen.errors]).decode(),
-                created_at=seen.created_at,
-                looked_at=at,
-            )
-            before = part.batch.status if part.batch and part.batch.id == seen.id else None
-            if before != seen.status:
-                _add_event(
-                    tx, self._job_id, at, "batch", f"{seen.id} is {seen.status or 'without status'}", part.number
-                )
-            others = tuple(known for known in part.batches if known.id != seen.id)
-            return replace(part, batches=(*others, seen))
+            return replace(seen, state=to, **changes)
 
         return await self._write(work)
 
@@ -171,9 +149,21 @@ class Hold:
 
         def work(tx: Tx) -> None:
             _add_round(tx, self._job_id, parts, at)
-            tx.write("UPDATE jobs SET settled_at = NULL, cancelled_at = NULL WHERE id = :job", job=self._job_id)
+            tx.write(
+                "UPDATE jobs SET settled_at = NULL, cancelled_at = NULL, total = NULL WHERE id = :job", job=self._job_id
+            )
 
         await self._write(work)
+
+    async def rehome(self, service: str, target: str) -> Job:
+        """Give a job of which nothing was sent another service."""
+
+        def work(tx: Tx) -> Job:
+            sql = "UPDATE jobs SET service = :service, target = :target WHERE id = :job"
+            tx.write(sql, job=self._job_id, service=service, target=target)
+            return _must(_by_id(tx, self._job_id))
+
+        return await self._write(work)
 
     async def cancelled(self, *, at: float) -> None:
         """Write down that the user wants this job stopped."""
@@ -202,7 +192,7 @@ class Hold:
             )
             words = f"{outcome.total} rows: {outcome.ok} ok, {outcome.failed} failed, {outcome.missing} missing"
             _add_event(tx, self._job_id, at, State.SETTLED, words, None)
-            return _by_id(tx, self._job_id)
+            return _must(_by_id(tx, self._job_id))
 
         return await self._write(work)
 
@@ -242,17 +232,19 @@ _PART_COLUMNS = (
 
 
 def _find(tx: Tx, name: str) -> Job | None:
-    row = tx.row("SELECT * FROM jobs WHERE name = :name", name=name) or tx.row(
-        "SELECT * FROM jobs WHERE id = :name", name=name
-    )
+    row = tx.row("SELECT * FROM jobs WHERE name = :name", name=name)
     return _job(tx, row) if row else None
 
 
-def _by_id(tx: Tx, job_id: str) -> Job:
+def _by_id(tx: Tx, job_id: str) -> Job | None:
     row = tx.row("SELECT * FROM jobs WHERE id = :id", id=job_id)
-    if row is None:
-        raise LedgerError(f"job {job_id} is gone from the ledger")
-    return _job(tx, row)
+    return _job(tx, row) if row else None
+
+
+def _must(job: Job | None) -> Job:
+    if job is None:
+        raise UnknownJob("the job is gone from this ledger")
+    return job
 
 
 def _job(tx: Tx, row: Row) -> Job:
@@ -276,12 +268,47 @@ def _part(row: Row, batches: list[Batch]) -> Part:
 
 
 def _batch(row: Row) -> Batch:
-    keys = ("id", "status", "input_file_id", "output_file_id", "error_file_id", "created_at", "looked_at")
+    keys = ("id", "status", "input_file_id", "output_file_id", "error_file_id", "created_at", "looked_at", "ended_at")
     return Batch(
         **{key: row[key] for key in keys},
         counts=None if row["total"] is None else Counts(row["total"], row["completed"], row["failed"]),
         errors=tuple(ServiceError(*error) for error in orjson.loads(row["errors"])),
     )
+
+
+def _record(tx: Tx, part: Part, batch: Batch, at: float) -> Part:
+    """Write down a batch of this part as just seen; a new one becomes the part's current batch."""
+    owner = tx.row("SELECT part_id FROM batches WHERE id = :id", id=batch.id)
+    if owner is not None and owner["part_id"] != part.id:
+        raise Unintelligible(f"the service gave the id {batch.id} to two batches")
+    before = next((known for known in part.batches if known.id == batch.id), None)
+    ended_at = (before.ended_at if before else None) or (at if batch.ended else None)
+    seen = replace(batch, looked_at=at, ended_at=ended_at)
+    counts = seen.counts or Counts()
+    tx.write(
+        "INSERT INTO batches VALUES (:id, :part, (SELECT count(*) FROM batches WHERE part_id = :part), :status,"
+        " :input, :output, :error, :total, :completed, :failed, :errors, :created_at, :looked_at, :ended_at)"
+        " ON CONFLICT (id) DO UPDATE SET status = :status, output_file_id = :output, error_file_id = :error,"
+        " total = :total, completed = :completed, failed = :failed, errors = :errors, looked_at = :looked_at,"
+        " ended_at = :ended_at",
+        id=seen.id,
+        part=part.id,
+        status=seen.status,
+        input=seen.input_file_id,
+        output=seen.output_file_id,
+        error=seen.error_file_id,
+        total=counts.total if seen.counts else None,
+        completed=counts.completed if seen.counts else None,
+        failed=counts.failed if seen.counts else None,
+        errors=orjson.dumps([[e.code, e.message, e.line] for e in seen.errors]).decode(),
+        created_at=seen.created_at,
+        looked_at=at,
+        ended_at=ended_at,
+    )
+    if before is None or before.status != seen.status:
+        _add_event(tx, part.job_id, at, "batch", f"{seen.id} is {seen.status or 'without status'}", part.number)
+    others = tuple(known for known in part.batches if known.id != seen.id)
+    return replace(part, batches=(*others, seen))
 
 
 def _add_round(tx: Tx, job_id: str, parts: Iterable[Part], at: float) -> None:
@@ -310,5 +337,5 @@ def _add_event(tx: Tx, job_id: str, at: float, kind: str, detail: str, part: int
         part=part,
         at=at,
         kind=kind,
-        detail=detail,
+        detail=visible(detail),
     )

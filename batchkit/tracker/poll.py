@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import random
 from contextlib import aclosing
+from dataclasses import replace
 
 from batchkit.api.service import Service
 from batchkit.clock import Clock
-from batchkit.errors import NotFound, Unavailable
+from batchkit.errors import NotFound
 from batchkit.ledger import Hold
-from batchkit.model import DONE, Batch, Next, Part, State
+from batchkit.model import DONE, Batch, Counts, Next, Part, ServiceError, State
 
 NEWBORN_S = 600.0
 """How long after its creation a batch may be unknown to the service without being lost."""
+LATE_S = 1800.0
+"""How long after its end the names of a batch's result files are waited for."""
 JITTER = 0.05
 
 
 async def turn(*, api: Service, hold: Hold, clock: Clock) -> Next:
     """Look at the batches whose last look is an interval ago; say when the next look is due.
 
-    Trouble at the service never ends a job, it only moves the next look. Raises NotFound when the service has
-    forgotten a batch for good.
+    Raises Unavailable when the service cannot be asked now. A batch that it has forgotten for good ends as failed.
     """
     interval = api.target.poll_interval_s
     running = [part for part in (await hold.job()).parts if part.state is State.RUNNING]
-    due = [part for part in running if _looked_at(part) + interval <= clock.now()]
+    due = [part for part in running if not clock.now() - interval < _looked_at(part) <= clock.now()]
     if due:
-        try:
-            looks = await _look(due, api, clock)
-        except Unavailable as error:
-            return Next(clock.now() + interval, str(error))
-        seen = [await _record(part, batch, hold, clock) for part, batch in looks]
+        seen = [await _record(part, batch, hold, clock) for part, batch in await _look(due, api, clock)]
+        if any(part.state is State.UPLOADED for part in seen):
+            return Next(clock.now(), "the deployment's queue is full")
         running = [part for part in running if part not in due] + seen
     still = [_looked_at(part) for part in running if part.state is State.RUNNING]
     if not still:
@@ -61,24 +61,28 @@ async def _one(batch: Batch, api: Service, clock: Clock) -> Batch:
     except NotFound as error:
         if clock.now() - (batch.created_at or 0.0) < NEWBORN_S:
             return batch
-        raise NotFound(f"the service no longer knows batch {batch.id}: {error}") from None
+        words = f"the service no longer knows this batch: {error}"
+        return replace(batch, status="failed", errors=(ServiceError("batch_lost", words),))
 
 
 async def _record(part: Part, seen: Batch, hold: Hold, clock: Clock) -> Part:
     """Write the look down; move the part on when its batch ended."""
-    part = await hold.record(part, seen, at=clock.now())
-    if not final(seen):
-        return part
+    now, ended_at = clock.now(), part.batch.ended_at if part.batch else None
+    if not final(seen, now if ended_at is None else ended_at, now):
+        return await hold.move(part, part.state, at=now, batch=seen)
     if seen.refused_for_quota:
-        return await hold.move(part, State.UPLOADED, at=clock.now(), event="the deployment's queue is full")
-    return await hold.move(part, State.ENDED, at=clock.now(), event=seen.status)
+        return await hold.move(part, State.UPLOADED, at=now, batch=seen, event="the deployment's queue is full")
+    return await hold.move(part, State.ENDED, at=now, batch=seen, tries=0, event=seen.status)
 
 
-def final(batch: Batch) -> bool:
-    """Whether nothing more is to come. A completed batch that counts finished rows but names no output file yet is
-    not final: the name appears a little later."""
-    awaited = batch.counts is not None and batch.counts.completed > 0 and batch.output_file_id is None
-    return batch.ended and not (batch.status == "completed" and awaited)
+def final(batch: Batch, ended_at: float, now: float) -> bool:
+    """Whether nothing more is to come of a batch first seen ended at `ended_at`.
+
+    An ended batch that counts rows for a file it does not name yet is not final, for a while: names appear late.
+    """
+    counts = batch.counts or Counts()
+    awaited = (counts.completed and batch.output_file_id is None) or (counts.failed and batch.error_file_id is None)
+    return batch.ended and not (awaited and now - ended_at < LATE_S)
 
 
 def _looked_at(part: Part) -> float:

@@ -20,7 +20,7 @@ class Fate(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Judgement:
     """The decision: adopt `batch`; wait until `at`; or it was not made, so it may be made now."""
 
     fate: Fate
@@ -39,8 +39,9 @@ def marks(part: Part, intent: str) -> dict[str, str]:
 
 
 def ours(part: Part, listed: Iterable[Batch]) -> list[Batch]:
-    """The batches of a listing that were made for this part and are not known yet, first created first.
+    """The batches of a listing that were made for this part and are not known yet, the best first.
 
+    Those that live or completed come before those that failed or were cancelled, and earlier ones before later ones.
     The service may forget metadata, so the input file's id, which we alone know, is a second witness.
     """
     known = {batch.id for batch in part.batches}
@@ -53,26 +54,31 @@ def ours(part: Part, listed: Iterable[Batch]) -> list[Batch]:
             or (part.file_id is not None and batch.input_file_id == part.file_id)
         )
     ]
-    return sorted(found, key=lambda batch: (batch.created_at or 0.0, batch.id))
+    return sorted(found, key=lambda batch: (dead(batch), batch.created_at or 0.0, batch.id))
 
 
-def judge(part: Part, listed: Iterable[Batch], now: float, settings: Settings) -> Finding:
-    """What a complete listing, taken `now`, says of a part found in `submitting`.
+def dead(batch: Batch) -> bool:
+    """Whether a batch ended without doing its work."""
+    return batch.status in ("failed", "cancelling", "cancelled")
+
+
+def judge(part: Part, listed: Iterable[Batch], listed_at: float, settings: Settings) -> Judgement:
+    """What a complete listing, begun at `listed_at`, says of a part found in `submitting`.
 
     A batch that shows up is adopted at once. That none was made is believed only after the settle window and two
     complete listings a while apart, since a new batch may be listed late.
     """
     found = ours(part, listed)
     if found:
-        return Finding(Fate.ADOPT, found[0])
+        return Judgement(Fate.ADOPT, found[0])
     settled = (part.intent_at or 0.0) + settings.read_timeout_s + settings.settle_window_s
-    if now < settled:
-        return Finding(Fate.WAIT, at=settled)
+    if listed_at < settled:
+        return Judgement(Fate.WAIT, at=settled)
     if part.clean_at is None:
-        return Finding(Fate.RELIST, at=now + settings.relist_after_s)
-    if now < part.clean_at + settings.relist_after_s:
-        return Finding(Fate.WAIT, at=part.clean_at + settings.relist_after_s)
-    return Finding(Fate.NOT_MADE)
+        return Judgement(Fate.RELIST, at=listed_at + settings.relist_after_s)
+    if listed_at < part.clean_at + settings.relist_after_s:
+        return Judgement(Fate.WAIT, at=part.clean_at + settings.relist_after_s)
+    return Judgement(Fate.NOT_MADE)
 
 
 def uploaded_file(part: Part, files: Iterable[RemoteFile]) -> RemoteFile | None:

@@ -6,21 +6,27 @@ at the service before anything is sent.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from pathlib import Path
 
 from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.config import Settings
-from batchkit.disk import Workdir
-from batchkit.errors import BatchkitError, NotFound, QuotaFull, Refused, Throttled, Uncertain
+from batchkit.disk import Workdir, sha256
+from batchkit.errors import BatchkitError, LocalError, NotFound, QuotaFull, Refused, Throttled, Unavailable, Uncertain
 from batchkit.ledger import Hold
 from batchkit.model import DONE, Batch, Job, Next, Part, RemoteFile, State
+from batchkit.text import visible
 from batchkit.uploader import quota, reconcile
 from batchkit.uploader.reconcile import Fate
 
 WAITING = frozenset({State.STAGED, State.UPLOADING, State.UPLOADED, State.SUBMITTING})
 _NOT_READY = frozenset({"pending", "running"})
 _SPOILT = frozenset({"error", "deleted"})
+_QUOTA = "waiting for quota"
+LONGEST_WAIT_S = 86_400.0
+"""No wait is longer, whatever the service asks for."""
 
 
 async def turn(*, api: Service, hold: Hold, clock: Clock, settings: Settings, workdir: Workdir) -> Next:
@@ -36,41 +42,58 @@ class _Turn:
     def __init__(self, job: Job, api: Service, hold: Hold, clock: Clock, settings: Settings, workdir: Workdir) -> None:
         self.job, self.api, self.hold, self.clock, self.settings = job, api, hold, clock, settings
         self.workdir = workdir
-        self.listing: list[Batch] | None = None
+        self.listing: tuple[float, list[Batch]] | None = None
 
     async def run(self) -> Next:
-        if self.job.cancelled_at is not None:
-            return await self.stop()
+        work = self.part if self.job.cancelled_at is None else self.stop
         nexts: list[Next] = []
+        troubles: list[BatchkitError] = []
         for part in self.job.parts:
-            if part.state not in WAITING:
-                continue
-            if part.next_try_at is not None and part.next_try_at > self.clock.now():
-                return Next(part.next_try_at, part.held or "")  # quota is the deployment's: the other parts wait too
-            if (later := await self.part(part)) is not None:
-                nexts.append(later)
-                if later.why == _QUOTA:
+            if (waits := self.waits(part)) is not None:
+                nexts.append(waits)  # quota is the deployment's: the parts behind wait too
+                break
+            try:
+                later = await work(part)
+            except (Refused, Unavailable) as error:
+                troubles.append(error)  # one part's trouble is not the others', but a silent service is everybody's
+                if isinstance(error, Unavailable) and self.job.cancelled_at is None:
                     break
+                continue
+            if later is not None:
+                nexts.append(later)
+                if later.why.startswith(_QUOTA):
+                    break
+        if troubles:
+            raise troubles[0]
         return min(nexts, key=lambda later: later.at or 0.0, default=DONE)
+
+    def waits(self, part: Part) -> Next | None:
+        """Whether a part is to be left alone for now. A time far ahead comes from a clock that was wrong."""
+        if self.job.cancelled_at is not None or part.state not in WAITING or part.next_try_at is None:
+            return None
+        ahead = part.next_try_at - self.clock.now()
+        return Next(part.next_try_at, part.held or "") if 0 < ahead <= LONGEST_WAIT_S else None
 
     async def part(self, part: Part) -> Next | None:
         """Take one part as far as it goes; None when it runs."""
+        if part.state not in WAITING:
+            return None
         file: RemoteFile | None = None
         if part.batch and part.batch.refused_for_quota and part.next_try_at is None:
-            return await self.wait_for_quota(part, part.batch.errors[0].message, 0.0)
+            return await self.wait_for_quota(part, State.UPLOADED, part.batch.errors[0].message)
         if part.state is State.UPLOADING:
             part = await self.find_upload(part)
         if part.state is State.STAGED:
-            part, file = await self.upload(part)
-            if file is None:
-                return self.later(self.settings.file_poll_s, "looking for an upload whose answer was lost")
+            part, file, later = await self.upload(part)
+            if later is not None:
+                return later
         if part.state is State.SUBMITTING:
             part, later = await self.reconcile(part)
             if part.state is not State.UPLOADED:
                 return later
         if (later := await self.until_processed(part, file)) is not None:
             return later
-        if await self.adopt(part, await self.listed()) is not None:
+        if await self.adopt(part, (await self.listed())[1], dead_too=False) is not None:
             return None
         return await self.create(part)
 
@@ -83,20 +106,30 @@ class _Turn:
             return await self.move(part, State.STAGED, event="the upload is not at the service; sending it again")
         return await self.move(part, State.UPLOADED, event=f"found the upload as {found.id}", file_id=found.id)
 
-    async def upload(self, part: Part) -> tuple[Part, RemoteFile | None]:
+    async def upload(self, part: Part) -> tuple[Part, RemoteFile | None, Next | None]:
+        await asyncio.to_thread(_check_lines, self.workdir.lines(part), part)
         part = await self.move(part, State.UPLOADING, intent=secrets.token_hex(8), intent_at=self.clock.now())
         try:
             file = await self.api.upload(self.workdir.lines(part), part.file_name, part.bytes)
         except Uncertain as error:
-            return await self.move(part, part.state, event="the upload's answer was lost", held=str(error)), None
+            tries, at = part.tries + 1, self.clock.now() + self.settings.file_poll_s
+            if tries > 1:
+                at += quota.wait_s(tries, self.settings)
+            words = f"looking for an upload whose answer was lost: {error}"
+            part = await self.move(part, part.state, event=words, held=words, tries=tries, next_try_at=at)
+            return part, None, Next(at, words)
+        except QuotaFull as error:
+            return part, None, await self.wait_for_quota(part, State.STAGED, str(error))
         except BatchkitError as error:
-            await self.move(part, State.STAGED, event=str(error), held=str(error))
+            await self.move(part, State.STAGED, event=str(error), held=str(error), intent=None)
             raise
-        part = await self.move(part, State.UPLOADED, event=file.id, file_id=file.id, held=None)
+        part = await self.move(
+            part, State.UPLOADED, event=file.id, file_id=file.id, held=None, tries=0, next_try_at=None
+        )
         if self.api.target.expires_s and file.expires_at is None:
             words = "the service ignored the expiry asked for; a newer api-version or v1 heeds it"
             await self.hold.note("warning", words, at=self.clock.now(), part=part.number)
-        return part, file
+        return part, file, None
 
     async def until_processed(self, part: Part, file: RemoteFile | None) -> Next | None:
         """A batch may only be made from a processed file: wait for it, if it needs time."""
@@ -104,12 +137,15 @@ class _Turn:
             try:
                 file = await self.api.file(part.file_id or "")
             except NotFound:
-                await self.move(part, State.STAGED, event="the file is gone from the service", file_id=None)
-                return self.later(0.0, "sending the file again")
+                words = "the file is gone from the service; sending it again"
+                part = await self.move(part, State.STAGED, event=words, file_id=None, tries=part.tries + 1)
+                return self.later(quota.wait_s(part.tries, self.settings), words)
         if file.status in _SPOILT:
             await self.move(part, State.STAGED, event=f"the file became {file.status}", file_id=None)
             raise Refused(f"the service could not process the file of part {part.number} ({file.id})")
         if file.status in _NOT_READY:
+            if self.clock.now() - (part.intent_at or 0.0) > self.settings.file_wait_s:
+                raise Unavailable(f"the service has not processed the file of part {part.number} yet ({file.id})")
             return self.later(self.settings.file_poll_s, "the service is processing the file")
         return None
 
@@ -121,95 +157,105 @@ class _Turn:
         try:
             batch = await self.api.create_batch(part.file_id or "", self.job.url, reconcile.marks(part, intent))
         except Uncertain as error:
-            await self.move(part, part.state, event="the answer was lost", held=str(error))
+            # The settle window is counted from the last moment at which the request may have left us.
+            await self.move(part, part.state, event=str(error), held=str(error), intent_at=self.clock.now())
             return self.later(self.settings.relist_after_s, str(error))
         except (QuotaFull, Throttled) as error:
             asked = error.retry_after_s if isinstance(error, Throttled) else None
-            return await self.wait_for_quota(part, str(error), asked or 0.0)
+            return await self.wait_for_quota(part, State.UPLOADED, str(error), asked or 0.0)
         except BatchkitError as error:
             await self.move(part, State.UPLOADED, event=str(error), held=str(error))
             raise
         await self.run_as(part, batch)
         return None
 
-    async def wait_for_quota(self, part: Part, why: str, asked_s: float) -> Next:
-        tries = part.tries + 1
-        at = self.clock.now() + max(asked_s, quota.wait_s(tries, self.settings))
-        await self.move(part, State.UPLOADED, event=why, held=why, tries=tries, next_try_at=at)
-        return Next(at, _QUOTA)
+    async def wait_for_quota(self, part: Part, state: State, why: str, asked_s: float = 0.0) -> Next:
+        tries, why = part.tries + 1, visible(why, 500)
+        at = self.clock.now() + min(LONGEST_WAIT_S, max(asked_s, quota.wait_s(tries, self.settings)))
+        await self.move(part, state, event=why, held=f"{_QUOTA}: {why}", tries=tries, next_try_at=at)
+        return Next(at, f"{_QUOTA}: {why}")
 
     async def reconcile(self, part: Part) -> tuple[Part, Next | None]:
         """A creation was announced and its answer is not known."""
-        listed = await self.listed()
-        if (adopted := await self.adopt(part, listed)) is not None:
+        listed_at, listed = await self.listed()
+        if (adopted := await self.adopt(part, listed, dead_too=True)) is not None:
             return adopted, None
-        finding = reconcile.judge(part, listed, self.clock.now(), self.settings)
-        if finding.fate is Fate.NOT_MADE:
+        verdict = reconcile.judge(part, listed, listed_at, self.settings)
+        if verdict.fate is Fate.NOT_MADE:
             return await self.move(part, State.UPLOADED, event="no batch was made; it may be made now", held=None), None
         why = "waiting to be sure whether the service made this batch"
-        if finding.fate is Fate.RELIST:
-            part = await self.move(part, part.state, event="not listed yet", clean_at=self.clock.now(), held=why)
+        if verdict.fate is Fate.RELIST:
+            part = await self.move(part, part.state, event="not listed yet", clean_at=listed_at, held=why)
         elif part.held != why:
             part = await self.move(part, part.state, held=why)
-        return part, Next(min(finding.at, self.clock.now() + self.settings.relist_after_s), why)
+        return part, Next(min(verdict.at, self.clock.now() + self.settings.relist_after_s), why)
 
-    async def adopt(self, part: Part, listed: list[Batch]) -> Part | None:
-        """Take a batch found at the service as this part's; a late twin of it is cancelled."""
+    async def adopt(self, part: Part, listed: list[Batch], *, dead_too: bool) -> Part | None:
+        """Take a batch found at the service as this part's; a living twin of it is cancelled first.
+
+        A batch that failed or was cancelled is only taken where its creation is what became of an intent (`dead_too`).
+        """
         found = reconcile.ours(part, listed)
-        if not found:
+        if not found or (reconcile.dead(found[0]) and not dead_too):
             return None
         first, *twins = found
-        part = await self.run_as(part, first, event=f"adopted {first.id}")
         for twin in twins:
-            if not twin.ended:
+            if not twin.ended and not reconcile.dead(twin):
                 await self.api.cancel(twin.id)
                 words = f"cancelled {twin.id}, a twin of {first.id}"
                 await self.hold.note("twin", words, at=self.clock.now(), part=part.number)
-        return part
+        return await self.run_as(part, first, event=f"adopted {first.id}")
 
     async def run_as(self, part: Part, batch: Batch, event: str = "") -> Part:
-        part = await self.hold.record(part, batch, at=self.clock.now())
-        return await self.move(part, State.RUNNING, event=event or batch.id, held=None, tries=0, next_try_at=None)
+        """The part's batch is known: in one transaction, or a crash between would hide it from the next look."""
+        return await self.move(part, State.RUNNING, event=event or batch.id, batch=batch, held=None, next_try_at=None)
 
-    async def listed(self) -> list[Batch]:
-        """One full listing a turn. It finds lost answers, and what intents cannot: an old ledger put back."""
+    async def listed(self) -> tuple[float, list[Batch]]:
+        """One full listing a turn, and when it began. It finds lost answers, and what intents cannot: an old ledger
+        put back."""
         if self.listing is None:
-            self.listing = [batch async for batch in self.api.batches()]
+            self.listing = self.clock.now(), [batch async for batch in self.api.batches()]
         return self.listing
 
     # stopping
 
-    async def stop(self) -> Next:
+    async def stop(self, part: Part) -> Next | None:
         """The user cancelled the job: drop what was not sent, ask the service to stop what runs."""
-        nexts: list[Next] = []
-        for part in self.job.parts:
-            if part.state is State.UPLOADING:
-                part = await self.find_upload(part)
-            if part.state is State.SUBMITTING:
-                part, later = await self.reconcile(part)
-                if later is not None:
-                    nexts.append(later)
-            if part.state in (State.STAGED, State.UPLOADED):
-                await self.move(part, State.DROPPED, event="cancelled before it was sent", held=None)
-            elif part.state is State.RUNNING and part.batch and part.batch.status != "cancelling":
-                await self.ask_to_cancel(part, part.batch)
-        return min(nexts, key=lambda later: later.at or 0.0, default=DONE)
+        if part.state is State.UPLOADING:
+            part = await self.find_upload(part)
+        if part.state is State.SUBMITTING:
+            part, later = await self.reconcile(part)
+            if later is not None:
+                return later
+        if part.state in (State.STAGED, State.UPLOADED):
+            await self.move(part, State.DROPPED, event="cancelled before it was sent", held=None)
+            if part.file_id is not None:
+                await self.api.delete(part.file_id)
+        elif part.state is State.RUNNING and part.batch and not (part.batch.ended or part.batch.status == "cancelling"):
+            await self.ask_to_cancel(part, part.batch)
+        return None
 
     async def ask_to_cancel(self, part: Part, batch: Batch) -> None:
         """Finished meanwhile is as good: its status is then simply read."""
-        if batch.ended:
-            return
         try:
             seen = await self.api.cancel(batch.id)
         except Refused:
             seen = await self.api.batch(batch.id)
-        await self.hold.record(part, seen, at=self.clock.now())
+        await self.move(part, part.state, batch=seen)
 
-    async def move(self, part: Part, to: State, *, event: str = "", **changes: object) -> Part:
-        return await self.hold.move(part, to, at=self.clock.now(), event=event, **changes)
+    async def move(
+        self, part: Part, to: State, *, event: str = "", batch: Batch | None = None, **changes: object
+    ) -> Part:
+        return await self.hold.move(part, to, at=self.clock.now(), event=event, batch=batch, **changes)
 
     def later(self, seconds: float, why: str) -> Next:
         return Next(self.clock.now() + seconds, why)
 
 
-_QUOTA = "waiting for the deployment's quota"
+def _check_lines(path: Path, part: Part) -> None:
+    """What is sent must be what was promised: the ledger knows the hash."""
+    if not path.is_file() or path.stat().st_size != part.bytes or sha256(path) != part.sha256:
+        raise LocalError(
+            f"{path} is gone or was changed since it was staged",
+            hint="put it back, or submit the rows again under another --name",
+        )

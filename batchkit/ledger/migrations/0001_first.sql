@@ -58,7 +58,8 @@ CREATE TABLE batches (
     failed         INTEGER,
     errors         TEXT NOT NULL,
     created_at     REAL,
-    looked_at      REAL
+    looked_at      REAL,
+    ended_at       REAL
 );
 
 CREATE INDEX batches_of_part ON batches (part_id, seq);
