@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,7 +17,16 @@ from batchkit.api.attempts import Budget, Call, Failure, Verdict, backoff, retry
 from batchkit.api.service import Service
 from batchkit.config import make_target
 from batchkit.credentials import Credential, Secret
-from batchkit.errors import BatchkitError, Redirected, Refused, Throttled, Unauthorized, Unavailable, Uncertain
+from batchkit.errors import (
+    BatchkitError,
+    Redirected,
+    Refused,
+    Throttled,
+    Unauthorized,
+    Unavailable,
+    Uncertain,
+    Unintelligible,
+)
 
 Answer = Callable[[], Exception | httpx.Response]
 
@@ -30,17 +40,23 @@ FAILURES: dict[Failure, Answer] = {
     Failure.REDIRECT: lambda: httpx.Response(302, headers={"location": "/"}, stream=httpx.ByteStream(b"")),
     Failure.UNREADABLE: lambda: httpx.Response(200, stream=httpx.ByteStream(b"<html>")),
 }
-CALLS: dict[Call, Callable[[Service], Awaitable[object]]] = {
-    Call.READ: lambda api: api.batch("b"),
-    Call.CREATE_BATCH: lambda api: api.create_batch("file-1", "/v1/chat/completions", {}),
-    Call.CANCEL: lambda api: api.cancel("b"),
-    Call.DELETE: lambda api: api.delete("f"),
+CALLS: dict[Call, Callable[[Service, Path], Awaitable[object]]] = {
+    Call.READ: lambda api, _: api.batch("b"),
+    Call.CONTENT: lambda api, home: api.content("f", home / "out"),
+    Call.CREATE_FILE: lambda api, home: api.upload(home / "in", "in.jsonl", 3),
+    Call.CREATE_BATCH: lambda api, _: api.create_batch("file-1", "/v1/chat/completions", {}),
+    Call.CANCEL: lambda api, _: api.cancel("b"),
+    Call.DELETE: lambda api, _: api.delete("f"),
 }
 
 
-def attempt(call: Call, answer: Answer) -> tuple[int, BaseException | None]:
+def attempt(
+    call: Call | Callable[[Service, Path], Awaitable[object]], answer: Answer, home: Path = Path(), key: str = "k"
+) -> tuple[int, BaseException | None]:
     """How often the call was sent to a server that always answers so, and what it raised."""
     sent = [0]
+    if call is Call.CREATE_FILE:
+        (home / "in").write_bytes(b"{}\n")
 
     class Server(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -51,11 +67,11 @@ def attempt(call: Call, answer: Answer) -> tuple[int, BaseException | None]:
             return given
 
     async def go() -> BaseException | None:
-        credential = Credential(Secret("k"), bearer=False)
+        credential = Credential(Secret(key), bearer=False)
         target = make_target("t", "https://contoso.openai.azure.com", credential, dialect="v1")
         api = Service(target, ManualClock(), Settings(), Server())
         try:
-            await CALLS[call](api)
+            await (CALLS[call] if isinstance(call, Call) else call)(api, home)
         except BatchkitError as error:
             return error
         finally:
@@ -66,11 +82,31 @@ def attempt(call: Call, answer: Answer) -> tuple[int, BaseException | None]:
     return sent[0], error
 
 
-@pytest.mark.parametrize("failure", Failure)
-@pytest.mark.parametrize("call", CALLS)
-def test_every_cell_of_the_table(call: Call, failure: Failure) -> None:
-    sent, error = attempt(call, FAILURES[failure])
-    match verdict(call, failure):
+AGAIN, LOOK, WAIT, REFUSE = Verdict.AGAIN, Verdict.LOOK, Verdict.WAIT, Verdict.REFUSE
+EXPECTED: dict[Call, list[Verdict]] = {
+    # not sent, lost, 429, 503, 409, 400, 302, unreadable: written out by hand, not read from the table
+    Call.READ: [AGAIN, AGAIN, AGAIN, AGAIN, AGAIN, REFUSE, REFUSE, AGAIN],
+    Call.CONTENT: [AGAIN, AGAIN, AGAIN, AGAIN, AGAIN, REFUSE, REFUSE, AGAIN],
+    Call.CREATE_FILE: [AGAIN, LOOK, AGAIN, LOOK, LOOK, REFUSE, REFUSE, LOOK],
+    Call.CREATE_BATCH: [AGAIN, LOOK, WAIT, LOOK, LOOK, REFUSE, REFUSE, LOOK],
+    Call.CANCEL: [AGAIN, AGAIN, AGAIN, AGAIN, REFUSE, REFUSE, REFUSE, AGAIN],
+    Call.DELETE: [AGAIN, AGAIN, AGAIN, AGAIN, AGAIN, REFUSE, REFUSE, AGAIN],
+}
+
+
+@pytest.mark.parametrize(
+    ("call", "failure", "expected"),
+    [(call, *cell) for call, row in EXPECTED.items() for cell in zip(FAILURES, row, strict=True)],
+)
+def test_every_cell_of_the_table(call: Call, failure: Failure, expected: Verdict, tmp_path: Path) -> None:
+    if call is Call.CONTENT and failure is Failure.UNREADABLE:
+        return_compressed = {"content-encoding": "gzip"}
+        sent, error = attempt(
+            call, lambda: httpx.Response(200, headers=return_compressed, stream=httpx.ByteStream(b"x")), tmp_path
+        )
+    else:
+        sent, error = attempt(call, FAILURES[failure], tmp_path)
+    match expected:
         case Verdict.AGAIN:
             assert 2 <= sent <= 5
             assert isinstance(error, Unavailable)
@@ -83,6 +119,7 @@ def test_every_cell_of_the_table(call: Call, failure: Failure) -> None:
         case Verdict.REFUSE:
             assert sent == 1
             assert isinstance(error, Refused | Redirected)
+    assert verdict(call, failure) is expected
 
 
 def test_what_creates_a_batch_is_only_repeated_when_it_was_surely_not_sent() -> None:
@@ -97,6 +134,53 @@ def test_a_wrong_key_says_so_with_the_services_words_and_a_hint() -> None:
     assert isinstance(error, Unauthorized)
     assert "Access denied" in str(error)
     assert "Cognitive Services OpenAI User" in error.hint
+
+
+def test_a_key_that_the_service_repeats_is_not_repeated_by_us() -> None:
+    body = b'{"error": {"code": "401", "message": "k-e-y is not a key \\u001b]52;c;x"}}'
+    _, error = attempt(Call.READ, lambda: httpx.Response(401, stream=httpx.ByteStream(body)), key="k-e-y")
+    assert "*** is not a key" in str(error)
+    assert "\x1b" not in str(error)
+
+
+def test_an_answer_far_too_large_is_not_read_to_its_end() -> None:
+    sent, error = attempt(Call.READ, lambda: httpx.Response(200, stream=httpx.ByteStream(b" " * (9 << 20))))
+    assert sent > 1
+    assert isinstance(error, Unintelligible)
+
+
+def test_an_answer_shorter_than_announced_is_lost() -> None:
+    short = {"content-length": "100"}
+    _, error = attempt(
+        Call.CREATE_BATCH, lambda: httpx.Response(200, headers=short, stream=httpx.ByteStream(b'{"id": "b"}'))
+    )
+    assert isinstance(error, Uncertain)
+
+
+def test_a_compressed_refusal_is_a_refusal() -> None:
+    packed = {"content-encoding": "gzip"}
+    sent, error = attempt(
+        Call.CREATE_BATCH, lambda: httpx.Response(400, headers=packed, stream=httpx.ByteStream(b"\x1f\x8b"))
+    )
+    assert (sent, type(error)) == (1, Refused)
+
+
+@pytest.mark.parametrize("endless", ["same cursor", "new cursors"])
+def test_a_list_without_end_ends(endless: str) -> None:
+    pages = [0]
+
+    def page() -> httpx.Response:
+        pages[0] += 1
+        name = "b" if endless == "same cursor" else f"b{pages[0]}"
+        body = f'{{"data": [{{"id": "{name}"}}], "has_more": true}}'.encode()
+        return httpx.Response(200, stream=httpx.ByteStream(body))
+
+    async def everything(api: Service, _: Path) -> object:
+        return [batch async for batch in api.batches()]
+
+    sent, error = attempt(everything, page)
+    assert isinstance(error, Unintelligible)
+    assert sent == (2 if endless == "same cursor" else 1000)
 
 
 def test_a_wait_beyond_the_cap_ends_the_call_with_the_time_to_come_back() -> None:

@@ -104,7 +104,7 @@ def test_the_quick_start_answers_every_row_and_resumes(shell: Shell) -> None:
     bad = [row for row in answers if row["ok"] == "false"]
     assert bad and all(row["error_code"] and row["error_message"] for row in bad)
     assert f"answers.csv: 240 rows = {240 - len(bad)} ok + {len(bad)} failed + 0 missing" in out
-    assert "next:  batchkit retry packages-" in err
+    assert "next:  batchkit retry --emulator packages-" in err
     code, _, _ = shell(*run)
     assert code == 8
     assert (shell.home / "answers.csv").read_bytes() == written
@@ -193,7 +193,7 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(shell: Shell, number: sign
     _, err = process.communicate(timeout=30)
     assert process.returncode == expected
     assert b"1 batch runs on at the service and will be billed" in err
-    assert b"batchkit cancel nightly" in err
+    assert b"batchkit cancel --emulator nightly" in err
     assert b"Traceback" not in err
     assert shell(*RUN, "-o", "answers.csv", "--name", "nightly", "--speed", "3000")[0] == 8
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import httpx
 import pytest
 
-from batchkit import AsyncClient, Job, Uncertain
-from batchkit.errors import Refused, Unavailable
+from batchkit import AsyncClient, Job, LocalError, ManualClock, Report, Uncertain
+from batchkit.errors import Interrupted, Refused, Unavailable
 from batchkit.model import Batch, Part, State
 from batchkit.uploader import reconcile
 from batchkit.uploader.reconcile import Fate
@@ -243,6 +246,237 @@ def test_a_listing_that_cannot_be_had_is_never_taken_for_an_empty_one(world: Wor
     with world.client() as client:
         assert client.run(request_lines(2), name="nightly").report.ok == 2
     assert len(world.batches()) == 1
+
+
+def test_dying_between_the_answer_and_the_next_step_never_hides_a_batch(world: World) -> None:
+    """Whatever is durable about a batch is durable at once: killed at every look at the clock after its creation."""
+
+    class Killed(BaseException):
+        pass
+
+    class Fatal(ManualClock):
+        left = -1
+
+        def now(self) -> float:
+            if self.left == 0:
+                raise Killed
+            self.left -= 1
+            return world.clock.now()
+
+    for steps in range(6):
+        clock, name = Fatal(), f"nightly-{steps}"
+
+        def arm(request: httpx.Request, clock: Fatal = clock, steps: int = steps) -> None:
+            if request.method == "POST" and request.url.path.endswith("/batches"):
+                clock.left = steps
+
+        async def die(clock: Fatal = clock, name: str = name, arm: Harm = arm) -> None:
+            async with AsyncClient(
+                world.target(), ledger=world.home / "ledger.sqlite3", clock=clock, transport=Wire(after=arm)
+            ) as client:
+                await client.submit(request_lines(2), name=name)
+
+        with contextlib.suppress(Killed):
+            asyncio.run(die())
+        with world.client() as client:
+            assert client.run(request_lines(2), name=name).report.ok == 2
+        assert len(world.batches()) == steps + 1
+
+
+def test_a_living_batch_is_preferred_and_its_living_twin_cancelled(world: World) -> None:
+    """Two batches exist for one part, as after an old ledger was put back: one is kept, the other stopped."""
+
+    def lose(request: httpx.Request) -> Exception | httpx.Response | None:
+        return creating_lost(request)
+
+    creating_lost = creating("/batches", LOST["reset"])
+
+    async def lost() -> Job:
+        async with AsyncClient(
+            world.target(), ledger=world.home / "ledger.sqlite3", clock=world.clock, transport=Wire(after=lose)
+        ) as client:
+            return await client.submit(request_lines(2), name="nightly", wait=False)
+
+    job = asyncio.run(lost())
+    (first,) = world.batches()
+    with world.http() as http:
+        world.clock.advance(5)
+        body = {
+            "input_file_id": first["input_file_id"],
+            "endpoint": "/chat/completions",
+            "completion_window": "24h",
+            "metadata": first["metadata"],
+        }
+        twin = http.post("/openai/v1/batches", json=body).json()["id"]
+    with world.client() as client:
+        assert client.run(request_lines(2), name="nightly").report.ok == 2
+        events = client.show(job).events
+    statuses = {batch["id"]: batch["status"] for batch in world.batches()}
+    assert statuses[first["id"]] == "completed"
+    assert statuses[twin] in ("cancelling", "cancelled")
+    assert [event.kind for event in events].count("twin") == 1
+
+
+def test_a_dead_batch_is_never_adopted_in_place_of_a_living_one() -> None:
+    dead = Batch("b-1", "failed", input_file_id="file-1", created_at=1.0)
+    alive = Batch("b-2", "validating", input_file_id="file-1", created_at=2.0)
+    assert reconcile.ours(_part(), [dead, alive]) == [alive, dead]
+
+
+def test_a_late_quota_refusal_is_waited_for_ever_longer(world: World) -> None:
+    """The other form of the refusal: the batch is made, and fails minutes later."""
+    error = {"code": "token_limit_exceeded", "message": "The number of enqueued tokens has surpassed the limit."}
+    left, created = [3], list[float]()
+
+    class Full(Wire):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            response = await super().handle_async_request(request)
+            if request.method == "POST" and request.url.path.endswith("/batches"):
+                created.append(world.clock.now())
+            if request.method == "GET" and "/batches/" in request.url.path and len(created) <= left[0]:
+                document = json.loads(await response.aread()) | {"status": "failed", "errors": {"data": [error]}}
+                return fresh(httpx.Response(200, json=document))
+            return response
+
+    assert asyncio.run(run(world, Full(), count=3)) == 3
+    waits = [after - before for before, after in pairwise(created)]
+    assert len(waits) == 3
+    assert waits[0] < waits[1] < waits[2]
+    assert waits[2] >= 240
+
+
+def test_a_file_quota_is_waited_for_before_the_upload(world: World) -> None:
+    refusal = httpx.Response(400, json={"error": {"code": "quotaExceeded", "message": "The maximum is 500."}})
+    wire = Wire(before=creating("/files", lambda: refusal, times=2))
+    before = world.clock.now()
+    assert asyncio.run(run(world, wire, count=3)) == 3
+    assert wire.sent.count("POST /files") == 1
+    assert world.clock.now() - before >= 60 + 120
+
+
+def test_uploads_whose_answers_are_lost_again_and_again_are_no_storm(world: World) -> None:
+    wire = Wire(before=creating("/files", LOST["500"], times=8))
+    before = world.clock.now()
+    assert asyncio.run(run(world, wire, count=3)) == 3
+    assert world.clock.now() - before > 3600
+
+
+def test_the_settle_window_is_counted_from_the_last_attempt(world: World) -> None:
+    tries = [lambda: httpx.ConnectError("refused")] * 4 + [LOST["reset"]]
+    moments: list[float] = []
+
+    def act(request: httpx.Request) -> Exception | httpx.Response | None:
+        if request.method == "POST" and request.url.path.endswith("/batches"):
+            moments.append(world.clock.now())
+            if tries:
+                world.clock.advance(20)
+                return tries.pop(0)()
+        return None
+
+    assert asyncio.run(run(world, Wire(before=act), count=3)) == 3
+    assert moments[5] - moments[4] >= 60 + 180
+    assert len(world.batches()) == 1
+
+
+def test_a_batch_that_the_service_forgot_does_not_stop_the_others(world: World) -> None:
+    """Its rows are accounted for; those of the other parts come back."""
+    forgotten: list[str] = []
+
+    class Amnesia(Wire):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            response = await super().handle_async_request(request)
+            path = request.url.path
+            if request.method == "POST" and path.endswith("/batches") and not forgotten:
+                forgotten.append(json.loads(await response.aread())["id"])
+                return fresh(response)
+            if request.method == "GET" and path.endswith("/batches"):
+                document = json.loads(await response.aread())
+                document["data"] = [batch for batch in document["data"] if batch["id"] not in forgotten]
+                return fresh(httpx.Response(200, json=document))
+            if forgotten and forgotten[0] in path:
+                return fresh(httpx.Response(404, json={"error": {"code": "notFound", "message": "no"}}))
+            return response
+
+    async def whole() -> Report:
+        async with AsyncClient(
+            world.target(limits=SMALL), ledger=world.home / "ledger.sqlite3", clock=world.clock, transport=Amnesia()
+        ) as client:
+            return (await client.run(request_lines(8), name="nightly")).report
+
+    report = asyncio.run(whole())
+    assert (report.ok, report.errors, report.balanced) == (4, {"batch_lost": 4}, True)
+
+
+def test_one_refused_part_does_not_keep_the_others_from_running(world: World) -> None:
+    refusal = httpx.Response(400, json={"error": {"code": "invalidPayload", "message": "no"}})
+    wire = Wire(before=creating("/batches", lambda: refusal))
+    with pytest.raises(Refused, match="invalidPayload"):
+        asyncio.run(run(world, wire))
+    assert len(world.batches()) == 1
+    with world.client(limits=SMALL) as client:
+        assert client.run(request_lines(6), name="nightly").report.ok == 6
+    assert len(world.batches()) == 2
+
+
+def test_lines_changed_since_they_were_staged_are_not_sent(world: World) -> None:
+    refusal = httpx.Response(400, json={"error": {"code": "invalidPayload", "message": "no"}})
+    with pytest.raises(Refused):
+        asyncio.run(run(world, Wire(before=creating("/files", lambda: refusal)), count=2))
+    (lines,) = world.home.glob("ledger.jobs/*/*.lines.jsonl")
+    lines.write_bytes(lines.read_bytes().replace(b"hello", b"HELLO"))
+    with world.client(limits=SMALL) as client, pytest.raises(LocalError, match="was changed"):
+        client.run(request_lines(2), name="nightly")
+    assert world.batches() == []
+
+
+def test_a_wish_to_stop_that_comes_before_the_first_step_is_heard(world: World) -> None:
+    async def stopped() -> None:
+        async with AsyncClient(
+            world.target(), ledger=world.home / "ledger.sqlite3", clock=world.clock, transport=Wire()
+        ) as client:
+            client.interrupt()
+            await client.run(request_lines(2), name="nightly")
+
+    with pytest.raises(Interrupted):
+        asyncio.run(stopped())
+    assert world.batches() == []
+
+
+def test_a_late_name_of_a_result_file_is_waited_for_but_not_for_ever(world: World) -> None:
+    class Late(Wire):
+        until = 0.0
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            response = await super().handle_async_request(request)
+            if request.method == "GET" and "/batches/" in request.url.path:
+                document = json.loads(await response.aread())
+                if document["status"] == "completed" and world.clock.now() < self.until:
+                    document["output_file_id"] = ""
+                return fresh(httpx.Response(200, json=document))
+            return response
+
+    wire = Late()
+    wire.until = world.clock.now() + 1000
+    assert asyncio.run(run(world, wire, count=2)) == 2
+    wire = Late()
+    wire.until = float("inf")
+    before = world.clock.now()
+    assert asyncio.run(run(world, wire, count=3, name="never")) == 0
+    assert 1800 < world.clock.now() - before < 4000
+
+
+def test_a_clock_that_steps_back_does_not_stop_the_looking(world: World) -> None:
+    with world.client() as client:
+        job = client.submit(request_lines(2), name="nightly")
+        for _ in client.track(job, once=True):
+            world.clock.advance(400)
+    world.clock.step(-86_400)
+    before = world.clock.now()
+    with world.client() as client:
+        for _ in client.track(job, once=True):
+            break
+        looked = client.show(job).parts[0].batches[0].looked_at
+    assert looked == pytest.approx(before, abs=5)
 
 
 def _part(**changes: object) -> Part:
