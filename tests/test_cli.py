@@ -257,6 +257,8 @@ def test_what_goes_wrong_at_the_service_is_one_sentence_and_a_next_step(shell: S
         ({}, 4, "no service to talk to"),
         ({"AZURE_OPENAI_ENDPOINT": "http://contoso.example", "AZURE_OPENAI_API_KEY": KEY}, 4, "unencrypted"),
         ({"AZURE_OPENAI_ENDPOINT": "contoso", "AZURE_OPENAI_API_KEY": KEY}, 4, "is not an endpoint"),
+        ({"AZURE_OPENAI_ENDPOINT": "https://:pw-7@x.de", "AZURE_OPENAI_API_KEY": KEY}, 4, "user name or password"),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:99999/v1", "OPENAI_API_KEY": KEY}, 4, "is not an endpoint"),
         ({"AZURE_OPENAI_ENDPOINT": "https://contoso.openai.azure.com"}, 4, "AZURE_OPENAI_API_KEY"),
     ],
 )
@@ -266,6 +268,7 @@ def test_wrong_settings(shell: Shell, env: dict[str, str], code: int, words: str
     assert found == code
     assert err.startswith("error: ") or "\nerror: " in err
     assert words in err
+    assert "pw-7" not in err
     assert "next:  " in err
 
 
@@ -281,6 +284,14 @@ def test_wrong_settings(shell: Shell, env: dict[str, str], code: int, words: str
         (("build", "rows.csv", "-d", "d"), 2, "either --prompt or --template"),
         (("build", "rows.csv", "-d", "d", "-p", "{a}", "--param", "x"), 2, "key=value"),
         (("build", "rows.csv", "-d", "d", "-p", "{a}", "-o", "no/such/place.jsonl"), 12, "no such file"),
+        (("build", "rows.csv", "-d", "d", "-p", "{a}", "-o", "rows.csv"), 2, "overwrite the rows"),
+        (("build", "rows.csv", "-d", "d", "-p", "{a}", "-o", "taken.jsonl"), 12, "--overwrite"),
+        (("build", "rows.csv", "-d", "d", "-p", "{a}", "--json"), 2, "-o LINES"),
+        (("build", "rows.csv", "-d", "d", "-p", "{a}", "--url", "/v1/foo"), 3, "batches do not take the url"),
+        (("build", "rows.csv", "-d", "<name>", "-p", "{a}"), 3, "placeholder"),
+        (("build", "rows.csv", "-d", "d", "-p", "{a}", "--param", "stream=true"), 3, "body.stream is set"),
+        (("check", "rows.csv"), 3, "check again"),
+        (("run", "taken.jsonl", "-o", "nowhere/out.csv", "--emulator"), 12, "the directory must exist"),
         (("show", "nobody"), 2, "there is no job 'nobody'"),
         (("list", "--since", "yesterday"), 2, "is not a time"),
         (("list", "--order", "random"), 2, "newest or oldest"),
@@ -288,6 +299,7 @@ def test_wrong_settings(shell: Shell, env: dict[str, str], code: int, words: str
 )
 def test_wrong_usage(shell: Shell, arguments: tuple[str, ...], code: int, words: str) -> None:
     (shell.home / "rows.csv").write_text("a\n1\n")
+    write_lines(shell.home / "taken.jsonl", request_lines(1))
     found, _, err = shell(*arguments)
     assert (found, words in err) == (code, True), err
     assert (shell.home / "rows.csv").read_text() == "a\n1\n"
@@ -354,6 +366,52 @@ def test_spreadsheets_run_no_formula_of_an_answer(shell: Shell) -> None:
     run = ("run", "rows.csv", "--custom-id", "id", "-p", "{id}", "-d", "d", "--emulator", "--speed", "3000")
     assert shell(*run, "-o", "out.csv")[0] in (0, 8)
     assert [row["custom_id"] for row in rows(shell.home / "out.csv")] == ["'=cmd()", "'+1", "'@x"]
+
+
+def test_a_full_disk_while_results_come_in_is_noticed(shell: Shell) -> None:
+    """The limit of the file size stands for the disk's; results are larger than what was sent."""
+    write_lines(shell.home / "lines.jsonl", request_lines(400))
+    limited = ["bash", "-c", 'ulimit -f 200; trap "" XFSZ; exec "$@"', "-", sys.executable, "-m", "batchkit"]
+    with emulating(shell, "--fail-rate", "0") as env:
+        run = ["run", "lines.jsonl", "--name", "nightly", "-o", "out.csv"]
+        assert shell("submit", "lines.jsonl", "--name", "nightly", **env)[0] == 0
+        assert shell("track", "nightly", "--every", "0.1", **env)[0] == 0
+        full = subprocess.run(
+            [*limited, *run], cwd=shell.home, env={**shell.env, **env}, capture_output=True, text=True, check=False
+        )
+        assert (full.returncode, "the disk is full" in full.stderr) == (12, True), full.stderr
+        code, out, _ = shell(*run, **env)
+        assert (code, "400 rows = 400 ok" in out) == (0, True)
+
+
+def test_a_proxy_of_the_environment_is_not_between_us_and_this_machine(shell: Shell) -> None:
+    proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9"}
+    assert shell(*RUN, "-o", "answers.csv", "--speed", "3000", **proxies)[0] == 8
+
+
+def test_the_emulator_keeps_its_key_and_a_rehearsal_its_own_ledger(shell: Shell) -> None:
+    keys = set()
+    for _ in range(2):
+        process = shell.start("emulate", "--port", "0", "--json")
+        assert process.stdout is not None
+        document = orjson.loads(process.stdout.readline())
+        keys.add(Path(document["key_file"]).read_text())
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert len(keys) == 1
+    assert shell(*RUN, "-o", "a.csv", "--speed", "3000", BATCHKIT_LEDGER=str(shell.home / "real.sqlite3"))[0] == 8
+    assert not (shell.home / "real.sqlite3").exists()
+
+
+def test_an_interrupt_at_any_moment_of_the_start_is_no_traceback(shell: Shell) -> None:
+    for delay in range(6):
+        process = shell.start(*RUN, "-o", "answers.csv", "--name", "nightly", "--speed", "3000")
+        try:
+            process.wait(0.02 + delay * 0.06)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        assert b"batchkit/" not in err.partition(b"Traceback")[2]  # the interpreter's own start is not ours
 
 
 def test_help_and_version(shell: Shell) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import orjson
 import pytest
 
 import batchkit
-from batchkit import InputError, LocalError, Query, Unfinished
+from batchkit import InputError, LocalError, Query, Unavailable, Unfinished
 from batchkit.config import Dialect
 from batchkit.errors import ConfigError, JobConflict, UnknownJob
 from batchkit.model import State
@@ -167,6 +168,59 @@ def test_an_existing_file_is_not_overwritten_and_nothing_is_submitted(world: Wor
         assert world.batches() == []
         client.run(request_lines(2), name="nightly", out=out, overwrite=True)
     assert out.read_text().startswith("custom_id,")
+
+
+def test_our_own_earlier_answers_are_replaced_after_a_retry(make_world: Callable[..., World], tmp_path: Path) -> None:
+    world, out = make_world(fail_rate=0.4), tmp_path / "answers.csv"
+    with world.client() as client:
+        client.run(request_lines(40), name="nightly", out=out)
+        before = out.read_bytes()
+        job, _ = client.retry("nightly")
+        assert job.outcome is None
+        client.run(request_lines(40), name="nightly", out=out)
+        assert out.read_bytes() != before
+        out.write_bytes(before + b"a note of mine\n")
+        with pytest.raises(LocalError, match="already"):
+            client.fetch("nightly", out)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_sent(world: World, tmp_path: Path) -> None:
+    with world.client() as client:
+        for place in (tmp_path / "nowhere" / "out.csv", tmp_path):
+            with pytest.raises(LocalError):
+                client.run(request_lines(2), name="nightly", out=place, overwrite=True)
+    assert world.batches() == []
+
+
+def test_a_job_of_which_nothing_was_sent_may_change_its_service(world: World) -> None:
+    wrong = world.target()
+    wrong = replace(wrong, base_url="http://127.0.0.1:9/openai/v1")
+    settings = replace(batchkit.Settings(), max_attempts=1)
+    ledger = world.home / "ledger.sqlite3"
+    with (
+        batchkit.Client(wrong, ledger=ledger, clock=world.clock, settings=settings) as client,
+        pytest.raises(Unavailable, match="cannot be reached"),
+    ):
+        client.submit(request_lines(2), name="nightly")
+    with world.client() as client:
+        assert client.run(request_lines(2), name="nightly").report.ok == 2
+
+
+def test_a_client_may_be_closed_twice_and_not_be_called_from_its_own_thread(world: World) -> None:
+    heard: list[Exception] = []
+
+    def nosy(_: object) -> None:
+        try:
+            client.show("nightly")
+        except RuntimeError as error:
+            heard.append(error)
+
+    client = batchkit.Client(world.target(), ledger=world.home / "ledger.sqlite3", clock=world.clock, on_progress=nosy)
+    client.submit(request_lines(2), name="nightly")
+    client.close()
+    client.close()
+    assert heard
+    assert "on_progress" in str(heard[0])
 
 
 def test_once_does_what_is_due_and_says_that_there_is_more(world: World) -> None:
