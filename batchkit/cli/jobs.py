@@ -30,6 +30,9 @@ Name = Annotated[str | None, typer.Option("--name", help="The job's name. [defau
 JobName = Annotated[str, typer.Argument(help="A job's name or id.", metavar="JOB")]
 Format = Annotated[str | None, typer.Option("--format", help="csv or jsonl. [default: by the suffix of -o]")]
 Timeout = Annotated[str | None, typer.Option("--timeout", help="Give up waiting after this long: 90, 30m, 36h.")]
+Every = Annotated[
+    float | None, typer.Option("--every", min=0.1, help="Seconds between looks; Azure asks for 60 or more.")
+]
 Once = Annotated[bool, typer.Option("--once", help="Do what can be done now and leave, as for cron.")]
 
 
@@ -61,9 +64,7 @@ def track(
     where: Where,
     job: JobName,
     once: Once = False,
-    every: Annotated[
-        float | None, typer.Option("--every", min=0.1, help="Seconds between looks; Azure asks for 60 or more.")
-    ] = None,
+    every: Every = None,
     timeout: Timeout = None,
 ) -> None:
     """Follow a job until nothing moves any more. Ctrl-C leaves it running.
@@ -123,6 +124,7 @@ def run(
     format: Format = None,
     overwrite: rows.Overwrite = False,
     once: Once = False,
+    every: Every = None,
     timeout: Timeout = None,
 ) -> None:
     """All of it: build, submit, track, fetch. Safe to repeat, safe to kill: the same command goes on.
@@ -132,7 +134,7 @@ def run(
     out = rows.place(out)
     if out is not None and out.resolve() == source.resolve():
         raise UsageError("the results would overwrite the input", hint="choose another -o")
-    with opened(face, where) as session:
+    with opened(face, where, every_s=every) as session:
         lines: rows.Lines = source
         if prompt is not None or template is not None:
             deployment = deployment or session.deployment
