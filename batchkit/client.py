@@ -27,6 +27,7 @@ from batchkit.intake import Intake, Source
 from batchkit.ledger import open_ledger
 from batchkit.model import Finding, Job, State
 from batchkit.pump import Progress, Pump, Turn, holding
+from batchkit.text import duration
 from batchkit.tracker.query import Page, Query, select
 
 WROTE = "wrote"
@@ -195,10 +196,12 @@ class AsyncClient:
     async def _settled(self, job: Job, out: Path | None, encode: export.Encode, overwrite: bool) -> Results:
         if not job.collected:
             counts = job.counts
+            seen = max((batch.looked_at or 0.0 for part in job.parts for batch in part.batches), default=0.0)
+            ago = f", as seen {duration(self._clock.now() - seen)} ago" if seen else ""
             raise Unfinished(
                 f"job {job.name!r} is not finished: {job.status or job.state}, "
-                f"{counts.completed + counts.failed} of {counts.total} rows",
-                hint=f"batchkit track {quote(job.name)}; or the same command again later",
+                f"{counts.completed + counts.failed} of {counts.total} rows{ago}",
+                hint=f"batchkit track {quote(job.name)}  # or the same command again later",
             )
         ours = {event.detail for event in await self._ledger.events(job) if event.kind == WROTE}
         results = await asyncio.to_thread(collect, job, self._workdir, out, encode, None if overwrite else ours)

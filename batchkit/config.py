@@ -22,6 +22,8 @@ from batchkit.errors import ConfigError, CredentialError, UnsafeEndpoint
 Dialect = Literal["dated", "v1", "openai"]
 DIALECTS: tuple[Dialect, ...] = ("dated", "v1", "openai")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+LOCAL_POLL_S = 2.0
+"""A service on this machine may be asked more often."""
 MIN_POLL_S = 60.0
 """Microsoft asks to wait at least 60 seconds between status calls (Azure guide, "Track batch job progress")."""
 
@@ -181,7 +183,8 @@ def make_target(
         raise ConfigError(
             "the dated API needs an api-version", hint="export OPENAI_API_VERSION=2025-04-01-preview, or use v1"
         )
-    target = Target(name, base, dialect, credential, api_version=api_version)
+    interval_s = LOCAL_POLL_S if parts.hostname in LOOPBACK else MIN_POLL_S
+    target = Target(name, base, dialect, credential, api_version=api_version, poll_interval_s=interval_s)
     target = replace(target, **{key: value for key, value in options.items() if value is not None})
     if target.azure and not target.local and target.poll_interval_s < MIN_POLL_S:
         raise ConfigError("poll_interval_s is below 60: Azure asks for at least a minute between status calls")

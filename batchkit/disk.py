@@ -112,6 +112,8 @@ def reading(path: Path) -> Iterator[None]:
     """As `local_errors`, for a file that the user named: one that is not there is wrong input."""
     try:
         with local_errors(path):
+            if path.is_dir():
+                raise InputError(f"{path} is a directory", hint="name a file")
             if path.exists() and not path.is_file():
                 raise InputError(f"{path} is not a plain file", hint="save it to a file first: it is read twice")
             yield

@@ -9,6 +9,7 @@ from batchkit.api.service import Service
 from batchkit.errors import BatchkitError
 from batchkit.ledger import Ledger
 from batchkit.model import Finding, State
+from batchkit.text import plural
 
 
 async def examine(service: Callable[[], Service], ledger: Ledger) -> tuple[Finding, ...]:
@@ -34,7 +35,7 @@ async def _service(service: Callable[[], Service]) -> list[Finding]:
     finally:
         await api.close()
     lasting = sum(file.expires_at is None for file in files)
-    words = f"answers; {len(files)} batch files there, {lasting} without expiry"
+    words = f"answers; {plural(len(files), 'batch file')} there, {lasting} without expiry"
     if lasting > 400:
         hint = "Azure allows 500 input files without expiry: delete old ones"
         return [*found, Finding("service", "warning", words, hint)]
@@ -50,7 +51,7 @@ async def _ledger(ledger: Ledger) -> Finding:
     if stuck:
         hint = "run the job's command again: batchkit looks before it acts"
         return Finding("ledger", "warning", f"waiting to be sure about: {', '.join(stuck)}", hint)
-    return Finding("ledger", "ok", f"{len(jobs)} jobs")
+    return Finding("ledger", "ok", plural(len(jobs), "job"))
 
 
 def _problem(what: str, error: BatchkitError) -> Finding:

@@ -38,6 +38,8 @@ class BatchkitError(Exception):
         super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
         if hint is not None:
             self.hint = hint
+        if self.hint:
+            self.add_note(f"next: {self.hint}")
 
 
 class UsageError(BatchkitError):

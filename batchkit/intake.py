@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from batchkit.builder import split
@@ -20,13 +21,14 @@ from batchkit.collector.account import retryable
 from batchkit.collector.merge import leftovers
 from batchkit.config import Limits, Target
 from batchkit.disk import Workdir, already_there, discard
-from batchkit.errors import InputError, LedgerBusy
+from batchkit.errors import InputError, LedgerBusy, UsageError
 from batchkit.ledger import Ledger
 from batchkit.ledger.store import check_same
 from batchkit.model import Job, Line, Part, State
 from batchkit.pump import holding
-from batchkit.text import slug
+from batchkit.text import slug, visible
 
+MOST_NAME = 200
 _log = logging.getLogger(__name__)
 
 Source = str | os.PathLike[str] | Iterable[Line | Mapping[str, Any]]
@@ -47,6 +49,9 @@ class Intake:
         """The job that these lines are: found by name and content, or new. A new job must not write over `new_file`."""
         if isinstance(source, (str, os.PathLike)):
             stem = stem or Path(source).stem
+        name = name.strip() if name else None
+        if name and (len(name) > MOST_NAME or visible(name, MOST_NAME) != name):
+            raise UsageError(f"a job's name has up to {MOST_NAME} characters, all of them visible")
         async with self._staging() as directory:
             staged = await asyncio.to_thread(_stage, source, directory, target.limits)
             job = Job(
@@ -85,10 +90,11 @@ class Intake:
                 staged = await asyncio.to_thread(split.stage, lines, directory, limits, round_number=number)
             except InputError:
                 words = f"no row of job {job.name!r} failed for a reason that may have passed"
-                raise InputError(words, hint="--only CODE asks again whatever failed with that code") from None
+                hint = "batchkit fetch JOB -o results.csv  # error_code names the codes for --only"
+                raise InputError(words if not only else f"no row failed with {', '.join(only)}", hint=hint) from None
             async with holding(self.ledger, job) as hold:
                 if (await hold.job()).round != job.round:
-                    raise LedgerBusy(f"job {job.name!r} was retried meanwhile", hint=f"batchkit show {job.name}")
+                    raise LedgerBusy(f"job {job.name!r} was retried meanwhile", hint=f"batchkit show {quote(job.name)}")
                 self.workdir.adopt(directory, job.id, number)
                 await hold.add_round(_parts(job.id, staged, number), at=self.clock.now())
         return sum(piece.lines for piece in staged.slices)
@@ -126,7 +132,7 @@ def _stage(source: Source, directory: Path, limits: Limits) -> split.Staged:
         more = f" (and {report.errors - 1} more)" if report.errors > 1 else ""
         raise InputError(
             f"{report.path}{place}: {first.message}{more}",
-            hint=f"{first.fix}; all of it: batchkit check {report.path}",
+            hint=f"batchkit check {quote(report.path)}  # {first.fix}",
             problems=report.problems,
         )
     return split.stage(split.file_lines(Path(source)), directory, limits)

@@ -100,7 +100,8 @@ class Pump:
     async def _one(self, turn: Turn, hold: Hold, *, patient: bool) -> Next | BatchkitError:
         """One turn, or its trouble: that of one room must not keep the others from what they can do.
 
-        Asked to stop, a turn has a moment to finish and is then cut short: the ledger allows it anywhere.
+        Asked to stop, a turn may finish a creating request that is on its way, for a moment; anything else is cut short:
+        the ledger allows it anywhere.
         """
         if self.stop.is_set():
             raise _interrupted(await hold.job())
@@ -108,7 +109,7 @@ class Pump:
         ending = [asyncio.ensure_future(event.wait()) for event in (self.stop, hold.lost)]
         try:
             await asyncio.wait({doing, *ending}, return_when=asyncio.FIRST_COMPLETED)
-            if not doing.done() and not hold.lost.is_set():
+            if not doing.done() and self.api.creating and not hold.lost.is_set():
                 await asyncio.wait({doing, ending[1]}, timeout=self.settings.grace_s)
             if hold.lost.is_set():
                 raise LedgerBusy("the lease on this job was lost; another process may have taken it")
@@ -180,4 +181,4 @@ def _standing(job: Job) -> str:
 
 
 def _go_on(job: Job) -> str:
-    return f"the same command again goes on; or batchkit cancel {quote(job.name)}"
+    return f"batchkit cancel {quote(job.name)}  # or the same command again to go on"

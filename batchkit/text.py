@@ -32,6 +32,11 @@ def slug(text: str, limit: int = 60) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:limit] or "job"
 
 
+def plural(count: int, noun: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """Seconds in words a person reads: `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
     whole = int(max(0.0, seconds))

@@ -41,7 +41,7 @@ class World:
             dialect=dialect,
             api_version=VERSION if dialect == "dated" else None,
         )
-        return replace(made, **changes)
+        return replace(made, **{"poll_interval_s": 60.0, **changes})
 
     def client(self, dialect: Dialect = "v1", **changes: Any) -> Client:
         return Client(self.target(dialect, **changes), ledger=self.home / "ledger.sqlite3", clock=self.clock)

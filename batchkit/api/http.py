@@ -82,6 +82,8 @@ class Http:
     ) -> None:
         self._target, self._clock, self._settings = target, clock, settings
         self._budget = Budget()
+        self.creating = False
+        """Whether a request that creates something is on its way."""
         # A kept-alive connection that the server has meanwhile closed looks like a lost answer, so what creates goes
         # over a fresh one.
         context = httpx.create_ssl_context()
@@ -126,6 +128,7 @@ class Http:
 
         async def attempt() -> T:
             request = _request(client, method, path, params, body, upload)
+            self.creating = client is self._creating
             async with self._answer(client, request, deadline_s) as response:
                 content = await _read(response)
                 try:
@@ -165,6 +168,8 @@ class Http:
             words = f"{self._target.base_url} {_what(lost)}"
             timeout = isinstance(lost, httpx.TimeoutException)
             raise _Failed(failure_of(lost), Unavailable(words), timeout=timeout) from None
+        finally:
+            self.creating = False
 
     async def _judge(self, response: httpx.Response) -> None:
         failure = failure_of_status(response.status_code)

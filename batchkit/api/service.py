@@ -38,6 +38,11 @@ class Service:
         self.target = target
         self._http = Http(target, clock, settings, transport)
 
+    @property
+    def creating(self) -> bool:
+        """Whether a request that creates something is on its way."""
+        return self._http.creating
+
     async def close(self) -> None:
         await self._http.close()
 

@@ -18,6 +18,8 @@ from batchkit.cli.session import opened
 from batchkit.collector.export import format_of
 from batchkit.errors import BatchFailed, ResultError, RowsFailed, Unfinished, UsageError
 from batchkit.model import CHAT, Job, Report, State
+from batchkit.model import ENDED as SERVICE_ENDED
+from batchkit.text import plural
 
 if TYPE_CHECKING:
     from batchkit.client import AsyncClient
@@ -56,7 +58,10 @@ def submit(
     face.data(documents.job(job), [f"{job.name}: {_standing(job)}"])
     if any(part.state in WAITING for part in job.parts):
         raise Unfinished(f"not all of job {job.name!r} is submitted yet", hint="the same command again goes on")
-    face.next(f"batchkit track {quote(job.name)}")
+    if job.collected:
+        face.next(f"batchkit fetch {quote(job.name)} -o results.csv")
+    else:
+        face.next(f"batchkit track {quote(job.name)}")
 
 
 def track(
@@ -173,10 +178,10 @@ def retry(
     """
     with opened(face, where) as session:
         found, count = session.act(lambda client: client.retry(job, only=only or (), dry_run=dry_run))
-    verb = "would be asked again" if dry_run else "are asked again"
-    face.data(documents.job(found), [f"{found.name}: {count} rows {verb}"])
+    verb = "to ask again" if dry_run else "asked again"
+    face.data(documents.job(found), [f"{found.name}: {plural(count, 'row')} {verb}"])
     if not dry_run:
-        face.next(f"batchkit track {quote(found.name)}, then batchkit fetch {quote(found.name)}")
+        face.next(f"batchkit track {quote(found.name)}")
 
 
 def cancel(
@@ -191,17 +196,18 @@ def cancel(
     """
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("cancelling needs your word", hint=f"batchkit cancel {job} --yes")
+            raise UsageError("cancelling needs your word", hint=f"batchkit cancel {quote(job)} --yes")
         if not typer.confirm(f"Cancel {job}? Finished rows are kept and billed.", err=True):
             return
     with opened(face, where) as session:
         found = session.act(lambda client: client.cancel(job))
-    if found.cancelled_at is None:
+    if found.cancelled_at is None or (found.state is State.RUNNING and found.status in SERVICE_ENDED):
         face.data(documents.job(found), [f"{found.name}: nothing to cancel, it is {found.status}"])
+        face.next(f"batchkit fetch {quote(found.name)} -o results.csv")
         return
     face.data(documents.job(found), [f"{found.name}: {_standing(found)}"])
     if found.status == "cancelling":
-        face.next(f"batchkit track {quote(found.name)}, then batchkit fetch {quote(found.name)} for what was finished")
+        face.next(f"batchkit track {quote(found.name)}  # then fetch what was finished")
 
 
 def _deliver(face: Face, results: Results, out: Path | None, format: str | None) -> None:
@@ -221,7 +227,7 @@ def _deliver(face: Face, results: Results, out: Path | None, format: str | None)
         raise ResultError(
             f"the results of {report.job!r} do not add up: {report.missing} missing, {report.duplicates} doubled, "
             f"{report.unknowns} unknown{'; ' + report.mismatched[0] if report.mismatched else ''}",
-            hint=f"batchkit retry {quote(report.job)} asks for missing rows again"
+            hint=f"batchkit retry {quote(report.job)}  # asks for missing rows again"
             if report.missing
             else f"batchkit show {quote(report.job)} --events",
         )
@@ -234,9 +240,9 @@ def _deliver(face: Face, results: Results, out: Path | None, format: str | None)
         name = quote(report.job)
         raise RowsFailed(
             f"{report.failed} of {report.total} rows failed; the most frequent reason: {next(iter(report.errors))}",
-            hint=f"batchkit retry {name} asks again for {report.retryable} of them"
+            hint=f"batchkit retry {name}  # asks again for {report.retryable} of them"
             if report.retryable
-            else f"error_message says why, row by row; batchkit retry {name} --only CODE asks again all the same",
+            else f"batchkit retry {name} --only CODE  # asks again all the same; error_message says why, row by row",
         )
 
 

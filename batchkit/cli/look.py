@@ -56,7 +56,7 @@ def list_jobs(
     if not page.jobs:
         face.say("no job matches")
     if page.after:
-        face.next(f"batchkit list --after {page.after} (with the same filters)")
+        face.next(f"batchkit list --after {page.after}  # with the same filters")
 
 
 def show(

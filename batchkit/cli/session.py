@@ -108,7 +108,7 @@ def _emulator(directory: Path, speed: float, stack: ExitStack) -> tuple[Target, 
             "another batchkit is using the built-in emulator", hint="wait for it, or use another --ledger"
         ) from None
     target = make_target("emulator", service.url, Credential(Secret(service.key), bearer=False), dialect="v1")
-    return replace(target, identity="emulator"), service.clock
+    return replace(target, identity="emulator", poll_interval_s=MIN_POLL_S), service.clock
 
 
 def _with_exit(error: Interrupted, received: list[int]) -> Interrupted:

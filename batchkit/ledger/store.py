@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from shlex import quote
 from typing import Any, TypeVar
 
 import orjson
@@ -88,7 +89,7 @@ class Ledger:
             if row and not lease.takeable(row["owner"], row["expires_at"], now):
                 raise LedgerBusy(
                     f"job {job.name!r} is being worked on by {lease.describe(row['owner'])}",
-                    hint=f"batchkit show {job.name}",
+                    hint=f"batchkit show {quote(job.name)}",
                 )
             tx.write(
                 "INSERT OR REPLACE INTO leases VALUES (:job, :owner, :token, :expires)",
@@ -208,7 +209,7 @@ class Hold:
         def guarded(tx: Tx) -> T:
             row = tx.row("SELECT token FROM leases WHERE job_id = :job", job=self._job_id)
             if row is None or row["token"] != self._token:
-                raise LedgerBusy("another process took this job over", hint="batchkit show NAME --events")
+                raise LedgerBusy("another process took this job over", hint="run the same command again")
             return work(tx)
 
         return await self._store.run(guarded)

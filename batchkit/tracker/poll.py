@@ -26,6 +26,10 @@ async def turn(*, api: Service, hold: Hold, clock: Clock) -> Next:
     """
     interval = api.target.poll_interval_s
     running = [part for part in (await hold.job()).parts if part.state is State.RUNNING]
+    known = [part for part in running if part.batch and final(part.batch, part.batch.ended_at or 0.0, clock.now())]
+    for part in known:  # a cancel that came too late was told so
+        await _record(part, part.batches[-1], hold, clock)
+    running = [part for part in running if part not in known]
     due = [part for part in running if not clock.now() - interval < _looked_at(part) <= clock.now()]
     if due:
         seen = [await _record(part, batch, hold, clock) for part, batch in await _look(due, api, clock)]
