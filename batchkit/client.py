@@ -206,11 +206,12 @@ class AsyncClient:
         ours = {event.detail for event in await self._ledger.events(job) if event.kind == WROTE}
         results = await asyncio.to_thread(collect, job, self._workdir, out, encode, None if overwrite else ours)
         unknown = results.sha256 is not None and results.sha256 not in ours
-        if unknown or job.settled_at is None:
+        unsettled = job.settled_at is None or any(part.state is State.FETCHED for part in job.parts)
+        if unknown or unsettled:
             async with holding(self._ledger, job) as hold:
                 if results.sha256 is not None and unknown:
                     await hold.note(WROTE, results.sha256, at=self._clock.now())
-                if job.settled_at is None:
+                if unsettled:
                     await hold.settle(results.report.outcome, at=self._clock.now())
         return results
 

@@ -85,7 +85,6 @@ class Settings:
     settle_window_s: float = 180.0
     relist_after_s: float = 60.0
     file_poll_s: float = 5.0
-    file_wait_s: float = 1800.0
     quota_wait_s: float = 60.0
     quota_wait_cap_s: float = 1800.0
     grace_s: float = 10.0
@@ -95,6 +94,10 @@ class Settings:
     max_attempts: int = 5
     max_attempts_s: float = 120.0
     retry_after_cap_s: float = 900.0
+
+    def quota_wait(self, tries: int) -> float:
+        """Seconds to wait after the `tries`-th refusal for quota: doubling, with a cap, for as long as it takes."""
+        return min(self.quota_wait_cap_s, self.quota_wait_s * 2.0 ** min(tries - 1, 20))
 
 
 def data_home(env: Mapping[str, str] = os.environ) -> Path:

@@ -9,7 +9,7 @@
     ├─ Unavailable    6   try later             Throttled · QuotaFull · Unintelligible
     ├─ Unfinished     7   still running         (asked for results before there are any)
     ├─ RowsFailed     8   finished, some rows failed
-    ├─ LedgerError    9   wait or look          LedgerBusy · LedgerTooNew · LedgerCorrupt
+    ├─ LedgerError    9   wait or look          LedgerBusy · LeaseLost · LedgerTooNew · LedgerCorrupt
     ├─ ResultError   10   look at the report
     ├─ Uncertain     11   wait, then look
     ├─ LocalError    12   this machine          DiskFull
@@ -215,6 +215,13 @@ class LedgerBusy(LedgerError):
     """Another process is working on this job."""
 
     code = "ledger.busy"
+
+
+class LeaseLost(LedgerBusy):
+    """The lease on this job was lost; another process may have taken it over."""
+
+    code = "ledger.lease_lost"
+    hint = "run the same command again"
 
 
 class LedgerTooNew(LedgerError):

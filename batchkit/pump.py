@@ -16,7 +16,8 @@ from batchkit.disk import Workdir
 from batchkit.errors import (
     BatchkitError,
     Interrupted,
-    LedgerBusy,
+    LeaseLost,
+    LocalError,
     Refused,
     ResultError,
     Throttled,
@@ -25,7 +26,7 @@ from batchkit.errors import (
     Unfinished,
 )
 from batchkit.ledger import Hold, Ledger
-from batchkit.ledger.lease import RENEW_S
+from batchkit.ledger.lease import RENEW_S, RETRY_S, TTL_S
 from batchkit.model import Job, Next, State
 from batchkit.tracker import poll
 from batchkit.uploader import submit
@@ -61,7 +62,7 @@ class Pump:
 
     async def poll(self, hold: Hold) -> Next:
         """The tracker's turn."""
-        return await poll.turn(api=self.api, hold=hold, clock=self.clock)
+        return await poll.turn(api=self.api, hold=hold, clock=self.clock, settings=self.settings)
 
     async def fetch(self, hold: Hold) -> Next:
         """The collector's turn."""
@@ -100,8 +101,8 @@ class Pump:
     async def _one(self, turn: Turn, hold: Hold, *, patient: bool) -> Next | BatchkitError:
         """One turn, or its trouble: that of one room must not keep the others from what they can do.
 
-        Asked to stop, a turn may finish a creating request that is on its way, for a moment; anything else is cut short:
-        the ledger allows it anywhere.
+        Asked to stop, a turn may for a moment finish a creating request that is on its way; anything else is cut short,
+        which the ledger allows anywhere.
         """
         if self.stop.is_set():
             raise _interrupted(await hold.job())
@@ -112,7 +113,7 @@ class Pump:
             if not doing.done() and self.api.creating and not hold.lost.is_set():
                 await asyncio.wait({doing, ending[1]}, timeout=self.settings.grace_s)
             if hold.lost.is_set():
-                raise LedgerBusy("the lease on this job was lost; another process may have taken it")
+                raise LeaseLost()
             if not doing.done():
                 raise _interrupted(await hold.job())
             return doing.result()
@@ -122,7 +123,7 @@ class Pump:
                 return error
             asked = error.retry_after_s if isinstance(error, Throttled) else None
             return Next(self.clock.now() + max(self.api.target.poll_interval_s, asked or 0.0), str(error))
-        except (Refused, Uncertain, ResultError) as error:
+        except (Refused, Uncertain, ResultError, LocalError) as error:
             return error
         finally:
             for task in (doing, *ending):
@@ -152,11 +153,18 @@ async def holding(ledger: Ledger, job: Job) -> AsyncIterator[Hold]:
     hold = await ledger.hold(job)
 
     async def renew() -> None:
+        failures = 0
         try:
-            while True:
-                await asyncio.sleep(RENEW_S)
-                await hold.renew()
-        except BatchkitError:
+            while failures * RETRY_S < TTL_S - 2 * RENEW_S:
+                await asyncio.sleep(RETRY_S if failures else RENEW_S)
+                try:
+                    await hold.renew()
+                    failures = 0
+                except LeaseLost:
+                    break
+                except BatchkitError:
+                    failures += 1  # a ledger that was locked for a moment is no lost lease
+        finally:
             hold.lost.set()
 
     keeper = asyncio.create_task(renew())

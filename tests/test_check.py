@@ -116,5 +116,5 @@ def test_all_problems_are_counted_and_some_are_kept(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         check(tmp_path / "nowhere.jsonl")
-    with pytest.raises(InputError, match="not a plain file"):
+    with pytest.raises(InputError, match="is a directory"):
         check(tmp_path)

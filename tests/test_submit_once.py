@@ -510,3 +510,186 @@ def test_batches_of_strangers_and_of_earlier_tries_are_not_ours() -> None:
     newer, older = (Batch(f"b-{n}", "validating", input_file_id="file-1", created_at=float(n)) for n in (3, 2))
     assert reconcile.ours(part, [known, newer, older]) == [older, newer]
     assert reconcile.ours(_part(file_id=None), [Batch("b", "validating", input_file_id=None)]) == []
+
+
+class Answers(Wire):
+    """A wire whose answers to some requests are replaced after they were made."""
+
+    def __init__(
+        self, change: Callable[[httpx.Request, bytes], httpx.Response | None], after: Harm = lambda _: None
+    ) -> None:
+        super().__init__(after=after)
+        self._change = change
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        body = await response.aread()
+        return fresh(self._change(request, body) or response)
+
+
+NOT_FOUND = httpx.Response(404, json={"error": {"code": "notFound", "message": "no"}})
+
+
+def test_one_404_writes_off_neither_a_batch_nor_a_result_file(world: World) -> None:
+    left = {"/batches/": 3, "/content": 2}
+
+    def blink(request: httpx.Request, _: bytes) -> httpx.Response | None:
+        for what in left:
+            if request.method == "GET" and what in request.url.path and left[what]:
+                left[what] -= 1
+                return NOT_FOUND
+        return None
+
+    assert asyncio.run(run(world, Answers(blink), count=3)) == 3
+    assert left == {"/batches/": 0, "/content": 0}
+
+
+def test_an_intent_is_never_forgotten_for_an_earlier_refusal_for_quota(world: World) -> None:
+    """A batch failed late for quota, its file is gone, and the answer to the next creation is lost."""
+    error = {"code": "token_limit_exceeded", "message": "The number of enqueued tokens has surpassed the limit."}
+    refused: list[str] = []
+    lost = creating("/batches", LOST["reset"])
+
+    def change(request: httpx.Request, body: bytes) -> httpx.Response | None:
+        path = request.url.path
+        if request.method == "GET" and "/batches/" in path and (not refused or refused[0] in path):
+            refused[:] = [path.rsplit("/", 1)[-1]]
+            return httpx.Response(200, json=json.loads(body) | {"status": "failed", "errors": {"data": [error]}})
+        if request.method == "GET" and "/files/" in path and len(world.batches()) == 1 and refused:
+            return NOT_FOUND
+        return None
+
+    def harm(request: httpx.Request) -> Exception | httpx.Response | None:
+        return lost(request) if refused else None
+
+    wire = Answers(change, after=harm)
+    assert asyncio.run(run(world, wire, count=3)) == 3
+    assert wire.sent.count("POST /batches") == 2
+    assert wire.sent.count("POST /files") == 2
+    assert len(world.batches()) == 2
+
+
+def test_a_full_quota_does_not_keep_lost_answers_from_being_found(world: World) -> None:
+    """The first part waits for quota, the second's creation is uncertain: it is found, fetched and not made again."""
+    posts = [0]
+
+    def act(request: httpx.Request) -> Exception | httpx.Response | None:
+        if request.method == "POST" and request.url.path.endswith("/batches"):
+            posts[0] += 1
+            if posts[0] == 1:
+                return httpx.ReadError("reset")
+        return None
+
+    full = httpx.Response(400, json={"error": {"code": "token_limit_exceeded", "message": "full"}})
+    refuse = creating("/batches", lambda: full, times=6)
+
+    def before(request: httpx.Request) -> Exception | httpx.Response | None:
+        return refuse(request) if posts[0] else None
+
+    assert asyncio.run(run(world, Wire(before=before, after=act))) == 6
+    assert len(world.batches()) == 2
+
+
+def test_a_part_whose_results_cannot_be_had_does_not_keep_the_others_from_theirs(world: World) -> None:
+    broken: list[str] = []
+
+    def change(request: httpx.Request, _: bytes) -> httpx.Response | None:
+        path = request.url.path
+        if path.endswith("/content"):
+            broken[:] = broken or [path]
+            if path == broken[0]:
+                return httpx.Response(403, content=b"{}")
+        return None
+
+    with pytest.raises(Refused):
+        asyncio.run(run(world, Answers(change)))
+    with world.client(limits=SMALL) as client:
+        states = sorted(part.state for part in client.show("nightly").parts)
+        assert states == [State.ENDED, State.FETCHED]
+        assert client.run(request_lines(6), name="nightly").report.ok == 6
+    assert len(world.batches()) == 2
+
+
+def test_lost_results_fetched_again_never_harm_those_that_are_here(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.6)
+    with world.client() as client:
+        before = client.run(request_lines(30), name="nightly").report
+        assert before.ok
+        assert before.failed
+    for path in world.home.glob("ledger.jobs/*/*.error.jsonl"):
+        path.unlink()
+    gone = Answers(lambda request, _: NOT_FOUND if "/files/" in request.url.path else None)
+
+    async def fetch() -> None:
+        async with AsyncClient(
+            world.target(), ledger=world.home / "ledger.sqlite3", clock=world.clock, transport=gone
+        ) as client:
+            await client.fetch("nightly")
+
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            asyncio.run(fetch())
+    with world.client() as client:
+        assert client.fetch("nightly").report == before
+        assert client.show("nightly").state is State.SETTLED
+
+
+def test_a_retry_that_was_cancelled_hides_no_real_answer(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.6)
+    with world.client() as client:
+        before = client.run(request_lines(30), name="nightly").report
+    refusal = httpx.Response(400, json={"error": {"code": "invalidPayload", "message": "no"}})
+
+    async def retry() -> None:
+        wire = Wire(before=creating("/batches", lambda: refusal))
+        async with AsyncClient(
+            world.target(), ledger=world.home / "ledger.sqlite3", clock=world.clock, transport=wire
+        ) as client:
+            await client.retry("nightly", only=["content_filter"])
+
+    with pytest.raises(Refused):
+        asyncio.run(retry())
+    with world.client() as client:
+        client.cancel("nightly")
+        after = client.fetch("nightly").report
+        assert after.errors == before.errors
+    with world.http() as http:
+        assert len(http.get("/openai/v1/files", params={"purpose": "batch"}).json()["data"]) == 1
+
+
+def test_an_intent_from_a_wrong_clock_is_not_waited_for_for_years(world: World) -> None:
+    wire = Wire(before=creating("/batches", LOST["reset"]))
+    world.clock.step(365 * 86_400)
+
+    async def start() -> None:
+        async with AsyncClient(
+            world.target(), ledger=world.home / "ledger.sqlite3", clock=world.clock, transport=wire
+        ) as client:
+            await client.submit(request_lines(2), name="nightly", wait=False)
+
+    asyncio.run(start())
+    world.clock.step(-365 * 86_400)
+    before = world.clock.now()
+    with world.client() as client:
+        assert client.run(request_lines(2), name="nightly").report.ok == 2
+    assert world.clock.now() - before < 3600
+
+
+def test_a_twin_that_cannot_be_cancelled_does_not_keep_the_batch_from_being_adopted(world: World) -> None:
+    wire = Wire(after=creating("/batches", LOST["reset"]), before=creating("/cancel", LOST["409"], times=9))
+
+    async def start(wait: bool) -> int:
+        async with AsyncClient(
+            world.target(), ledger=world.home / "ledger.sqlite3", clock=world.clock, transport=wire
+        ) as client:
+            if not wait:
+                await client.submit(request_lines(2), name="nightly", wait=False)
+                return 0
+            return (await client.run(request_lines(2), name="nightly")).report.ok
+
+    asyncio.run(start(False))
+    (first,) = world.batches()
+    with world.http() as http:
+        body = {key: first[key] for key in ("input_file_id", "endpoint", "completion_window", "metadata")}
+        http.post("/openai/v1/batches", json=body)
+    assert asyncio.run(start(True)) == 2

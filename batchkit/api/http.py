@@ -37,7 +37,9 @@ from batchkit.text import visible
 _log = logging.getLogger(__name__)
 MAX_JSON = 8 << 20
 SLOWEST = 50_000.0
-"""Bytes per second below which an upload is given up."""
+"""Bytes per second below which a transfer is given up."""
+LARGEST = 1_000_000_000
+"""Bytes that a file of unknown size is given time for."""
 T = TypeVar("T")
 Body = Callable[[], AsyncIterator[bytes]]
 
@@ -138,18 +140,20 @@ class Http:
 
         return await self._by_the_table(call, attempt)
 
-    async def download(self, path: str, sink: Callable[[AsyncIterator[bytes]], Any]) -> int:
+    async def download(self, path: str, sink: Callable[[AsyncIterator[bytes]], Any], size: int | None) -> int:
         """Stream a body into `sink`, from its start on each attempt; how many bytes `sink` says it took."""
 
+        deadline_s = self._settings.call_timeout_s + (LARGEST if size is None else size) / SLOWEST
+
         async def attempt() -> int:
-            async with self._answer(self._reading, self._reading.build_request("GET", path), None) as response:
+            async with self._answer(self._reading, self._reading.build_request("GET", path), deadline_s) as response:
                 return int(await sink(_raw(response)))
 
         return await self._by_the_table(Call.CONTENT, attempt)
 
     @asynccontextmanager
     async def _answer(
-        self, client: httpx.AsyncClient, request: httpx.Request, deadline_s: float | None
+        self, client: httpx.AsyncClient, request: httpx.Request, deadline_s: float
     ) -> AsyncIterator[httpx.Response]:
         """The answer to one attempt, open for reading; _Failed for anything but success."""
         try:

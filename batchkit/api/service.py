@@ -85,9 +85,9 @@ class Service:
         """All files for batches, whatever pages they come in."""
         return [wire.file(doc) async for doc in self._pages("files", {"purpose": "batch"})]
 
-    async def content(self, file_id: str, path: Path) -> int:
-        """Stream a file's content to `path`; how many bytes."""
-        return await self._http.download(f"files/{_segment(file_id)}/content", partial(receive, path))
+    async def content(self, file_id: str, path: Path, size: int | None = None) -> int:
+        """Stream a file's content, of `size` bytes if that is known, to `path`; how many bytes came."""
+        return await self._http.download(f"files/{_segment(file_id)}/content", partial(receive, path), size)
 
     async def delete(self, file_id: str) -> None:
         """Delete a file; one that is gone already is fine."""

@@ -10,35 +10,48 @@ import orjson
 from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.disk import PIECE, PRIVATE, Workdir
-from batchkit.errors import NotFound, Unavailable
+from batchkit.errors import BatchkitError, NotFound, Refused, Unavailable
 from batchkit.ledger import Hold
-from batchkit.model import DONE, Next, Part, State
+from batchkit.model import DONE, Batch, Next, Part, State
 
 MOST_TRIES = 5
 """How often a result file that does not agree with what the service says of it is asked for."""
 
 
 async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir) -> Next:
-    """Download what ended. Raises Unavailable when a file cannot be had whole now.
+    """Download what ended, and what this machine lost of what was fetched. One part's trouble is not the others'.
 
-    A result file that is gone from the service leaves its rows without a result, and one that again and again differs
-    from what the service says of it is taken as it is: the account then names what is missing.
+    Raises Unavailable when a file cannot be had whole now. A result file that is again and again not there, or differs
+    from what the service says of it, is taken as it is: the account then names what is missing.
     """
+    troubles: list[BatchkitError] = []
     for part in (await hold.job()).parts:
         if part.batch is None or not (part.state is State.ENDED or lost(part, workdir)):
             continue
-        batch, counts, strict = part.batch, part.batch.counts, part.tries < MOST_TRIES
-        wanted = [
-            (batch.output_file_id, workdir.output(part), counts.completed if counts else 0),
-            (batch.error_file_id, workdir.error(part), 0),
-        ]
         try:
-            words = [await _download(api, file_id, path, rows, strict) for file_id, path, rows in wanted]
-        except Unavailable as error:
+            words = [await _download(api, *wanted, strict=part.tries < MOST_TRIES) for wanted in _wanted(part, workdir)]
+        except (Unavailable, Refused) as error:
             await hold.move(part, part.state, at=clock.now(), event=str(error), tries=part.tries + 1)
-            raise
-        await hold.move(part, State.FETCHED, at=clock.now(), event=f"output {words[0]}, errors {words[1]}")
+            troubles.append(error)
+            continue
+        event = f"output {words[0]}, errors {words[1]}"
+        await hold.move(part, State.FETCHED, at=clock.now(), event=event, tries=0)
+    if troubles:
+        raise troubles[0]
     return DONE
+
+
+def _wanted(part: Part, workdir: Workdir) -> list[tuple[str | None, Path, int]]:
+    """The result files of a part: id, place, and how many rows the service counts in it at least.
+
+    What was fetched before and is still here is not asked for again.
+    """
+    batch = part.batch or Batch("", "")
+    completed = batch.counts.completed if batch.counts else 0
+    files = [(batch.output_file_id, workdir.output(part), completed), (batch.error_file_id, workdir.error(part), 0)]
+    if part.state is State.ENDED:
+        return files
+    return [(None if path.exists() else file_id, path, rows) for file_id, path, rows in files]
 
 
 def lost(part: Part, workdir: Workdir) -> bool:
@@ -49,16 +62,17 @@ def lost(part: Part, workdir: Workdir) -> bool:
     return any(file_id is not None and not path.exists() for file_id, path in wanted)
 
 
-async def _download(api: Service, file_id: str | None, path: Path, rows: int, strict: bool) -> str:
+async def _download(api: Service, file_id: str | None, path: Path, rows: int, *, strict: bool) -> str:
     """One result file, and how it was, in words. None is as good as an empty one: the service does either."""
-    await asyncio.to_thread(path.unlink, missing_ok=True)
     if file_id is None:
         return "none"
     try:
         announced = (await api.file(file_id)).bytes
-        size = await api.content(file_id, path)
-    except NotFound:
-        await asyncio.to_thread(path.touch, PRIVATE)
+        size = await api.content(file_id, path, announced)
+    except NotFound as error:
+        if strict:
+            raise Unavailable(f"the result file {file_id} is not at the service: {error}") from None
+        await asyncio.to_thread(path.touch, PRIVATE)  # what is there stays
         return f"{file_id} gone from the service"
     whole = announced == size if announced is not None else await asyncio.to_thread(_whole, path, rows)
     if strict and not whole:

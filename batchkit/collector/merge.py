@@ -39,13 +39,20 @@ def merge(job: Job, workdir: Workdir, account: Account) -> Iterator[Result]:
                 for custom_id in _ids(workdir.lines(part)):
                     result = answers.take(custom_id)
                     for retried in later:
-                        again = retried.take(custom_id) if custom_id in retried else None
-                        result = again if again and (again.ok or not result.ok) else result
+                        if custom_id in retried:
+                            result = _better(result, retried.take(custom_id))
                     account.row(result)
                     yield result
                 answers.check_leftovers()
         for retried in later:
             retried.check_leftovers()
+
+
+def _better(before: Result, after: Result) -> Result:
+    """The later of two answers to one row, unless that would lose a good one, or a real one for none at all."""
+    if before.ok and not after.ok:
+        return before
+    return before if after.status_code is None and before.status_code is not None else after
 
 
 class _Answers:

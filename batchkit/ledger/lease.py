@@ -11,6 +11,7 @@ from batchkit.disk import alive
 
 TTL_S = 120.0
 RENEW_S = 30.0
+RETRY_S = 5.0
 
 
 def new_owner() -> str:

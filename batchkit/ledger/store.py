@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from batchkit.errors import ConfigError, JobConflict, LedgerBusy, Unintelligible, UnknownJob
+from batchkit.errors import ConfigError, JobConflict, LeaseLost, LedgerBusy, Unintelligible, UnknownJob
 from batchkit.ledger import lease
 from batchkit.ledger.sqlite import Row, SqliteStore, Tx
 from batchkit.ledger.states import check_move
@@ -209,7 +209,7 @@ class Hold:
         def guarded(tx: Tx) -> T:
             row = tx.row("SELECT token FROM leases WHERE job_id = :job", job=self._job_id)
             if row is None or row["token"] != self._token:
-                raise LedgerBusy("another process took this job over", hint="run the same command again")
+                raise LeaseLost
             return work(tx)
 
         return await self._store.run(guarded)

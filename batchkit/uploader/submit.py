@@ -14,10 +14,20 @@ from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.config import Settings
 from batchkit.disk import Workdir, sha256
-from batchkit.errors import BatchkitError, LocalError, NotFound, QuotaFull, Refused, Throttled, Unavailable, Uncertain
+from batchkit.errors import (
+    BatchkitError,
+    DiskFull,
+    LocalError,
+    NotFound,
+    QuotaFull,
+    Refused,
+    Throttled,
+    Unavailable,
+    Uncertain,
+)
 from batchkit.ledger import Hold
 from batchkit.model import DONE, Batch, Job, Next, Part, RemoteFile, State
-from batchkit.text import visible
+from batchkit.text import duration, visible
 from batchkit.uploader import quota, reconcile
 from batchkit.uploader.reconcile import Fate
 
@@ -25,8 +35,6 @@ WAITING = frozenset({State.STAGED, State.UPLOADING, State.UPLOADED, State.SUBMIT
 _NOT_READY = frozenset({"pending", "running"})
 _SPOILT = frozenset({"error", "deleted"})
 _QUOTA = "waiting for quota"
-LONGEST_WAIT_S = 86_400.0
-"""No wait is longer, whatever the service asks for."""
 
 
 async def turn(*, api: Service, hold: Hold, clock: Clock, settings: Settings, workdir: Workdir) -> Next:
@@ -43,54 +51,52 @@ class _Turn:
         self.job, self.api, self.hold, self.clock, self.settings = job, api, hold, clock, settings
         self.workdir = workdir
         self.listing: tuple[float, list[Batch]] | None = None
+        self.full: Next | None = None
 
     async def run(self) -> Next:
         work = self.part if self.job.cancelled_at is None else self.stop
         nexts: list[Next] = []
         troubles: list[BatchkitError] = []
         for part in self.job.parts:
-            if (waits := self.waits(part)) is not None:
-                nexts.append(waits)  # quota is the deployment's: the parts behind wait too
-                break
             try:
                 later = await work(part)
-            except (Refused, Unavailable) as error:
+            except DiskFull:
+                raise
+            except (Refused, Unavailable, LocalError) as error:
                 troubles.append(error)  # one part's trouble is not the others', but a silent service is everybody's
                 if isinstance(error, Unavailable) and self.job.cancelled_at is None:
                     break
                 continue
             if later is not None:
                 nexts.append(later)
-                if later.why.startswith(_QUOTA):
-                    break
         if troubles:
             raise troubles[0]
         return min(nexts, key=lambda later: later.at or 0.0, default=DONE)
-
-    def waits(self, part: Part) -> Next | None:
-        """Whether a part is to be left alone for now. A time far ahead comes from a clock that was wrong."""
-        if self.job.cancelled_at is not None or part.state not in WAITING or part.next_try_at is None:
-            return None
-        ahead = part.next_try_at - self.clock.now()
-        return Next(part.next_try_at, part.held or "") if 0 < ahead <= LONGEST_WAIT_S else None
 
     async def part(self, part: Part) -> Next | None:
         """Take one part as far as it goes; None when it runs."""
         if part.state not in WAITING:
             return None
-        file: RemoteFile | None = None
-        if part.batch and part.batch.refused_for_quota and part.next_try_at is None:
-            return await self.wait_for_quota(part, State.UPLOADED, part.batch.errors[0].message)
-        if part.state is State.UPLOADING:
-            part = await self.find_upload(part)
-        if part.state is State.STAGED:
-            part, file, later = await self.upload(part)
-            if later is not None:
-                return later
+        if (wait := quota.waits(part, self.clock.now())) is not None:
+            if quota.deployment_is_full(part):
+                self.full = wait
+            return wait
         if part.state is State.SUBMITTING:
             part, later = await self.reconcile(part)
-            if part.state is not State.UPLOADED:
-                return later
+            return later if part.state is not State.UPLOADED else await self.batch_of(part, None)
+        if part.state is State.UPLOADING:
+            part = await self.find_upload(part)
+        if part.state is State.UPLOADED:
+            return await self.batch_of(part, None)
+        if self.full is not None:
+            return self.full
+        part, file, later = await self.upload(part)
+        return later if file is None else await self.batch_of(part, file)
+
+    async def batch_of(self, part: Part, file: RemoteFile | None) -> Next | None:
+        """From an uploaded file to a running batch."""
+        if self.full is not None:
+            return self.full
         if (later := await self.until_processed(part, file)) is not None:
             return later
         if await self.adopt(part, (await self.listed())[1], dead_too=False) is not None:
@@ -104,7 +110,8 @@ class _Turn:
         found = reconcile.uploaded_file(part, await self.api.files())
         if found is None:
             return await self.move(part, State.STAGED, event="the upload is not at the service; sending it again")
-        return await self.move(part, State.UPLOADED, event=f"found the upload as {found.id}", file_id=found.id)
+        event = f"found the upload as {found.id}"
+        return await self.move(part, State.UPLOADED, event=event, file_id=found.id, held=None, next_try_at=None)
 
     async def upload(self, part: Part) -> tuple[Part, RemoteFile | None, Next | None]:
         await asyncio.to_thread(_check_lines, self.workdir.lines(part), part)
@@ -114,7 +121,7 @@ class _Turn:
         except Uncertain as error:
             tries, at = part.tries + 1, self.clock.now() + self.settings.file_poll_s
             if tries > 1:
-                at += quota.wait_s(tries, self.settings)
+                at += self.settings.quota_wait(tries)
             words = f"looking for an upload whose answer was lost: {error}"
             part = await self.move(part, part.state, event=words, held=words, tries=tries, next_try_at=at)
             return part, None, Next(at, words)
@@ -123,9 +130,7 @@ class _Turn:
         except BatchkitError as error:
             await self.move(part, State.STAGED, event=str(error), held=str(error), intent=None)
             raise
-        part = await self.move(
-            part, State.UPLOADED, event=file.id, file_id=file.id, held=None, tries=0, next_try_at=None
-        )
+        part = await self.move(part, State.UPLOADED, event=file.id, file_id=file.id, held=None, next_try_at=None)
         if self.api.target.expires_s and file.expires_at is None:
             words = "the service ignored the expiry asked for; a newer api-version or v1 heeds it"
             await self.hold.note("warning", words, at=self.clock.now(), part=part.number)
@@ -137,17 +142,25 @@ class _Turn:
             try:
                 file = await self.api.file(part.file_id or "")
             except NotFound:
-                words = "the file is gone from the service; sending it again"
-                part = await self.move(part, State.STAGED, event=words, file_id=None, tries=part.tries + 1)
-                return self.later(quota.wait_s(part.tries, self.settings), words)
+                return await self.file_unknown(part)
         if file.status in _SPOILT:
             await self.move(part, State.STAGED, event=f"the file became {file.status}", file_id=None)
             raise Refused(f"the service could not process the file of part {part.number} ({file.id})")
         if file.status in _NOT_READY:
-            if self.clock.now() - (part.intent_at or 0.0) > self.settings.file_wait_s:
-                raise Unavailable(f"the service has not processed the file of part {part.number} yet ({file.id})")
-            return self.later(self.settings.file_poll_s, "the service is processing the file")
+            age = duration(self.clock.now() - (part.intent_at or 0.0))
+            return self.later(self.settings.file_poll_s, f"the service is processing the file, {age} old")
         return None
+
+    async def file_unknown(self, part: Part) -> Next:
+        """A new file may not be visible at once; one that stays unknown is sent again, ever more patiently."""
+        tries, words = part.tries + 1, "the service does not know the file"
+        if tries < 3:
+            wait_s, state, file_id = self.settings.file_poll_s, State.UPLOADED, part.file_id
+        else:
+            wait_s, state, file_id = self.settings.quota_wait(tries - 2), State.STAGED, None
+        at = self.clock.now() + wait_s
+        await self.move(part, state, event=words, held=words, file_id=file_id, tries=tries, next_try_at=at)
+        return Next(at, words)
 
     # batches
 
@@ -171,12 +184,16 @@ class _Turn:
 
     async def wait_for_quota(self, part: Part, state: State, why: str, asked_s: float = 0.0) -> Next:
         tries, why = part.tries + 1, visible(why, 500)
-        at = self.clock.now() + min(LONGEST_WAIT_S, max(asked_s, quota.wait_s(tries, self.settings)))
+        at = self.clock.now() + min(quota.LONGEST_WAIT_S, max(asked_s, self.settings.quota_wait(tries)))
         await self.move(part, state, event=why, held=f"{_QUOTA}: {why}", tries=tries, next_try_at=at)
-        return Next(at, f"{_QUOTA}: {why}")
+        self.full = Next(at, f"{_QUOTA}: {why}")
+        return self.full
 
     async def reconcile(self, part: Part) -> tuple[Part, Next | None]:
         """A creation was announced and its answer is not known."""
+        if max(part.intent_at or 0.0, part.clean_at or 0.0) > self.clock.now() + self.settings.relist_after_s:
+            # The clock was ahead when that was written: the window begins anew.
+            part = await self.move(part, part.state, intent_at=self.clock.now(), clean_at=None)
         listed_at, listed = await self.listed()
         if (adopted := await self.adopt(part, listed, dead_too=True)) is not None:
             return adopted, None
@@ -201,8 +218,11 @@ class _Turn:
         first, *twins = found
         for twin in twins:
             if not twin.ended and not reconcile.dead(twin):
-                await self.api.cancel(twin.id)
                 words = f"cancelled {twin.id}, a twin of {first.id}"
+                try:
+                    await self.api.cancel(twin.id)
+                except Refused as error:
+                    words = f"{twin.id}, a twin of {first.id}, could not be cancelled: {error}"
                 await self.hold.note("twin", words, at=self.clock.now(), part=part.number)
         return await self.run_as(part, first, event=f"adopted {first.id}")
 
@@ -228,12 +248,20 @@ class _Turn:
             if later is not None:
                 return later
         if part.state in (State.STAGED, State.UPLOADED):
-            await self.move(part, State.DROPPED, event="cancelled before it was sent", held=None)
-            if part.file_id is not None:
-                await self.api.delete(part.file_id)
+            await self.drop(part)
         elif part.state is State.RUNNING and part.batch and not (part.batch.ended or part.batch.status == "cancelling"):
             await self.ask_to_cancel(part, part.batch)
         return None
+
+    async def drop(self, part: Part) -> None:
+        """A part that will not be sent; its file is ours to delete, and expires if that fails."""
+        event = "cancelled before it was sent"
+        if part.file_id is not None:
+            try:
+                await self.api.delete(part.file_id)
+            except BatchkitError as error:
+                event += f"; its file {part.file_id} could not be deleted: {error}"
+        await self.move(part, State.DROPPED, event=event, held=None)
 
     async def ask_to_cancel(self, part: Part, batch: Batch) -> None:
         """Finished meanwhile is as good: its status is then simply read."""
