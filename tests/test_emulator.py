@@ -39,6 +39,26 @@ def create(http: httpx.Client, file_id: str, **changes: Any) -> httpx.Response:
     return http.post("/openai/v1/batches", json=body | changes)
 
 
+def run(world: World, count: int = 100) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One batch of `count` rows to its end, and the lines of both its files."""
+    with world.http() as http:
+        made = create(http, upload(http, lines(count)).json()["id"], metadata={"a": "b"}).json()
+    return finish(world, made["id"])
+
+
+def finish(world: World, batch_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A batch at its end, and the lines of both its files."""
+    with world.http() as http:
+        for _ in range(100):
+            batch: dict[str, Any] = http.get(f"/openai/v1/batches/{batch_id}").json()
+            if batch["status"].lower() in ("completed", "failed", "expired"):
+                break
+            world.clock.advance(1800)
+        files = [batch[name] for name in ("output_file_id", "error_file_id") if batch.get(name)]
+        found = [http.get(f"/openai/v1/files/{file_id}/content").content.splitlines() for file_id in files]
+    return batch, [orjson.loads(line) for part in found for line in part]
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "status", "code"),
     [

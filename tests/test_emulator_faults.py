@@ -9,7 +9,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,23 +17,9 @@ from batchkit.emulator import Fault
 from batchkit.emulator.faults import CALLS, KINDS, Faults, load, parse
 
 from .conftest import KEY, World
-from .test_emulator import create, lines, upload
+from .test_emulator import create, lines, run, upload
 
 Make = Callable[..., World]
-
-
-def run(world: World, count: int = 100) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """One batch of `count` rows to its end, and the lines of both its files."""
-    with world.http() as http:
-        made = create(http, upload(http, lines(count)).json()["id"], metadata={"a": "b"}).json()
-        for _ in range(60):
-            batch: dict[str, Any] = http.get(f"/openai/v1/batches/{made['id']}").json()
-            if batch["status"].lower() in ("completed", "failed", "expired") and batch["request_counts"]["total"]:
-                break
-            world.clock.advance(3600)
-        ids = [batch[name] for name in ("output_file_id", "error_file_id") if batch.get(name)]
-        found = [http.get(f"/openai/v1/files/{file_id}/content").content.splitlines() for file_id in ids]
-    return batch, [orjson.loads(line) for lines_ in found for line in lines_]
 
 
 def test_the_readme_words_are_read() -> None:

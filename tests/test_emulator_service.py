@@ -361,7 +361,7 @@ def test_the_fixtures_for_other_people(pytester: pytest.Pytester) -> None:
 
 
 def test_lines_of_every_kind_are_taken(world: World) -> None:
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "/v1/responses": {"input": "hello"},
         "/v1/embeddings": {"input": ["a", "b"], "dimensions": 3},
         "/v1/completions": {"prompt": "hello"},
