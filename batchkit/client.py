@@ -22,7 +22,7 @@ from batchkit.collector.results import Results, collect
 from batchkit.config import Settings, Target, load_target
 from batchkit.disk import check_writable
 from batchkit.doctor import examine
-from batchkit.errors import ConfigError, Unfinished
+from batchkit.errors import CancelWished, ConfigError, LeaseLost, LedgerBusy, Unfinished
 from batchkit.intake import Intake, Source
 from batchkit.ledger import open_ledger
 from batchkit.model import Finding, Job, State
@@ -129,16 +129,20 @@ class AsyncClient:
             raise Unfinished(f"job {found.name!r} is not finished yet", hint=f"batchkit track {quote(found.name)}")
         if dry_run:
             return found, await self._intake.count(found, only=only)
-        count = await self._intake.round(found, self._doors().api.target.limits, only=only)
+        count = await self._intake.round(found, self._doors().target, only=only)
         return await self._turns(await self._known(found), [Pump.submit]), count
 
     async def cancel(self, job: Job | str) -> Job:
         """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed."""
         found = await self._known(job)
         if not found.collected:
-            async with holding(self._ledger, found) as hold:
-                await hold.cancelled(at=self._clock.now())
-        return await self._turns(found, [Pump.submit])
+            await self._ledger.wish_cancelled(found, at=self._clock.now())
+        try:
+            return await self._turns(found, [Pump.submit])
+        except LeaseLost:
+            raise
+        except LedgerBusy as busy:
+            raise CancelWished(f"{busy}, which was told to cancel it and does so at its next look") from None
 
     async def list(self, query: Query = Query()) -> Page:
         """The ledger's jobs that match, a page at a time; nothing is asked of the service."""
@@ -157,7 +161,7 @@ class AsyncClient:
     async def close(self) -> None:
         """Let go of connections and the ledger."""
         if self._pump is not None:
-            await self._pump.api.close()
+            await self._pump.close()
         await self._ledger.close()
 
     async def __aenter__(self) -> Self:
@@ -176,8 +180,12 @@ class AsyncClient:
 
     def _doors(self) -> Pump:
         if self._pump is None:
-            api = Service(self._load_target(), self._clock, self._settings, self._transport)
-            self._pump = Pump(api, self._ledger, self._workdir, self._clock, self._settings)
+            target = self._load_target()
+            apis = {
+                member.service: Service(member, self._clock, self._settings, self._transport)
+                for member in reversed(target.members)
+            }
+            self._pump = Pump(target, apis, self._ledger, self._workdir, self._clock, self._settings)
             if self._stopping:
                 self._pump.stop.set()
         return self._pump
@@ -191,7 +199,7 @@ class AsyncClient:
         return await self._ledger.job(job)
 
     async def _job(self, source: Source, name: str | None, stem: str | None, new_file: Path | None = None) -> Job:
-        return await self._intake.job(source, self._doors().api.target, name=name, stem=stem, new_file=new_file)
+        return await self._intake.job(source, self._doors().target, name=name, stem=stem, new_file=new_file)
 
     async def _settled(self, job: Job, out: Path | None, encode: export.Encode, overwrite: bool) -> Results:
         if not job.collected:
@@ -213,15 +221,18 @@ class AsyncClient:
                     await hold.note(WROTE, results.sha256, at=self._clock.now())
                 if unsettled:
                     await hold.settle(results.report.outcome, at=self._clock.now())
+        if any(part.service and part.swept_at is None for part in job.parts):
+            async for _ in self._run(job, [Pump.sweep], once=True):
+                pass
         return results
 
     async def _run(
         self, job: Job, turns: Sequence[Turn], *, once: bool = False, timeout_s: float | None = None
     ) -> AsyncGenerator[Progress, None]:
         pump = self._doors()
-        if job.service != pump.api.target.service:
+        if strange := {part.service for part in job.parts if part.service} - set(pump.apis):
             raise ConfigError(
-                f"job {job.name!r} belongs to {job.service}, not to {pump.api.target.service}",
+                f"job {job.name!r} belongs to {', '.join(sorted(strange))}, not to {pump.target.service}",
                 hint="use the target it was submitted to",
             )
         async with aclosing(pump.run(job, turns, once=once, timeout_s=timeout_s)) as steps:

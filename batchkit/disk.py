@@ -49,6 +49,15 @@ class Workdir:
     def error(self, part: Part) -> Path:
         return self._file(part, "error")
 
+    def sent(self, part: Part) -> Path:
+        """The copy of a part's lines that names another deployment."""
+        return self._file(part, "sent")
+
+    def forget(self, part: Part) -> None:
+        """Remove the lines of a part that is no more."""
+        for path in (self.lines(part), self.sent(part)):
+            path.unlink(missing_ok=True)
+
     def _file(self, part: Part, what: str) -> Path:
         return self.job(part.job_id) / lines_name(part.round, part.number).replace("lines", what)
 
@@ -83,6 +92,13 @@ class Workdir:
 
 def _staging() -> str:
     return f".staging-{socket.gethostname()}"
+
+
+def place(source: Path, target: Path) -> None:
+    """Give a durable file its place; the rename is durable when this returns."""
+    with local_errors(target):
+        os.rename(source, target)
+        _sync_directory(target.parent)
 
 
 def lines_name(round_number: int, part_number: int) -> str:
