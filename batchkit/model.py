@@ -160,8 +160,8 @@ class Part:
     `bytes` are those of its lines; `sent_sha256` and `sent_bytes` of the copy that names another deployment, where one
     is sent. `place` orders the parts of a round. `held` says in words why a part waits, `next_try_at` until when at
     least. `doubt_at` is when a lost creation was taken for not done and made again, `listed_at` when twins were last
-    looked for; `swept_at` when its input file was deleted. `batches` are all batches ever made or adopted for it, oldest
-    first; the last one counts.
+    looked for; `swept_at` when its input file was deleted. `batches` are all that were ever made or adopted for it,
+    oldest first; the last one counts.
     """
 
     id: str
