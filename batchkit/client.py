@@ -20,11 +20,11 @@ from batchkit.collector import export
 from batchkit.collector.fetch import lost
 from batchkit.collector.results import Results, collect
 from batchkit.config import Settings, Target, load_target
-from batchkit.disk import check_writable
+from batchkit.disk import Workdir, check_writable
 from batchkit.doctor import examine
 from batchkit.errors import CancelWished, ConfigError, LeaseLost, LedgerBusy, Unfinished
 from batchkit.intake import Intake, Source
-from batchkit.ledger import open_ledger
+from batchkit.ledger import Ledger, open_ledger
 from batchkit.model import Finding, Job, State
 from batchkit.pump import Progress, Pump, Turn, holding
 from batchkit.text import duration
@@ -38,7 +38,8 @@ class AsyncClient:
     """batchkit's verbs for asynchronous code; `Client` has the same ones for the rest.
 
     `target` is a name from the targets file or a Target (default: the environment); `ledger` a path or URL (default:
-    per user); `config` another targets file. The service, and the key, are only asked for by verbs that need them.
+    per user), or an open ledger with its working files; `config` another targets file. The service, and the key, are
+    only asked for by verbs that need them.
     `on_progress` is called after each turn.
     """
 
@@ -46,7 +47,7 @@ class AsyncClient:
         self,
         target: str | Target | None = None,
         *,
-        ledger: str | Path | None = None,
+        ledger: str | Path | tuple[Ledger, Workdir] | None = None,
         config: Path | None = None,
         settings: Settings = Settings(),
         clock: Clock | None = None,
@@ -56,7 +57,7 @@ class AsyncClient:
         self._target, self._config, self._settings = target, config, settings
         self._clock, self._transport = clock or SystemClock(), transport
         self._on_progress = on_progress or (lambda _: None)
-        self._ledger, self._workdir = open_ledger(ledger)
+        self._ledger, self._workdir = ledger if isinstance(ledger, tuple) else open_ledger(ledger)
         self._intake = Intake(self._ledger, self._workdir, self._clock)
         self._pump: Pump | None = None
         self._stopping = False

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import socket
 from collections.abc import AsyncIterable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -235,7 +235,15 @@ def _private_opener(path: str, _flags: int) -> int:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    """A name beside `path` that no other process has. What dead processes of this host left of `path` is removed."""
+    mine = f".{path.name}.{socket.gethostname()}-"
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(mine) and entry.name.endswith(".part"):
+                pid = entry.name.removeprefix(mine).partition("-")[0]
+                if pid.isdigit() and not alive(int(pid)):
+                    Path(entry.path).unlink(missing_ok=True)
+    return path.with_name(f"{mine}{os.getpid()}-{secrets.token_hex(4)}.part")
 
 
 def _sync_directory(path: Path) -> None:

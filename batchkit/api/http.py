@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -88,7 +89,9 @@ class Http:
         """Whether a request that creates something is on its way."""
         # A kept-alive connection that the server has meanwhile closed looks like a lost answer, so what creates goes
         # over a fresh one.
-        context = httpx.create_ssl_context()
+        # Where nothing is encrypted no authorities are loaded, which would take longer than many a call.
+        https = target.base_url.startswith("https:")
+        context = httpx.create_ssl_context() if https else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         # A service on this machine is not reached through a proxy, and its key is no proxy's business.
         trust_env = not target.local
         self._reading, self._creating = (

@@ -15,6 +15,9 @@ from batchkit.ledger.states import check_move
 from batchkit.model import Batch, Job, Outcome, Part, State
 
 T = TypeVar("T")
+ACTIVE: set[str] = set()
+"""The tokens of this process's leases. One of ours in the ledger that is not among them is left from a release that
+failed, and free to take."""
 
 
 class Hold:
@@ -120,6 +123,7 @@ class Hold:
 
     async def release(self) -> None:
         """Let the job go."""
+        ACTIVE.discard(self._token)
         sql = "DELETE FROM leases WHERE job_id = :job AND token = :token"
         await self._store.run(lambda tx: tx.write(sql, job=self._job_id, token=self._token))
 

@@ -48,6 +48,11 @@ def takeable(owner: str, expires_at: float, now: float, terms: Terms = Terms()) 
     return _started(int(pid)) != started
 
 
+def same_process(owner: str, other: str) -> bool:
+    """Whether two owners are one process."""
+    return owner.rpartition("/")[0] == other.rpartition("/")[0]
+
+
 def describe(owner: str) -> str:
     """The owner for a person: `process 123 on myhost`."""
     host, _, pid, *_ = owner.split("/")

@@ -8,7 +8,7 @@ from shlex import quote
 
 from batchkit.errors import ConfigError, JobConflict, LedgerBusy, UnknownJob
 from batchkit.ledger import lease, rows
-from batchkit.ledger.hold import Hold
+from batchkit.ledger.hold import ACTIVE, Hold
 from batchkit.ledger.lease import Terms
 from batchkit.ledger.sql import Store, Tx
 from batchkit.model import Event, Job
@@ -81,8 +81,9 @@ class Ledger:
 
         def work(tx: Tx) -> None:
             now = tx.now()
-            row = tx.row("SELECT owner, expires_at FROM leases WHERE job_id = :job", job=job.id)
-            if row and not lease.takeable(row["owner"], row["expires_at"], now, self.terms):
+            row = tx.row("SELECT owner, token, expires_at FROM leases WHERE job_id = :job", job=job.id)
+            left = row is not None and lease.same_process(row["owner"], owner) and row["token"] not in ACTIVE
+            if row and not left and not lease.takeable(row["owner"], row["expires_at"], now, self.terms):
                 raise LedgerBusy(
                     f"job {job.name!r} is being worked on by {lease.describe(row['owner'])}",
                     hint=f"batchkit show {quote(job.name)}",
@@ -98,6 +99,7 @@ class Ledger:
             )
 
         await self.store.run(work)
+        ACTIVE.add(token)
         return Hold(self.store, job.id, token, self.terms)
 
     async def wish_cancelled(self, job: Job, *, at: float) -> None:

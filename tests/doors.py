@@ -1,0 +1,190 @@
+"""The doors through which every effect passes, wrapped so that any one of them can fail, kill, or keep its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from batchkit import AsyncClient, ManualClock, Results, Target
+from batchkit.config import Limits, Settings, make_target
+from batchkit.credentials import Credential, Secret
+from batchkit.emulator.app import make_app
+from batchkit.emulator.service import Service as Emulated
+from batchkit.errors import LedgerError
+from batchkit.ledger import Ledger, open_ledger
+from batchkit.ledger.lease import new_owner
+from batchkit.ledger.sql import Store, Tx
+
+from .conftest import KEY, request_lines
+
+T = TypeVar("T")
+GONE = "/".join((new_owner().split("/")[0], "an-earlier-boot", "1", "1", "00"))
+"""An owner whose process is known to be dead, so that the next one may take its lease."""
+
+
+class Killed(BaseException):
+    """The process is dead: nothing it would do afterwards happens."""
+
+
+class Harm(StrEnum):
+    """What befalls one operation."""
+
+    ERROR = "an error, and nothing was done"
+    KILL = "killed before it"
+    LOST = "done, but the answer is lost"
+    KILL_AFTER = "done, then killed"
+
+
+Plan = Callable[[int, str], Harm | None]
+"""What befalls the operation of this number and name."""
+
+
+@dataclass
+class Doors:
+    """Counts operations, and does them harm by plan. Once killed, every door stays shut."""
+
+    plan: Plan = field(default=lambda _number, _what: None)
+    passed: list[str] = field(default_factory=list)
+    dead: bool = False
+
+    def knock(self, what: str) -> Harm | None:
+        """Called before an operation: raises Killed, or says what is to befall it."""
+        if self.dead:
+            raise Killed
+        self.passed.append(what)
+        harm = self.plan(len(self.passed) - 1, what)
+        if harm is Harm.KILL:
+            self.die()
+        return harm
+
+    def die(self) -> None:
+        self.dead = True
+        raise Killed
+
+
+class Wire(httpx.AsyncBaseTransport):
+    """HTTP, in process."""
+
+    def __init__(self, doors: Doors, inner: httpx.AsyncBaseTransport) -> None:
+        self._doors, self._inner = doors, inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        harm = self._doors.knock(f"{request.method} {request.url.path}")
+        if harm is Harm.ERROR:
+            raise httpx.ReadError("reset before anything arrived")
+        response = await self._inner.handle_async_request(request)
+        if harm is Harm.KILL_AFTER:
+            self._doors.die()
+        if harm is Harm.LOST:
+            raise httpx.ReadError("reset before the answer arrived")
+        return response
+
+
+class DoorStore:
+    """A ledger's store."""
+
+    def __init__(self, doors: Doors, inner: Store) -> None:
+        self._doors, self._inner, self.name = doors, inner, inner.name
+
+    async def run(self, work: Callable[[Tx], T]) -> T:
+        harm = self._doors.knock("ledger")
+        if harm is Harm.ERROR:
+            raise LedgerError("the ledger is locked")
+        result = await self._inner.run(work)
+        if harm is Harm.KILL_AFTER:
+            self._doors.die()
+        if harm is Harm.LOST:
+            raise LedgerError("the connection to the ledger broke")
+        return result
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+_EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir"}
+_watched: list[tuple[str, Doors]] = []
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    """The interpreter's own hook, which sees every file operation before it is done."""
+    if not _watched or event not in _EVENTS:
+        return
+    root, doors = _watched[-1]
+    if not str(arguments[0]).startswith(root) or "sqlite3" in str(arguments[0]):
+        return
+    harm = doors.knock(f"{event} {Path(str(arguments[0])).name}")
+    if harm is Harm.ERROR:
+        raise OSError(errno.EIO, "input/output error", str(arguments[0]))
+
+
+sys.addaudithook(_audit)
+
+
+@dataclass
+class Bench:
+    """An emulated service in process, a ledger and a clock; each life is a process of its own."""
+
+    home: Path
+    clock: ManualClock = field(default_factory=ManualClock)
+    settings: Settings = field(default_factory=Settings)
+    rows: int = 10
+    limits: Limits = field(default_factory=lambda: Limits(max_lines=2))
+    ledger: str | None = None
+    fail_rate: float = 0.0
+    wrap: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = field(default=lambda inner: inner)
+    """The way to the service, with whatever is wrong on it."""
+
+    def __post_init__(self) -> None:
+        self.home.mkdir(exist_ok=True)
+
+    @property
+    def target(self) -> Target:
+        credential = Credential(Secret(KEY), bearer=False)
+        return make_target(
+            "test", "http://127.0.0.1", credential, dialect="v1", limits=self.limits, poll_interval_s=60.0
+        )
+
+    def emulated(self) -> Emulated:
+        return Emulated(self.home / "service", self.clock, fail_rate=self.fail_rate, max_lines=100_000)
+
+    def live(self, doors: Doors, verb: Callable[[AsyncClient], Any] | None = None) -> Any:
+        """A process's life: run the job as far as the doors let it, and close."""
+        return asyncio.run(self._live(doors, verb or self.run))
+
+    async def run(self, client: AsyncClient) -> Results:
+        return await client.run(request_lines(self.rows), name="nightly", out=self.home / "out.jsonl")
+
+    async def _live(self, doors: Doors, verb: Callable[[AsyncClient], Any]) -> Any:
+        app = make_app(self.emulated(), KEY)
+        transport = Wire(doors, self.wrap(httpx.ASGITransport(app=app)))
+        ledger, workdir = open_ledger(self.ledger or self.home / "ledger.sqlite3")
+        ledger = Ledger(DoorStore(doors, ledger.store), owner=lambda: GONE)
+        client = AsyncClient(
+            self.target, ledger=(ledger, workdir), clock=self.clock, settings=self.settings, transport=transport
+        )
+        _watched.append((str(self.home / "ledger.jobs"), doors))
+        try:
+            return await verb(client)
+        finally:
+            _watched.pop()
+            await client.close()
+
+    def batches(self) -> list[dict[str, Any]]:
+        """All batches at the service, oldest first."""
+
+        async def work() -> list[dict[str, Any]]:
+            return (await self.emulated().batches())[::-1]
+
+        return asyncio.run(work())
+
+    def files(self) -> list[dict[str, Any]]:
+        """The input files at the service."""
+        return self.emulated().files("batch")
