@@ -16,8 +16,12 @@ import httpx
 from batchkit import AsyncClient, ManualClock, Results, Target
 from batchkit.config import Limits, Settings, make_target
 from batchkit.credentials import Credential, Secret
-from batchkit.emulator.app import make_app
-from batchkit.emulator.service import Service as Emulated
+from batchkit.emulator.app import Emulated
+from batchkit.emulator.faults import Faults
+from batchkit.emulator.replies import Model
+from batchkit.emulator.service import Service
+from batchkit.emulator.settings import Deployment, Pace
+from batchkit.emulator.settings import Limits as ServiceLimits
 from batchkit.errors import LedgerError
 from batchkit.ledger import Ledger, open_ledger
 from batchkit.ledger.lease import new_owner
@@ -139,6 +143,11 @@ class Bench:
     limits: Limits = field(default_factory=lambda: Limits(max_lines=2))
     ledger: str | None = None
     fail_rate: float = 0.0
+    faults: Faults = field(default_factory=Faults)
+    deployments: tuple[str, ...] = ()
+    late_quota: bool = False
+    pace: Pace = field(default_factory=Pace)
+    service_limits: ServiceLimits = field(default_factory=ServiceLimits)
     wrap: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = field(default=lambda inner: inner)
     """The way to the service, with whatever is wrong on it."""
 
@@ -153,7 +162,18 @@ class Bench:
         )
 
     def emulated(self) -> Emulated:
-        return Emulated(self.home / "service", self.clock, fail_rate=self.fail_rate, max_lines=100_000)
+        """The service, opened anew; what it keeps is on disk, but for the faults it has played."""
+        known = [Deployment.parse(text) for text in self.deployments]
+        service = Service(
+            self.home / "service",
+            self.clock,
+            Model(None, self.fail_rate),
+            deployments={deployment.name: deployment for deployment in known},
+            limits=self.service_limits,
+            pace=self.pace,
+            late_quota=self.late_quota,
+        )
+        return Emulated(service, KEY, self.clock, self.faults)
 
     def live(self, doors: Doors, verb: Callable[[AsyncClient], Any] | None = None) -> Any:
         """A process's life: run the job as far as the doors let it, and close."""
@@ -163,7 +183,7 @@ class Bench:
         return await client.run(request_lines(self.rows), name="nightly", out=self.home / "out.jsonl")
 
     async def _live(self, doors: Doors, verb: Callable[[AsyncClient], Any]) -> Any:
-        app = make_app(self.emulated(), KEY)
+        app = self.emulated()
         transport = Wire(doors, self.wrap(httpx.ASGITransport(app=app)))
         ledger, workdir = open_ledger(self.ledger or self.home / "ledger.sqlite3")
         ledger = Ledger(DoorStore(doors, ledger.store), owner=lambda: GONE)
@@ -180,11 +200,27 @@ class Bench:
     def batches(self) -> list[dict[str, Any]]:
         """All batches at the service, oldest first."""
 
-        async def work() -> list[dict[str, Any]]:
-            return (await self.emulated().batches())[::-1]
-
-        return asyncio.run(work())
+        return self._ask("/openai/v1/batches", {"limit": "100"})[::-1]
 
     def files(self) -> list[dict[str, Any]]:
         """The input files at the service."""
-        return self.emulated().files("batch")
+        return self._ask("/openai/v1/files", {"purpose": "batch"})
+
+    def _ask(self, path: str, params: dict[str, str]) -> list[dict[str, Any]]:
+        """A list as a stranger sees it, to whom nothing is hidden."""
+
+        async def work() -> list[dict[str, Any]]:
+            app = self.emulated()
+            app.faults = Faults()
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+                found: list[dict[str, Any]] = []
+                while True:
+                    after = {"after": found[-1]["id"]} if found else {}
+                    answer = await http.get(path, params={**params, **after}, headers={"api-key": KEY})
+                    document = answer.json()
+                    found += document["data"]
+                    if not document.get("has_more"):
+                        return found
+
+        return asyncio.run(work())
