@@ -20,11 +20,12 @@ from batchkit.collector import export
 from batchkit.collector.fetch import lost
 from batchkit.collector.results import Results, collect
 from batchkit.config import Settings, Target, load_target
-from batchkit.disk import Workdir, check_writable
+from batchkit.disk import Workdir, check_writable, stamp
 from batchkit.doctor import examine
-from batchkit.errors import CancelWished, ConfigError, LeaseLost, LedgerBusy, Unfinished
+from batchkit.due import due_at
+from batchkit.errors import BatchkitError, CancelWished, ConfigError, Interrupted, LeaseLost, LedgerBusy, Unfinished
 from batchkit.intake import Intake, Source
-from batchkit.ledger import Ledger, open_ledger
+from batchkit.ledger import Hold, Ledger, open_ledger
 from batchkit.model import Finding, Job, State
 from batchkit.pump import Progress, Pump, Turn, holding
 from batchkit.text import duration
@@ -32,6 +33,7 @@ from batchkit.tracker.query import Page, Query, select
 
 WROTE = "wrote"
 """The kind of event that keeps the hash of a file of results, so that it may be written over later."""
+_ALL: Sequence[Turn] = (Pump.submit, Pump.poll, Pump.fetch)
 
 
 class AsyncClient:
@@ -107,17 +109,60 @@ class AsyncClient:
         overwrite: bool = False,
         once: bool = False,
         timeout_s: float | None = None,
+        fingerprint: str | None = None,
     ) -> Results:
         """Submit, track and fetch: from request lines to merged results in one call, safe to repeat and to kill.
 
-        `once` does what can be done now and raises Unfinished if that was not all (for cron). The other words are
-        those of `submit` and `fetch`.
+        `once` does what can be done now and raises Unfinished if that was not all (for cron). An input that comes with
+        the `fingerprint` it came with before is not read again. The other words are those of `submit` and `fetch`.
         """
         path = await _checked(out)
         encode = export.format_of(path, format)
-        job = await self._job(source, name, stem, new_file=None if overwrite else path)
-        job = await self._turns(job, [Pump.submit, Pump.poll, Pump.fetch], once=once, timeout_s=timeout_s)
-        return await self._settled(job, path, encode, overwrite)
+        known = await self._ledger.known_source(fingerprint) if fingerprint else None
+        if known is not None and self._intake.has_lines(known[0]):
+            job = known[0]
+        else:
+            job = await self._job(source, name, stem, new_file=None if overwrite else path)
+            if fingerprint:
+                await self._ledger.remember_source(fingerprint, job)
+        job = await self._turns(job, _ALL, once=once, timeout_s=timeout_s)
+        results = await self._settled(job, path, encode, overwrite)
+        if fingerprint and path is not None:
+            await self._ledger.remember_source(fingerprint, job, stamp(path, ours=True))
+        return results
+
+    async def run_due(self) -> list[Job]:
+        """One turn of every job of the ledger that is due and that nobody else works on; the jobs as they then stand.
+
+        What came back is kept with the ledger until it is fetched. Raises the first trouble once all had their turn.
+        """
+        troubles: list[BatchkitError] = []
+        done: list[Job] = []
+        target = self._doors().target
+        reach = {member.service for member in target.members}
+        waiting = [
+            job
+            for job in await self._ledger.jobs(unfinished=True)
+            if {part.service for part in job.parts if part.service} <= reach
+            and (due := due_at(job, target.poll_interval_s)) is not None
+            and due <= self._clock.now()
+        ]
+        while (claimed := await self._ledger.claim(waiting)) is not None:
+            job, hold = claimed
+            waiting = [other for other in waiting if other.id != job.id]
+            try:
+                done.append(await self._turns(job, _ALL, once=True, hold=hold))
+                if done[-1].collected:
+                    done[-1] = (await self._settled(done[-1], None, export.format_of(None, None), False)).job
+            except Interrupted:
+                raise
+            except BatchkitError as error:
+                troubles.append(error)
+            finally:
+                await hold.release()
+        if troubles:
+            raise troubles[0]
+        return done
 
     async def retry(self, job: Job | str, *, only: Collection[str] = (), dry_run: bool = False) -> tuple[Job, int]:
         """Ask again for rows that failed, as the next round; the job as it then runs, and how many rows.
@@ -228,7 +273,13 @@ class AsyncClient:
         return results
 
     async def _run(
-        self, job: Job, turns: Sequence[Turn], *, once: bool = False, timeout_s: float | None = None
+        self,
+        job: Job,
+        turns: Sequence[Turn],
+        *,
+        once: bool = False,
+        timeout_s: float | None = None,
+        hold: Hold | None = None,
     ) -> AsyncGenerator[Progress, None]:
         pump = self._doors()
         if strange := {part.service for part in job.parts if part.service} - set(pump.apis):
@@ -236,18 +287,24 @@ class AsyncClient:
                 f"job {job.name!r} belongs to {', '.join(sorted(strange))}, not to {pump.target.service}",
                 hint="use the target it was submitted to",
             )
-        async with aclosing(pump.run(job, turns, once=once, timeout_s=timeout_s)) as steps:
+        async with aclosing(pump.run(job, turns, once=once, timeout_s=timeout_s, hold=hold)) as steps:
             async for progress in steps:
                 self._on_progress(progress)
                 yield progress
 
     async def _turns(
-        self, job: Job, turns: Sequence[Turn], *, once: bool = False, timeout_s: float | None = None
+        self,
+        job: Job,
+        turns: Sequence[Turn],
+        *,
+        once: bool = False,
+        timeout_s: float | None = None,
+        hold: Hold | None = None,
     ) -> Job:
         whole = not any(lost(part, self._workdir) for part in job.parts)
         if whole and job.state in (State.SETTLED, State.DROPPED):
             return job
-        async with aclosing(self._run(job, turns, once=once, timeout_s=timeout_s)) as steps:
+        async with aclosing(self._run(job, turns, once=once, timeout_s=timeout_s, hold=hold)) as steps:
             async for progress in steps:
                 job = progress.job
         return job
@@ -296,6 +353,7 @@ class Client:
         overwrite: bool = False,
         once: bool = False,
         timeout_s: float | None = None,
+        fingerprint: str | None = None,
     ) -> Results:
         """See AsyncClient.run."""
         return self._bridge.call(
@@ -308,8 +366,13 @@ class Client:
                 overwrite=overwrite,
                 once=once,
                 timeout_s=timeout_s,
+                fingerprint=fingerprint,
             )
         )
+
+    def run_due(self) -> list[Job]:
+        """See AsyncClient.run_due."""
+        return self._bridge.call(self._client.run_due())
 
     def retry(self, job: Job | str, *, only: Collection[str] = (), dry_run: bool = False) -> tuple[Job, int]:
         """See AsyncClient.retry."""

@@ -100,6 +100,10 @@ class Intake:
                 await hold.add_round(_parts(job, staged, number, target), at=self.clock.now())
         return sum(piece.lines for piece in staged.slices)
 
+    def has_lines(self, job: Job) -> bool:
+        """Whether a job's request lines are on this machine."""
+        return all(self.workdir.lines(part).exists() for part in job.parts if part.round == 0)
+
     async def count(self, job: Job, *, only: Collection[str]) -> int:
         """How many rows `round` would ask again."""
         lines = leftovers(job, self.workdir, lambda result: retryable(result, only))

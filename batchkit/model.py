@@ -219,12 +219,13 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the rows of a settled job ended; `total` = `ok` + `failed` + `missing`."""
+    """How the rows of a settled job ended; `total` = `ok` + `failed` + `missing`, and `balanced` if the report was."""
 
     total: int
     ok: int
     failed: int
     missing: int
+    balanced: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +350,7 @@ class Report:
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome(self.total, self.ok, self.failed, self.missing)
+        return Outcome(self.total, self.ok, self.failed, self.missing, self.balanced)
 
     @property
     def balanced(self) -> bool:

@@ -109,14 +109,16 @@ class Pump:
         *,
         once: bool = False,
         timeout_s: float | None = None,
+        hold: Hold | None = None,
     ) -> AsyncGenerator[Progress, None]:
-        """Yield after each round of `turns` until all say done (or after one, with `once`).
+        """Yield after each round of `turns` until all say done (or after one, with `once`). `hold` is the job's lease
+        where it is taken already.
 
         Raises Unfinished at the deadline, Interrupted when `stop` was set, and what the turns raise; in each case the
         ledger says where the job stands and the same call goes on from there.
         """
         deadline = None if timeout_s is None else self.clock.now() + timeout_s
-        async with holding(self.ledger, job) as hold:
+        async with holding(self.ledger, job, hold) as hold:
             while True:
                 nexts = [await self._one(turn, hold, patient=not once) for turn in turns]
                 waits = [later for later in nexts if isinstance(later, Next) and not later.done]
@@ -183,9 +185,9 @@ class Pump:
 
 
 @asynccontextmanager
-async def holding(ledger: Ledger, job: Job) -> AsyncIterator[Hold]:
+async def holding(ledger: Ledger, job: Job, taken: Hold | None = None) -> AsyncIterator[Hold]:
     """The job's lease, renewed while the block runs; `lost` is set on it when that fails."""
-    hold = await ledger.hold(job)
+    hold = taken or await ledger.hold(job)
     terms = ledger.terms
 
     async def renew() -> None:

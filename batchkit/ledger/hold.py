@@ -91,7 +91,8 @@ class Hold:
 
         def work(tx: Tx) -> Job:
             tx.write(
-                "UPDATE jobs SET settled_at = :at, total = :total, ok = :ok, failed = :failed, missing = :missing"
+                "UPDATE jobs SET settled_at = :at, total = :total, ok = :ok, failed = :failed, missing = :missing,"
+                " balanced = :balanced"
                 " WHERE id = :job",
                 job=self._job_id,
                 at=at,
@@ -99,6 +100,7 @@ class Hold:
                 ok=outcome.ok,
                 failed=outcome.failed,
                 missing=outcome.missing,
+                balanced=int(outcome.balanced),
             )
             tx.write(
                 "UPDATE parts SET state = :settled WHERE job_id = :job AND state = :fetched",

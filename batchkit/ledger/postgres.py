@@ -43,6 +43,8 @@ _SCHEMA = "batchkit"
 
 
 class _Tx:
+    skip_locked = " FOR UPDATE SKIP LOCKED"
+
     def __init__(self, connection: psycopg.Connection[Row]) -> None:
         self._connection = connection
 

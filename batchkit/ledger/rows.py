@@ -51,7 +51,9 @@ def job_of(tx: Tx, row: Row) -> Job:
     return Job(
         **{key: row[key] for key in (*JOB_COLUMNS, "settled_at", "cancelled_at")},
         parts=tuple(_part(item, batches.get(item["id"], [])) for item in parts),
-        outcome=Outcome(row["total"], row["ok"], row["failed"], row["missing"]) if settled else None,
+        outcome=Outcome(row["total"], row["ok"], row["failed"], row["missing"], bool(row["balanced"]))
+        if settled
+        else None,
     )
 
 

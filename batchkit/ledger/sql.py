@@ -11,7 +11,12 @@ Row = dict[str, Any]
 
 
 class Tx(Protocol):
-    """One transaction: SQL with named parameters (`:name`), rows as dictionaries."""
+    """One transaction: SQL with named parameters (`:name`), rows as dictionaries.
+
+    `skip_locked` at the end of a SELECT leaves out rows that another transaction is about to change.
+    """
+
+    skip_locked: str
 
     def rows(self, sql: str, **values: Any) -> list[Row]: ...
 

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 
 class _Tx:
+    skip_locked = ""  # transactions here are one after the other
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from shlex import quote
 
 from batchkit.errors import ConfigError, JobConflict, LedgerBusy, UnknownJob
@@ -80,23 +80,11 @@ class Ledger:
         owner, token = self._owner(), secrets.token_hex(8)
 
         def work(tx: Tx) -> None:
-            now = tx.now()
-            row = tx.row("SELECT owner, token, expires_at FROM leases WHERE job_id = :job", job=job.id)
-            left = row is not None and lease.same_process(row["owner"], owner) and row["token"] not in ACTIVE
-            if row and not left and not lease.takeable(row["owner"], row["expires_at"], now, self.terms):
+            if (other := self._take(tx, job, owner, token)) is not None:
                 raise LedgerBusy(
-                    f"job {job.name!r} is being worked on by {lease.describe(row['owner'])}",
+                    f"job {job.name!r} is being worked on by {lease.describe(other)}",
                     hint=f"batchkit show {quote(job.name)}",
                 )
-            tx.write(
-                "INSERT INTO leases (job_id, owner, token, expires_at) VALUES (:job, :owner, :token, :expires)"
-                " ON CONFLICT (job_id) DO UPDATE SET owner = excluded.owner, token = excluded.token,"
-                " expires_at = excluded.expires_at",
-                job=job.id,
-                owner=owner,
-                token=token,
-                expires=now + self.terms.ttl_s,
-            )
 
         await self.store.run(work)
         ACTIVE.add(token)
@@ -113,22 +101,58 @@ class Ledger:
 
         await self.store.run(work)
 
-    async def known_source(self, fingerprint: str) -> Job | None:
-        """The job that was made of exactly this input."""
+    async def claim(self, jobs: Sequence[Job]) -> tuple[Job, Hold] | None:
+        """The lease of the first of these jobs that nobody holds; workers that ask at once get different ones."""
+        owner, token = self._owner(), secrets.token_hex(8)
 
         def work(tx: Tx) -> Job | None:
-            row = tx.row("SELECT job_id FROM sources WHERE fingerprint = :fingerprint", fingerprint=fingerprint)
-            return rows.by_id(tx, row["job_id"]) if row else None
+            for job in jobs:
+                free = tx.row(f"SELECT id FROM jobs WHERE id = :id{tx.skip_locked}", id=job.id)
+                if free and self._take(tx, job, owner, token) is None:
+                    return job
+            return None
+
+        taken = await self.store.run(work)
+        if taken is None:
+            return None
+        ACTIVE.add(token)
+        return taken, Hold(self.store, taken.id, token, self.terms)
+
+    async def known_source(self, fingerprint: str) -> tuple[Job, str | None] | None:
+        """The job that was made of exactly this input, and the stamp of the results file written for it."""
+
+        def work(tx: Tx) -> tuple[Job, str | None] | None:
+            sql = "SELECT job_id, written FROM sources WHERE fingerprint = :fingerprint"
+            row = tx.row(sql, fingerprint=fingerprint)
+            return (rows.must(rows.by_id(tx, row["job_id"])), row["written"]) if row else None
 
         return await self.store.run(work)
 
-    async def remember_source(self, fingerprint: str, job: Job) -> None:
-        """From now on this input is known to be this job."""
+    async def remember_source(self, fingerprint: str, job: Job, written: str | None = None) -> None:
+        """From now on this input is known to be this job, and its results to be written."""
         sql = (
-            "INSERT INTO sources (fingerprint, job_id) VALUES (:fingerprint, :job)"
-            " ON CONFLICT (fingerprint) DO UPDATE SET job_id = excluded.job_id"
+            "INSERT INTO sources (fingerprint, job_id, written) VALUES (:fingerprint, :job, :written)"
+            " ON CONFLICT (fingerprint) DO UPDATE SET job_id = excluded.job_id, written = excluded.written"
         )
-        await self.store.run(lambda tx: tx.write(sql, fingerprint=fingerprint, job=job.id))
+        await self.store.run(lambda tx: tx.write(sql, fingerprint=fingerprint, job=job.id, written=written))
+
+    def _take(self, tx: Tx, job: Job, owner: str, token: str) -> str | None:
+        """Take a lease, or name the owner who keeps it."""
+        now = tx.now()
+        row = tx.row("SELECT owner, token, expires_at FROM leases WHERE job_id = :job", job=job.id)
+        left = row is not None and lease.same_process(row["owner"], owner) and row["token"] not in ACTIVE
+        if row and not left and not lease.takeable(row["owner"], row["expires_at"], now, self.terms):
+            return str(row["owner"])
+        tx.write(
+            "INSERT INTO leases (job_id, owner, token, expires_at) VALUES (:job, :owner, :token, :expires)"
+            " ON CONFLICT (job_id) DO UPDATE SET owner = excluded.owner, token = excluded.token,"
+            " expires_at = excluded.expires_at",
+            job=job.id,
+            owner=owner,
+            token=token,
+            expires=now + self.terms.ttl_s,
+        )
+        return None
 
 
 def check_same(found: Job, asked: Job) -> None:

@@ -61,5 +61,8 @@ CREATE TABLE quotas (
 -- Where a job's rows came from, so that the same command need not read them again to know it.
 CREATE TABLE sources (
     fingerprint TEXT PRIMARY KEY,
-    job_id      TEXT NOT NULL REFERENCES jobs (id)
+    job_id      TEXT NOT NULL REFERENCES jobs (id),
+    written     TEXT
 );
+
+ALTER TABLE jobs ADD COLUMN balanced INTEGER NOT NULL DEFAULT 1;
