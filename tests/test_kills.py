@@ -9,56 +9,15 @@ import random
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from .processes import zygote
+
 SPEED = 4000
 ROWS = 6
-
-
-@dataclass
-class Zygote:
-    """Starts commands as processes of their own; see zygote.py."""
-
-    process: subprocess.Popen[str]
-
-    def run(self, arguments: list[str], kill_after_s: float | None = None) -> int:
-        """The command's exit code; SIGKILL comes after so many seconds, if it is still there."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(json.dumps(arguments), file=self.process.stdin, flush=True)
-        pid = int(self.process.stdout.readline())
-        killer = threading.Timer(kill_after_s or 0.0, _kill, [pid])
-        if kill_after_s is not None:
-            killer.start()
-        code = int(self.process.stdout.readline())
-        killer.cancel()
-        return code
-
-
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-@contextmanager
-def zygote(home: Path) -> Iterator[Zygote]:
-    env = {"PATH": os.environ["PATH"], "XDG_DATA_HOME": str(home / "data"), "XDG_CONFIG_HOME": str(home / "config")}
-    env["ZYGOTE_LOG"] = str(home / "log")
-    command = [sys.executable, str(ROOT / "tests" / "zygote.py")]
-    with subprocess.Popen(
-        command, env=env, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    ) as process:
-        yield Zygote(process)
-        assert process.stdin is not None
-        process.stdin.close()
 
 
 def survive(home: Path, kills: int, seed: int) -> int:
