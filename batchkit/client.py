@@ -153,7 +153,8 @@ class AsyncClient:
             try:
                 done.append(await self._turns(job, _ALL, once=True, hold=hold))
                 if done[-1].collected:
-                    done[-1] = (await self._settled(done[-1], None, export.format_of(None, None), False)).job
+                    await self._settled(done[-1], None, export.format_of(None, None), False)
+                    done[-1] = await self._known(job)
             except Interrupted:
                 raise
             except BatchkitError as error:

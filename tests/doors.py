@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 import httpx
 
 from batchkit import AsyncClient, ManualClock, Results, Target
-from batchkit.config import Limits, Settings, make_target
+from batchkit.config import Dialect, Limits, Settings, make_target
 from batchkit.credentials import Credential, Secret
 from batchkit.emulator.app import Emulated
+from batchkit.emulator.disturb import ConnectionCut
 from batchkit.emulator.faults import Faults
 from batchkit.emulator.replies import Model
 from batchkit.emulator.service import Service
@@ -27,7 +28,7 @@ from batchkit.ledger import Ledger, open_ledger
 from batchkit.ledger.lease import new_owner
 from batchkit.ledger.sql import Store, Tx
 
-from .conftest import KEY, request_lines
+from .conftest import KEY, VERSION, request_lines
 
 T = TypeVar("T")
 GONE = "/".join((new_owner().split("/")[0], "an-earlier-boot", "1", "1", "00"))
@@ -133,6 +134,34 @@ sys.addaudithook(_audit)
 
 
 @dataclass
+class Place:
+    """One emulated service, and what our settings say of it."""
+
+    name: str = "test"
+    faults: Faults = field(default_factory=Faults)
+    deployments: tuple[str, ...] = ()
+    limits: ServiceLimits = field(default_factory=ServiceLimits)
+    late_quota: bool = False
+    key_fits: bool = True
+    deployment: str | None = None
+    configured: int | None = None
+    """The quota that the targets file states."""
+
+
+class Switch(httpx.AsyncBaseTransport):
+    """Several services, by their ports."""
+
+    def __init__(self, apps: Sequence[Emulated]) -> None:
+        self._inner = [httpx.ASGITransport(app=app) for app in apps]
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self._inner[(request.url.port or 1) - 1].handle_async_request(request)
+        except ConnectionCut:
+            raise httpx.RemoteProtocolError("the connection was cut") from None
+
+
+@dataclass
 class Bench:
     """An emulated service in process, a ledger and a clock; each life is a process of its own."""
 
@@ -143,11 +172,9 @@ class Bench:
     limits: Limits = field(default_factory=lambda: Limits(max_lines=2))
     ledger: str | None = None
     fail_rate: float = 0.0
-    faults: Faults = field(default_factory=Faults)
-    deployments: tuple[str, ...] = ()
-    late_quota: bool = False
+    places: tuple[Place, ...] = field(default_factory=lambda: (Place(),))
+    dialect: Dialect = "v1"
     pace: Pace = field(default_factory=Pace)
-    service_limits: ServiceLimits = field(default_factory=ServiceLimits)
     wrap: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = field(default=lambda inner: inner)
     """The way to the service, with whatever is wrong on it."""
 
@@ -156,24 +183,36 @@ class Bench:
 
     @property
     def target(self) -> Target:
+        """The one target, or the pool of them."""
         credential = Credential(Secret(KEY), bearer=False)
-        return make_target(
-            "test", "http://127.0.0.1", credential, dialect="v1", limits=self.limits, poll_interval_s=60.0
-        )
+        members = [
+            make_target(
+                place.name,
+                f"http://127.0.0.1:{port}",
+                credential,
+                dialect=self.dialect,
+                api_version=VERSION if self.dialect == "dated" else None,
+                limits=replace(self.limits, enqueued_tokens=place.configured),
+                poll_interval_s=60.0,
+                deployment=place.deployment,
+            )
+            for port, place in enumerate(self.places, 1)
+        ]
+        return members[0] if len(members) == 1 else replace(members[0], name="pool", pool=tuple(members))
 
-    def emulated(self) -> Emulated:
-        """The service, opened anew; what it keeps is on disk, but for the faults it has played."""
-        known = [Deployment.parse(text) for text in self.deployments]
+    def emulated(self, place: Place) -> Emulated:
+        """A service, opened anew; what it keeps is on disk, but for the faults it has played."""
+        known = [Deployment.parse(text) for text in place.deployments]
         service = Service(
-            self.home / "service",
+            self.home / place.name,
             self.clock,
             Model(None, self.fail_rate),
             deployments={deployment.name: deployment for deployment in known},
-            limits=self.service_limits,
+            limits=place.limits,
             pace=self.pace,
-            late_quota=self.late_quota,
+            late_quota=place.late_quota,
         )
-        return Emulated(service, KEY, self.clock, self.faults)
+        return Emulated(service, KEY if place.key_fits else "another-key", self.clock, place.faults)
 
     def live(self, doors: Doors, verb: Callable[[AsyncClient], Any] | None = None) -> Any:
         """A process's life: run the job as far as the doors let it, and close."""
@@ -183,8 +222,7 @@ class Bench:
         return await client.run(request_lines(self.rows), name="nightly", out=self.home / "out.jsonl")
 
     async def _live(self, doors: Doors, verb: Callable[[AsyncClient], Any]) -> Any:
-        app = self.emulated()
-        transport = Wire(doors, self.wrap(httpx.ASGITransport(app=app)))
+        transport = Wire(doors, self.wrap(Switch([self.emulated(place) for place in self.places])))
         ledger, workdir = open_ledger(self.ledger or self.home / "ledger.sqlite3")
         ledger = Ledger(DoorStore(doors, ledger.store), owner=lambda: GONE)
         client = AsyncClient(
@@ -197,21 +235,20 @@ class Bench:
             _watched.pop()
             await client.close()
 
-    def batches(self) -> list[dict[str, Any]]:
-        """All batches at the service, oldest first."""
+    def batches(self, place: int = 0) -> list[dict[str, Any]]:
+        """All batches at a service, oldest first."""
 
-        return self._ask("/openai/v1/batches", {"limit": "100"})[::-1]
+        return self._ask(place, "/openai/v1/batches", {"limit": "100"})[::-1]
 
-    def files(self) -> list[dict[str, Any]]:
-        """The input files at the service."""
-        return self._ask("/openai/v1/files", {"purpose": "batch"})
+    def files(self, place: int = 0) -> list[dict[str, Any]]:
+        """The input files at a service."""
+        return self._ask(place, "/openai/v1/files", {"purpose": "batch"})
 
-    def _ask(self, path: str, params: dict[str, str]) -> list[dict[str, Any]]:
-        """A list as a stranger sees it, to whom nothing is hidden."""
+    def _ask(self, place: int, path: str, params: dict[str, str]) -> list[dict[str, Any]]:
+        """A list as a stranger sees it."""
 
         async def work() -> list[dict[str, Any]]:
-            app = self.emulated()
-            app.faults = Faults()
+            app = self.emulated(replace(self.places[place], faults=Faults(), key_fits=True))
             transport = httpx.ASGITransport(app=app)
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
                 found: list[dict[str, Any]] = []
