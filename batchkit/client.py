@@ -20,11 +20,12 @@ from batchkit.collector import export
 from batchkit.collector.fetch import lost
 from batchkit.collector.results import Results, collect
 from batchkit.config import Settings, Target, load_target
-from batchkit.disk import check_writable
+from batchkit.disk import Workdir, check_writable, stamp
 from batchkit.doctor import examine
-from batchkit.errors import ConfigError, Unfinished
+from batchkit.due import due_at
+from batchkit.errors import BatchkitError, CancelWished, ConfigError, Interrupted, LeaseLost, LedgerBusy, Unfinished
 from batchkit.intake import Intake, Source
-from batchkit.ledger import open_ledger
+from batchkit.ledger import Hold, Ledger, open_ledger
 from batchkit.model import Finding, Job, State
 from batchkit.pump import Progress, Pump, Turn, holding
 from batchkit.text import duration
@@ -32,13 +33,15 @@ from batchkit.tracker.query import Page, Query, select
 
 WROTE = "wrote"
 """The kind of event that keeps the hash of a file of results, so that it may be written over later."""
+_ALL: Sequence[Turn] = (Pump.submit, Pump.poll, Pump.fetch)
 
 
 class AsyncClient:
     """batchkit's verbs for asynchronous code; `Client` has the same ones for the rest.
 
     `target` is a name from the targets file or a Target (default: the environment); `ledger` a path or URL (default:
-    per user); `config` another targets file. The service, and the key, are only asked for by verbs that need them.
+    per user), or an open ledger with its working files; `config` another targets file. The service, and the key, are
+    only asked for by verbs that need them.
     `on_progress` is called after each turn.
     """
 
@@ -46,7 +49,7 @@ class AsyncClient:
         self,
         target: str | Target | None = None,
         *,
-        ledger: str | Path | None = None,
+        ledger: str | Path | tuple[Ledger, Workdir] | None = None,
         config: Path | None = None,
         settings: Settings = Settings(),
         clock: Clock | None = None,
@@ -56,7 +59,7 @@ class AsyncClient:
         self._target, self._config, self._settings = target, config, settings
         self._clock, self._transport = clock or SystemClock(), transport
         self._on_progress = on_progress or (lambda _: None)
-        self._ledger, self._workdir = open_ledger(ledger)
+        self._ledger, self._workdir = ledger if isinstance(ledger, tuple) else open_ledger(ledger)
         self._intake = Intake(self._ledger, self._workdir, self._clock)
         self._pump: Pump | None = None
         self._stopping = False
@@ -106,17 +109,61 @@ class AsyncClient:
         overwrite: bool = False,
         once: bool = False,
         timeout_s: float | None = None,
+        fingerprint: str | None = None,
     ) -> Results:
         """Submit, track and fetch: from request lines to merged results in one call, safe to repeat and to kill.
 
-        `once` does what can be done now and raises Unfinished if that was not all (for cron). The other words are
-        those of `submit` and `fetch`.
+        `once` does what can be done now and raises Unfinished if that was not all (for cron). An input that comes with
+        the `fingerprint` it came with before is not read again. The other words are those of `submit` and `fetch`.
         """
         path = await _checked(out)
         encode = export.format_of(path, format)
-        job = await self._job(source, name, stem, new_file=None if overwrite else path)
-        job = await self._turns(job, [Pump.submit, Pump.poll, Pump.fetch], once=once, timeout_s=timeout_s)
-        return await self._settled(job, path, encode, overwrite)
+        known = await self._ledger.known_source(fingerprint) if fingerprint else None
+        if known is not None and self._intake.has_lines(known[0]):
+            job = known[0]
+        else:
+            job = await self._job(source, name, stem, new_file=None if overwrite else path)
+            if fingerprint:
+                await self._ledger.remember_source(fingerprint, job)
+        job = await self._turns(job, _ALL, once=once, timeout_s=timeout_s)
+        results = await self._settled(job, path, encode, overwrite)
+        if fingerprint and path is not None:
+            await self._ledger.remember_source(fingerprint, job, stamp(path, ours=True))
+        return results
+
+    async def run_due(self) -> list[Job]:
+        """One turn of every job of the ledger that is due and that nobody else works on; the jobs as they then stand.
+
+        What came back is kept with the ledger until it is fetched. Raises the first trouble once all had their turn.
+        """
+        troubles: list[BatchkitError] = []
+        done: list[Job] = []
+        target = self._doors().target
+        reach = {member.service for member in target.members}
+        waiting = [
+            job
+            for job in await self._ledger.jobs(unfinished=True)
+            if {part.service for part in job.parts if part.service} <= reach
+            and (due := due_at(job, target.poll_interval_s)) is not None
+            and due <= self._clock.now()
+        ]
+        while (claimed := await self._ledger.claim(waiting)) is not None:
+            job, hold = claimed
+            waiting = [other for other in waiting if other.id != job.id]
+            try:
+                done.append(await self._turns(job, _ALL, once=True, hold=hold))
+                if done[-1].collected:
+                    await self._settled(done[-1], None, export.format_of(None, None), False)
+                    done[-1] = await self._known(job)
+            except Interrupted:
+                raise
+            except BatchkitError as error:
+                troubles.append(error)
+            finally:
+                await hold.release()
+        if troubles:
+            raise troubles[0]
+        return done
 
     async def retry(self, job: Job | str, *, only: Collection[str] = (), dry_run: bool = False) -> tuple[Job, int]:
         """Ask again for rows that failed, as the next round; the job as it then runs, and how many rows.
@@ -129,16 +176,20 @@ class AsyncClient:
             raise Unfinished(f"job {found.name!r} is not finished yet", hint=f"batchkit track {quote(found.name)}")
         if dry_run:
             return found, await self._intake.count(found, only=only)
-        count = await self._intake.round(found, self._doors().api.target.limits, only=only)
+        count = await self._intake.round(found, self._doors().target, only=only)
         return await self._turns(await self._known(found), [Pump.submit]), count
 
     async def cancel(self, job: Job | str) -> Job:
         """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed."""
         found = await self._known(job)
         if not found.collected:
-            async with holding(self._ledger, found) as hold:
-                await hold.cancelled(at=self._clock.now())
-        return await self._turns(found, [Pump.submit])
+            await self._ledger.wish_cancelled(found, at=self._clock.now())
+        try:
+            return await self._turns(found, [Pump.submit])
+        except LeaseLost:
+            raise
+        except LedgerBusy as busy:
+            raise CancelWished(f"{busy}, which was told to cancel it and does so at its next look") from None
 
     async def list(self, query: Query = Query()) -> Page:
         """The ledger's jobs that match, a page at a time; nothing is asked of the service."""
@@ -157,7 +208,7 @@ class AsyncClient:
     async def close(self) -> None:
         """Let go of connections and the ledger."""
         if self._pump is not None:
-            await self._pump.api.close()
+            await self._pump.close()
         await self._ledger.close()
 
     async def __aenter__(self) -> Self:
@@ -176,8 +227,12 @@ class AsyncClient:
 
     def _doors(self) -> Pump:
         if self._pump is None:
-            api = Service(self._load_target(), self._clock, self._settings, self._transport)
-            self._pump = Pump(api, self._ledger, self._workdir, self._clock, self._settings)
+            target = self._load_target()
+            apis = {
+                member.service: Service(member, self._clock, self._settings, self._transport)
+                for member in reversed(target.members)
+            }
+            self._pump = Pump(target, apis, self._ledger, self._workdir, self._clock, self._settings)
             if self._stopping:
                 self._pump.stop.set()
         return self._pump
@@ -191,7 +246,7 @@ class AsyncClient:
         return await self._ledger.job(job)
 
     async def _job(self, source: Source, name: str | None, stem: str | None, new_file: Path | None = None) -> Job:
-        return await self._intake.job(source, self._doors().api.target, name=name, stem=stem, new_file=new_file)
+        return await self._intake.job(source, self._doors().target, name=name, stem=stem, new_file=new_file)
 
     async def _settled(self, job: Job, out: Path | None, encode: export.Encode, overwrite: bool) -> Results:
         if not job.collected:
@@ -213,29 +268,44 @@ class AsyncClient:
                     await hold.note(WROTE, results.sha256, at=self._clock.now())
                 if unsettled:
                     await hold.settle(results.report.outcome, at=self._clock.now())
+        if any(part.service and part.swept_at is None for part in job.parts):
+            async for _ in self._run(job, [Pump.sweep], once=True):
+                pass
         return results
 
     async def _run(
-        self, job: Job, turns: Sequence[Turn], *, once: bool = False, timeout_s: float | None = None
+        self,
+        job: Job,
+        turns: Sequence[Turn],
+        *,
+        once: bool = False,
+        timeout_s: float | None = None,
+        hold: Hold | None = None,
     ) -> AsyncGenerator[Progress, None]:
         pump = self._doors()
-        if job.service != pump.api.target.service:
+        if strange := {part.service for part in job.parts if part.service} - set(pump.apis):
             raise ConfigError(
-                f"job {job.name!r} belongs to {job.service}, not to {pump.api.target.service}",
+                f"job {job.name!r} belongs to {', '.join(sorted(strange))}, not to {pump.target.service}",
                 hint="use the target it was submitted to",
             )
-        async with aclosing(pump.run(job, turns, once=once, timeout_s=timeout_s)) as steps:
+        async with aclosing(pump.run(job, turns, once=once, timeout_s=timeout_s, hold=hold)) as steps:
             async for progress in steps:
                 self._on_progress(progress)
                 yield progress
 
     async def _turns(
-        self, job: Job, turns: Sequence[Turn], *, once: bool = False, timeout_s: float | None = None
+        self,
+        job: Job,
+        turns: Sequence[Turn],
+        *,
+        once: bool = False,
+        timeout_s: float | None = None,
+        hold: Hold | None = None,
     ) -> Job:
         whole = not any(lost(part, self._workdir) for part in job.parts)
         if whole and job.state in (State.SETTLED, State.DROPPED):
             return job
-        async with aclosing(self._run(job, turns, once=once, timeout_s=timeout_s)) as steps:
+        async with aclosing(self._run(job, turns, once=once, timeout_s=timeout_s, hold=hold)) as steps:
             async for progress in steps:
                 job = progress.job
         return job
@@ -284,6 +354,7 @@ class Client:
         overwrite: bool = False,
         once: bool = False,
         timeout_s: float | None = None,
+        fingerprint: str | None = None,
     ) -> Results:
         """See AsyncClient.run."""
         return self._bridge.call(
@@ -296,8 +367,13 @@ class Client:
                 overwrite=overwrite,
                 once=once,
                 timeout_s=timeout_s,
+                fingerprint=fingerprint,
             )
         )
+
+    def run_due(self) -> list[Job]:
+        """See AsyncClient.run_due."""
+        return self._bridge.call(self._client.run_due())
 
     def retry(self, job: Job | str, *, only: Collection[str] = (), dry_run: bool = False) -> tuple[Job, int]:
         """See AsyncClient.retry."""

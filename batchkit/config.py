@@ -35,6 +35,10 @@ class Limits:
 
     max_lines: int = 100_000
     max_bytes: int = 200_000_000
+    enqueued_tokens: int | None = None
+    """How many tokens of all that is submitted the deployment's queue may hold; None: learned from the service."""
+    files: int | None = None
+    """How many input files the resource may hold. None: 500, or 10,000 with expiry, on Azure (its limits page)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class Target:
     `base_url` is where `/files` and `/batches` hang; `api_version` goes into the query where given. Input and output
     files are asked to expire after `expires_s` seconds (Azure documents 14 to 30 days; `0`: do not ask).
     `create_endpoint` overrides the `endpoint` sent when a batch is created. `identity` names the service for the
-    ledger where its address is not fixed.
+    ledger where its address is not fixed. `pool` are the targets that share a job's parts, where there are several; its
+    own address is that of the first.
     """
 
     name: str
@@ -58,15 +63,30 @@ class Target:
     create_endpoint: str | None = None
     limits: Limits = Limits()
     identity: str | None = None
+    pool: tuple[Target, ...] = ()
+
+    @property
+    def members(self) -> tuple[Target, ...]:
+        """The targets that parts may go to: those of a pool, or this one."""
+        return self.pool or (self,)
 
     @property
     def service(self) -> str:
         """What a job belongs to for ever: on Azure the resource, whose dialects share their files and batches."""
+        if self.pool:
+            return " + ".join(sorted({member.service for member in self.pool}))
         return self.identity or (self.base_url.split("/openai")[0] if self.azure else self.base_url)
 
     @property
     def azure(self) -> bool:
         return self.dialect != "openai"
+
+    @property
+    def max_files(self) -> int | None:
+        """How many input files the resource may hold."""
+        if self.limits.files is not None or not self.azure:
+            return self.limits.files
+        return 10_000 if self.expires_s else 500
 
     @property
     def output_expiry(self) -> bool:
@@ -91,6 +111,8 @@ class Settings:
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 60.0
     call_timeout_s: float = 300.0
+    create_timeout_s: float = 75.0
+    """A creating request must be over before the lease is, which is renewed just before it is sent."""
     max_attempts: int = 5
     max_attempts_s: float = 120.0
     retry_after_cap_s: float = 900.0
@@ -147,7 +169,7 @@ def load_target(
     if name not in tables:
         known = f"known: {', '.join(sorted(tables)) or 'none'}" if path.exists() else "there is no such file"
         raise ConfigError(f"target {name!r} is not in {path} ({known})", hint="check --target and --config")
-    return _from_table(name, tables[name], path, env)
+    return _from_tables(name, tables, path, env)
 
 
 def make_target(
@@ -241,7 +263,23 @@ _KEYS = {
     "expires_s": int,
     "create_endpoint": str,
     "limits": dict,
+    "pool": list,
 }
+
+
+def _from_tables(name: str, tables: Mapping[str, Any], path: Path, env: Mapping[str, str]) -> Target:
+    """A target, or a pool of them: `pool = ["east", "west"]`."""
+    table, where = tables[name], f"{path}, target {name!r}"
+    if not isinstance(table, dict) or "pool" not in table:
+        return _from_table(name, table, path, env)
+    _typed(table, _KEYS, where)
+    others = [key for key in table if key != "pool"]
+    wrong = [str(item) for item in table["pool"] if not isinstance(tables.get(item), dict) or "pool" in tables[item]]
+    if others or wrong or not table["pool"]:
+        words = f"{where}: a pool lists other targets of this file, and has nothing else"
+        raise ConfigError(f"{words}: {', '.join(others + wrong) or 'it is empty'}", hint='pool = ["east", "west"]')
+    members = tuple(_from_table(item, tables[item], path, env) for item in dict.fromkeys(table["pool"]))
+    return replace(members[0], name=name, pool=members)
 
 
 def _from_table(name: str, table: Any, path: Path, env: Mapping[str, str]) -> Target:

@@ -11,8 +11,9 @@ import os
 import secrets
 import shutil
 import socket
+import time
 from collections.abc import AsyncIterable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +26,8 @@ PIECE = 1 << 20
 """Bytes per read or write. Small pieces are what makes transfers slow, not Python."""
 
 PRIVATE = 0o600
+RACY_S = 2.0
+"""A file this young may be written to again without its time showing it."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -48,6 +51,15 @@ class Workdir:
 
     def error(self, part: Part) -> Path:
         return self._file(part, "error")
+
+    def sent(self, part: Part) -> Path:
+        """The copy of a part's lines that names another deployment."""
+        return self._file(part, "sent")
+
+    def forget(self, part: Part) -> None:
+        """Remove the lines of a part that is no more."""
+        for path in (self.lines(part), self.sent(part)):
+            path.unlink(missing_ok=True)
 
     def _file(self, part: Part, what: str) -> Path:
         return self.job(part.job_id) / lines_name(part.round, part.number).replace("lines", what)
@@ -83,6 +95,13 @@ class Workdir:
 
 def _staging() -> str:
     return f".staging-{socket.gethostname()}"
+
+
+def place(source: Path, target: Path) -> None:
+    """Give a durable file its place; the rename is durable when this returns."""
+    with local_errors(target):
+        os.rename(source, target)
+        _sync_directory(target.parent)
 
 
 def lines_name(round_number: int, part_number: int) -> str:
@@ -178,6 +197,18 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def stamp(path: Path, *, ours: bool = False) -> str | None:
+    """What tells an untouched file without reading it: size, time and inode. None for one that is not there, or that
+    was changed a moment ago, by others than us (`ours`), and may change again unseen."""
+    try:
+        seen = path.stat()
+    except OSError:
+        return None
+    if not ours and time.time() - seen.st_mtime < RACY_S:
+        return None
+    return f"{path.resolve()} {seen.st_size} {seen.st_mtime_ns} {seen.st_ino}"
+
+
 def check_writable(path: Path) -> None:
     """Raise LocalError where `path` could not be written, before hours are spent on what belongs there."""
     path = path.resolve()
@@ -219,7 +250,15 @@ def _private_opener(path: str, _flags: int) -> int:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    """A name beside `path` that no other process has. What dead processes of this host left of `path` is removed."""
+    mine = f".{path.name}.{socket.gethostname()}-"
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(mine) and entry.name.endswith(".part"):
+                pid = entry.name.removeprefix(mine).partition("-")[0]
+                if pid.isdigit() and not alive(int(pid)):
+                    Path(entry.path).unlink(missing_ok=True)
+    return path.with_name(f"{mine}{os.getpid()}-{secrets.token_hex(4)}.part")
 
 
 def _sync_directory(path: Path) -> None:

@@ -175,6 +175,10 @@ class QuotaFull(Unavailable):
 
     code = "service.quota_full"
 
+    def __init__(self, message: str | None = None, *, tokens: int | None = None, files: bool = False) -> None:
+        super().__init__(message)
+        self.tokens, self.files = tokens, files
+
 
 class Unintelligible(Unavailable):
     """The service answered with something that is not the API's JSON."""
@@ -215,6 +219,13 @@ class LedgerBusy(LedgerError):
     """Another process is working on this job."""
 
     code = "ledger.busy"
+
+
+class CancelWished(LedgerBusy):
+    """Another process is working on this job and was told to cancel it."""
+
+    code = "ledger.cancel_wished"
+    exit = 7
 
 
 class LeaseLost(LedgerBusy):

@@ -20,9 +20,9 @@ from batchkit.clock import Clock
 from batchkit.collector.account import retryable
 from batchkit.collector.merge import leftovers
 from batchkit.config import Limits, Target
-from batchkit.disk import Workdir, already_there, discard
+from batchkit.disk import Workdir, already_there, discard, place, private_directory, sha256
 from batchkit.errors import InputError, LedgerBusy, UsageError
-from batchkit.ledger import Ledger
+from batchkit.ledger import Ledger, deeds
 from batchkit.ledger.store import check_same
 from batchkit.model import Job, Line, Part, State
 from batchkit.pump import holding
@@ -65,20 +65,21 @@ class Intake:
                 created_at=self.clock.now(),
             )
             if (found := await self.ledger.find(job.name)) is not None:
-                found = await self._rehomed(found, job)
+                found = await self._rehomed(found, job, target)
                 check_same(found, job)
+                self._supply(found, directory)
                 settled = "all its results are here" if found.collected else "going on where it stood"
                 _log.info("job %r is known: %s, nothing is submitted twice", found.name, settled)
                 return found
             if new_file is not None and await asyncio.to_thread(new_file.exists):
                 raise already_there(new_file)
             self.workdir.adopt(directory, job.id)
-            added = await self.ledger.add(replace(job, parts=_parts(job.id, staged, 0)))
+            added = await self.ledger.add(replace(job, parts=_parts(job, staged, 0, target)))
             if added.id != job.id:
                 discard(self.workdir.job(job.id))  # another process was faster with the same job
             return added
 
-    async def round(self, job: Job, limits: Limits, *, only: Collection[str]) -> int:
+    async def round(self, job: Job, target: Target, *, only: Collection[str]) -> int:
         """A further round of a finished job, of the rows worth asking again; how many.
 
         Raises InputError when there is none.
@@ -87,7 +88,7 @@ class Intake:
         async with self._staging() as directory:
             lines = leftovers(job, self.workdir, lambda result: retryable(result, only))
             try:
-                staged = await asyncio.to_thread(split.stage, lines, directory, limits, round_number=number)
+                staged = await asyncio.to_thread(split.stage, lines, directory, target.limits, round_number=number)
             except InputError:
                 words = f"no row of job {job.name!r} failed for a reason that may have passed"
                 hint = "batchkit fetch JOB -o results.csv  # error_code names the codes for --only"
@@ -96,20 +97,38 @@ class Intake:
                 if (await hold.job()).round != job.round:
                     raise LedgerBusy(f"job {job.name!r} was retried meanwhile", hint=f"batchkit show {quote(job.name)}")
                 self.workdir.adopt(directory, job.id, number)
-                await hold.add_round(_parts(job.id, staged, number), at=self.clock.now())
+                await hold.add_round(_parts(job, staged, number, target), at=self.clock.now())
         return sum(piece.lines for piece in staged.slices)
+
+    def has_lines(self, job: Job) -> bool:
+        """Whether a job's request lines are on this machine."""
+        return all(self.workdir.lines(part).exists() for part in job.parts if part.round == 0)
 
     async def count(self, job: Job, *, only: Collection[str]) -> int:
         """How many rows `round` would ask again."""
         lines = leftovers(job, self.workdir, lambda result: retryable(result, only))
         return await asyncio.to_thread(lambda: sum(1 for _ in lines))
 
-    async def _rehomed(self, found: Job, asked: Job) -> Job:
-        """A job of which nothing was ever sent may change its service: the first endpoint was perhaps a slip."""
-        if found.service == asked.service or any(part.intent for part in found.parts):
+    async def _rehomed(self, found: Job, asked: Job, target: Target) -> Job:
+        """A job may change its target where the new one reaches all that was sent: the first endpoint was perhaps a
+        slip, or a pool got a new member."""
+        sent = [part for part in found.parts if part.intent]
+        if found.service == asked.service or {part.service for part in sent} - {m.service for m in target.members}:
             return found
+        fresh = [replace(part, **_place(asked, target)) for part in found.parts if not part.intent]
         async with holding(self.ledger, found) as hold:
-            return await hold.rehome(asked.service, asked.target)
+            return await deeds.rehome(hold, found, asked.service, asked.target, fresh)
+
+    def _supply(self, found: Job, directory: Path) -> None:
+        """Lines that this machine lacks, as when the job was taken in on another: the same content is there again."""
+        home = self.workdir.job(found.id)
+        missing = [part for part in found.parts if part.round == 0 and not self.workdir.lines(part).exists()]
+        staged = {part.id: directory / self.workdir.lines(part).name for part in missing}
+        fitting = [part for part in missing if staged[part.id].is_file() and sha256(staged[part.id]) == part.sha256]
+        if fitting:
+            private_directory(home)
+        for part in fitting:
+            place(staged[part.id], self.workdir.lines(part))
 
     @asynccontextmanager
     async def _staging(self) -> AsyncIterator[Path]:
@@ -138,17 +157,26 @@ def _stage(source: Source, directory: Path, limits: Limits) -> split.Staged:
     return split.stage(split.file_lines(Path(source)), directory, limits)
 
 
-def _parts(job_id: str, staged: split.Staged, number: int) -> tuple[Part, ...]:
+def _place(job: Job, target: Target) -> dict[str, Any]:
+    """Where a part goes that was not sent yet: anywhere in a pool, else to the one target there is."""
+    if target.pool:
+        return {"target": None, "service": None, "deployment": None}
+    return {"target": target.name, "service": target.service, "deployment": job.deployment}
+
+
+def _parts(job: Job, staged: split.Staged, number: int, target: Target) -> tuple[Part, ...]:
     return tuple(
         Part(
             id=secrets.token_hex(8),
-            job_id=job_id,
+            job_id=job.id,
             round=number,
             number=piece.number,
+            place=float(piece.number),
             state=State.STAGED,
             lines=piece.lines,
             bytes=piece.bytes,
             sha256=piece.sha256,
+            **_place(job, target),
         )
         for piece in staged.slices
     )

@@ -156,8 +156,12 @@ class Batch:
 class Part:
     """A slice of a round that fits one input file, and how far it has come.
 
-    `held` says in words why a part waits, `next_try_at` until when at least. `batches` are all batches ever made or
-    adopted for it, oldest first; the last one counts.
+    `target`, `service` and `deployment` say where it goes, or went: None while any of a pool will do. `sha256` and
+    `bytes` are those of its lines; `sent_sha256` and `sent_bytes` of the copy that names another deployment, where one
+    is sent. `place` orders the parts of a round. `held` says in words why a part waits, `next_try_at` until when at
+    least. `doubt_at` is when a lost creation was taken for not done and made again, `listed_at` when twins were last
+    looked for; `swept_at` when its input file was deleted. `batches` are all that were ever made or adopted for it,
+    oldest first; the last one counts.
     """
 
     id: str
@@ -175,6 +179,15 @@ class Part:
     held: str | None = None
     next_try_at: float | None = None
     tries: int = 0
+    place: float = 0.0
+    target: str | None = None
+    service: str | None = None
+    deployment: str | None = None
+    sent_sha256: str | None = None
+    sent_bytes: int | None = None
+    doubt_at: float | None = None
+    listed_at: float | None = None
+    swept_at: float | None = None
     batches: tuple[Batch, ...] = ()
 
     @property
@@ -184,17 +197,35 @@ class Part:
     @property
     def file_name(self) -> str:
         """The name of the input file at the service: ours, unique, and made from the content."""
-        return f"batchkit-{self.job_id}-{self.round}-{self.number:03d}-{self.sha256[:12]}.jsonl"
+        return f"batchkit-{self.job_id}-{self.round}-{self.number:03d}-{(self.sent_sha256 or self.sha256)[:12]}.jsonl"
+
+    @property
+    def size(self) -> int:
+        """The bytes of the input file at the service."""
+        return self.bytes if self.sent_bytes is None else self.sent_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What the ledger knows of a deployment's queue: the `bytes` of our parts in it, the limit in `tokens` where the
+    service named it, how often in a row it was full (`tries`), until when it is left alone, and `why`."""
+
+    bytes: int = 0
+    tokens: int | None = None
+    tries: int = 0
+    next_try_at: float | None = None
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the rows of a settled job ended; `total` = `ok` + `failed` + `missing`."""
+    """How the rows of a settled job ended; `total` = `ok` + `failed` + `missing`, and `balanced` if the report was."""
 
     total: int
     ok: int
     failed: int
     missing: int
+    balanced: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +350,7 @@ class Report:
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome(self.total, self.ok, self.failed, self.missing)
+        return Outcome(self.total, self.ok, self.failed, self.missing, self.balanced)
 
     @property
     def balanced(self) -> bool:

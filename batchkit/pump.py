@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from shlex import quote
 
 from batchkit.api.service import Service
+from batchkit.builder.deployments import rename
 from batchkit.clock import Clock
 from batchkit.collector import fetch
-from batchkit.config import Settings
+from batchkit.config import Settings, Target
 from batchkit.disk import Workdir
 from batchkit.errors import (
     BatchkitError,
@@ -26,10 +27,9 @@ from batchkit.errors import (
     Unfinished,
 )
 from batchkit.ledger import Hold, Ledger
-from batchkit.ledger.lease import RENEW_S, RETRY_S, TTL_S
-from batchkit.model import Job, Next, State
+from batchkit.model import DONE, Job, Next, State
 from batchkit.tracker import poll
-from batchkit.uploader import submit
+from batchkit.uploader import submit, sweep
 
 Turn = Callable[["Pump", Hold], Awaitable[Next]]
 
@@ -47,7 +47,9 @@ class Progress:
 class Pump:
     """Everything a turn needs, and the wish to stop. `stop` may be set from a signal handler of the same loop."""
 
-    api: Service
+    target: Target
+    apis: Mapping[str, Service]
+    """The doors of the target's members, by their services."""
     ledger: Ledger
     workdir: Workdir
     clock: Clock
@@ -57,16 +59,48 @@ class Pump:
     async def submit(self, hold: Hold) -> Next:
         """The uploader's turn."""
         return await submit.turn(
-            api=self.api, hold=hold, clock=self.clock, settings=self.settings, workdir=self.workdir
+            target=self.target,
+            apis=self.apis,
+            hold=hold,
+            clock=self.clock,
+            settings=self.settings,
+            workdir=self.workdir,
+            rename=rename,
         )
 
     async def poll(self, hold: Hold) -> Next:
         """The tracker's turn."""
-        return await poll.turn(api=self.api, hold=hold, clock=self.clock, settings=self.settings)
+        return await self._each(
+            lambda api, own: poll.turn(api=api, hold=own, clock=self.clock, settings=self.settings), hold
+        )
 
     async def fetch(self, hold: Hold) -> Next:
         """The collector's turn."""
-        return await fetch.turn(api=self.api, hold=hold, clock=self.clock, workdir=self.workdir)
+        return await self._each(
+            lambda api, own: fetch.turn(api=api, hold=own, clock=self.clock, workdir=self.workdir), hold
+        )
+
+    async def sweep(self, hold: Hold) -> Next:
+        """The uploader's last turn: input files that nobody needs any more."""
+        return await self._each(lambda api, own: sweep.turn(api=api, hold=own, clock=self.clock), hold)
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        for api in self.apis.values():
+            await api.close()
+
+    async def _each(self, turn: Callable[[Service, Hold], Awaitable[Next]], hold: Hold) -> Next:
+        """A turn at each service, for the parts that are there; one service's trouble is not the others'."""
+        nexts: list[Next] = []
+        troubles: list[BatchkitError] = []
+        for service, api in self.apis.items():
+            try:
+                nexts.append(await turn(api, hold.of(service)))
+            except (Refused, Unavailable) as error:
+                troubles.append(error)
+        if troubles:
+            raise troubles[0]
+        return min((later for later in nexts if not later.done), key=lambda later: later.at or 0.0, default=DONE)
 
     async def run(
         self,
@@ -75,14 +109,16 @@ class Pump:
         *,
         once: bool = False,
         timeout_s: float | None = None,
+        hold: Hold | None = None,
     ) -> AsyncGenerator[Progress, None]:
-        """Yield after each round of `turns` until all say done (or after one, with `once`).
+        """Yield after each round of `turns` until all say done (or after one, with `once`). `hold` is the job's lease
+        where it is taken already.
 
         Raises Unfinished at the deadline, Interrupted when `stop` was set, and what the turns raise; in each case the
         ledger says where the job stands and the same call goes on from there.
         """
         deadline = None if timeout_s is None else self.clock.now() + timeout_s
-        async with holding(self.ledger, job) as hold:
+        async with holding(self.ledger, job, hold) as hold:
             while True:
                 nexts = [await self._one(turn, hold, patient=not once) for turn in turns]
                 waits = [later for later in nexts if isinstance(later, Next) and not later.done]
@@ -110,7 +146,8 @@ class Pump:
         ending = [asyncio.ensure_future(event.wait()) for event in (self.stop, hold.lost)]
         try:
             await asyncio.wait({doing, *ending}, return_when=asyncio.FIRST_COMPLETED)
-            if not doing.done() and self.api.creating and not hold.lost.is_set():
+            creating = any(api.creating for api in self.apis.values())
+            if not doing.done() and creating and not hold.lost.is_set():
                 await asyncio.wait({doing, ending[1]}, timeout=self.settings.grace_s)
             if hold.lost.is_set():
                 raise LeaseLost()
@@ -122,7 +159,7 @@ class Pump:
             if not patient or not any(part.batches for part in (await hold.job()).parts):
                 return error
             asked = error.retry_after_s if isinstance(error, Throttled) else None
-            return Next(self.clock.now() + max(self.api.target.poll_interval_s, asked or 0.0), str(error))
+            return Next(self.clock.now() + max(self.target.poll_interval_s, asked or 0.0), str(error))
         except (Refused, Uncertain, ResultError, LocalError) as error:
             return error
         finally:
@@ -148,15 +185,16 @@ class Pump:
 
 
 @asynccontextmanager
-async def holding(ledger: Ledger, job: Job) -> AsyncIterator[Hold]:
+async def holding(ledger: Ledger, job: Job, taken: Hold | None = None) -> AsyncIterator[Hold]:
     """The job's lease, renewed while the block runs; `lost` is set on it when that fails."""
-    hold = await ledger.hold(job)
+    hold = taken or await ledger.hold(job)
+    terms = ledger.terms
 
     async def renew() -> None:
         failures = 0
         try:
-            while failures * RETRY_S < TTL_S - 2 * RENEW_S:
-                await asyncio.sleep(RETRY_S if failures else RENEW_S)
+            while failures * terms.retry_s < terms.ttl_s - 2 * terms.renew_s:
+                await asyncio.sleep(terms.retry_s if failures else terms.renew_s)
                 try:
                     await hold.renew()
                     failures = 0

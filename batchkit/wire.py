@@ -7,6 +7,7 @@ cancelled, times as Unix seconds or ISO 8601 text, counts that are null, file id
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -85,6 +86,19 @@ def error(body: bytes) -> ServiceError:
     if isinstance(inner, str):
         return ServiceError("", visible(inner, 2000))
     return _error(inner) if isinstance(inner, dict) else ServiceError("", "")
+
+
+_LIMIT = re.compile(r"limit(?: of|:) ?([0-9][0-9,]{0,15}(?:\.[0-9]{1,6})?) ?([KMB]?)\b", re.IGNORECASE)
+
+
+def token_limit(message: str) -> int | None:
+    """The limit that a refusal for quota names: "the configured limit of 30K for the deployment …", "Limit: 2,000,000".
+    None where it names none; nothing but the size of the next try hangs on it."""
+    found = _LIMIT.search(message)
+    if found is None:
+        return None
+    factor = {"": 1, "K": 1000, "M": 1_000_000, "B": 1_000_000_000}[found[2].upper()]
+    return int(float(found[1].replace(",", "")) * factor)
 
 
 def create_batch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from batchkit import Client, ManualClock, Target
 from batchkit.config import Dialect, Limits, make_target
 from batchkit.credentials import Credential, Secret
 from batchkit.emulator import Emulator
+
+from .postgres import database, server
 
 pytest_plugins = ["pytester"]
 
@@ -57,6 +60,22 @@ class World:
         with self.http() as http:
             found: list[dict[str, Any]] = http.get("/openai/v1/batches", params={"limit": 100}).json()["data"]
         return found
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a PostgreSQL server, started when the first test asks for it."""
+    with server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty ledger of each kind: what is tested with it holds for both."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    if request.param == "sqlite":
+        return str(tmp_path / "ledger.sqlite3")
+    return database(request.getfixturevalue("postgres"), f"ledger-{secrets.token_hex(6)}")
 
 
 @pytest.fixture

@@ -8,102 +8,312 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchkit import LocalError
-from batchkit.errors import ConfigError, JobConflict, LedgerBusy, LedgerCorrupt, LedgerTooNew
-from batchkit.ledger import open_ledger
+from batchkit import LocalError, Settings
+from batchkit.errors import (
+    ConfigError,
+    JobConflict,
+    LeaseLost,
+    LedgerBusy,
+    LedgerCorrupt,
+    LedgerError,
+    LedgerTooNew,
+    Unintelligible,
+)
+from batchkit.ledger import Ledger, Terms, deeds, open_ledger
 from batchkit.ledger.lease import new_owner, takeable
 from batchkit.ledger.states import LEGAL, check_move
-from batchkit.model import Batch, Counts, Job, Outcome, Part, ServiceError, State
+from batchkit.model import Batch, Counts, Job, Outcome, Part, Queue, ServiceError, State
+from batchkit.pump import holding
 
 from .conftest import World, request_lines
 
+ELSEWHERE = "elsewhere/boot/1/?/00"
+
+
+@asynccontextmanager
+async def opened(url: str, terms: Terms = Terms(), owner: str | None = None) -> AsyncIterator[Ledger]:
+    """A ledger of its own, as another process has it; `owner` as one on another host."""
+    ledger, _ = open_ledger(url, terms=terms)
+    if owner is not None:
+        ledger = Ledger(ledger.store, owner=lambda: owner, terms=terms)
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
 
 def job(name: str = "nightly", sha256: str = "a" * 64) -> Job:
-    parts = tuple(Part(f"{name}-{n}", name, 0, n, State.STAGED, 10, 100, "b" * 64) for n in range(2))
+    parts = tuple(Part(f"{name}-{n}", name, 0, n, State.STAGED, 10, 100, "b" * 64, place=n) for n in range(2))
     return Job(name, name, sha256, "https://x", "t", "/v1/chat/completions", "d", 1000.0, parts)
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_what_is_written_is_read_again(ledger_url: str) -> None:
     async def work() -> None:
-        ledger, _ = open_ledger(tmp_path / "ledger.sqlite3")
-        added = await ledger.add(job())
-        hold = await ledger.hold(added)
-        part = await hold.move(added.parts[1], State.UPLOADING, at=1001.0, intent="i", intent_at=1001.0)
-        part = await hold.move(part, State.UPLOADED, at=1002.0, event="file-1", file_id="file-1")
-        batch = Batch("b-1", "failed", "file-1", counts=Counts(10, 1, 2), errors=(ServiceError("c", "m", 3),))
-        part = await hold.move(part, part.state, batch=batch, at=1003.0)
-        part = await hold.move(part, part.state, batch=Batch("b-2", "validating", "file-1"), at=1004.0)
-        await hold.release()
-        await ledger.close()
-
-        again, _ = open_ledger(f"sqlite://{tmp_path / 'ledger.sqlite3'}")
-        found = await again.job("nightly")
-        assert found.parts == (added.parts[0], part)
-        assert [known.id for known in found.parts[1].batches] == ["b-1", "b-2"]
-        assert found.parts[1].batches[0].errors == (ServiceError("c", "m", 3),)
-        assert found.parts[1].batches[0].counts == Counts(10, 1, 2)
-        assert [event.kind for event in await again.events(found)] == [
-            "staged",
-            "uploading",
-            "uploaded",
-            "batch",
-            "batch",
-        ]
-        await again.close()
+        async with opened(ledger_url) as ledger:
+            added = await ledger.add(job())
+            hold = await ledger.hold(added)
+            part = await hold.move(added.parts[1], State.UPLOADING, at=1001.0, intent="i", intent_at=1001.0)
+            part = await hold.move(part, State.UPLOADED, at=1002.0, event="file-1", file_id="file-1")
+            batch = Batch("b-1", "failed", "file-1", counts=Counts(10, 1, 2), errors=(ServiceError("c", "m", 3),))
+            part = await hold.move(part, part.state, batch=batch, at=1003.0)
+            part = await hold.move(part, part.state, batch=Batch("b-2", "validating", "file-1"), at=1760000000.123)
+            await hold.release()
+        async with opened(ledger_url) as again:
+            found = await again.job("nightly")
+            assert found.parts == (added.parts[0], part)
+            assert [known.id for known in found.parts[1].batches] == ["b-1", "b-2"]
+            assert found.parts[1].batches[0].errors == (ServiceError("c", "m", 3),)
+            assert found.parts[1].batches[0].counts == Counts(10, 1, 2)
+            assert found.parts[1].batches[1].looked_at == 1760000000.123
+            kinds = [event.kind for event in await again.events(found)]
+            assert kinds == ["staged", "uploading", "uploaded", "batch", "batch"]
 
     asyncio.run(work())
 
 
-def test_a_name_has_one_content(tmp_path: Path) -> None:
+def test_a_name_has_one_content(ledger_url: str) -> None:
     async def work() -> None:
-        ledger, _ = open_ledger(tmp_path / "ledger.sqlite3")
-        first = await ledger.add(job())
-        assert await ledger.add(job()) == first
-        with pytest.raises(JobConflict):
-            await ledger.add(job(sha256="c" * 64))
-        await ledger.close()
+        async with opened(ledger_url) as ledger:
+            first = await ledger.add(job())
+            assert await ledger.add(job()) == first
+            with pytest.raises(JobConflict):
+                await ledger.add(job(sha256="c" * 64))
 
     asyncio.run(work())
 
 
-def test_only_the_holder_writes(tmp_path: Path) -> None:
+def test_of_many_who_add_the_same_job_at_once_one_does(ledger_url: str) -> None:
+    async def one(number: int) -> str:
+        async with opened(ledger_url) as ledger:
+            await ledger.jobs()
+            return (await ledger.add(replace(job(f"id-{number}"), name="nightly"))).id
+
+    async def work() -> list[str]:
+        async with opened(ledger_url) as ledger:
+            await ledger.jobs()
+        return await asyncio.gather(*map(one, range(6)))
+
+    assert len(set(asyncio.run(work()))) == 1
+
+
+def test_only_the_holder_writes(ledger_url: str) -> None:
     async def work() -> None:
-        ledger, _ = open_ledger(tmp_path / "ledger.sqlite3")
-        added = await ledger.add(job())
-        hold = await ledger.hold(added)
-        with pytest.raises(LedgerBusy, match=f"process {os.getpid()}"):
-            await ledger.hold(added)
-        await hold.release()
-        with pytest.raises(LedgerBusy):
-            await hold.move(added.parts[0], State.UPLOADING, at=1.0)
-        other = await ledger.hold(added)
-        moved = await other.move(added.parts[0], State.UPLOADING, at=1.0)
-        with pytest.raises(LedgerBusy, match="moved by somebody else"):
-            await other.move(added.parts[0], State.DROPPED, at=1.0)
-        with pytest.raises(ValueError, match="cannot go"):
-            await other.move(moved, State.SETTLED, at=1.0)
-        await ledger.close()
+        async with opened(ledger_url) as ledger:
+            added = await ledger.add(job())
+            hold = await ledger.hold(added)
+            with pytest.raises(LedgerBusy, match=f"process {os.getpid()}"):
+                await ledger.hold(added)
+            await hold.release()
+            with pytest.raises(LedgerBusy):
+                await hold.move(added.parts[0], State.UPLOADING, at=1.0)
+            other = await ledger.hold(added)
+            moved = await other.move(added.parts[0], State.UPLOADING, at=1.0)
+            with pytest.raises(LedgerBusy, match="moved by somebody else"):
+                await other.move(added.parts[0], State.DROPPED, at=1.0)
+            with pytest.raises(ValueError, match="cannot go"):
+                await other.move(moved, State.SETTLED, at=1.0)
 
     asyncio.run(work())
 
 
-def test_settling_is_written_with_its_numbers(tmp_path: Path) -> None:
+def test_settling_is_written_with_its_numbers(ledger_url: str) -> None:
     async def work() -> Job:
-        ledger, _ = open_ledger(tmp_path / "ledger.sqlite3")
-        hold = await ledger.hold(await ledger.add(job()))
-        settled = await hold.settle(Outcome(20, 18, 1, 1), at=2000.0)
-        await ledger.close()
-        return settled
+        async with opened(ledger_url) as ledger:
+            hold = await ledger.hold(await ledger.add(job()))
+            return await hold.settle(Outcome(20, 18, 1, 1), at=2000.0)
 
     settled = asyncio.run(work())
     assert settled.outcome == Outcome(20, 18, 1, 1)
     assert settled.settled_at == 2000.0
+
+
+def test_a_wish_to_cancel_needs_no_lease_and_reaches_the_holder(ledger_url: str) -> None:
+    async def work() -> None:
+        async with opened(ledger_url) as ledger, opened(ledger_url) as other:
+            hold = await ledger.hold(await ledger.add(job()))
+            await other.wish_cancelled(await other.job("nightly"), at=5.0)
+            await other.wish_cancelled(await other.job("nightly"), at=6.0)
+            assert (await hold.job()).cancelled_at == 5.0
+
+    asyncio.run(work())
+
+
+def test_a_queue_is_never_filled_by_two_at_once(ledger_url: str) -> None:
+    """Whoever announces a batch sees the room that the others took, in the same moment."""
+
+    async def one(ledger: Ledger, name: str) -> bool:
+        hold = await ledger.hold(await ledger.job(name))
+        part = (await hold.job()).parts[0]
+        part = await hold.move(part, State.UPLOADING, at=1.0, service="s", deployment="d")
+        part = await hold.move(part, State.UPLOADED, at=1.0, file_id=f"file-{name}")
+        announced = await deeds.announce(hold, part, intent=name, at=1.0, fits=lambda queue: queue.bytes + 100 <= 200)
+        return announced is not None
+
+    async def work() -> list[bool]:
+        names = [f"job-{number}" for number in range(5)]
+        async with AsyncExitStack() as stack:
+            ledgers = [await stack.enter_async_context(opened(ledger_url)) for _ in names]
+            for name in names:
+                await ledgers[0].add(job(name))
+            return list(await asyncio.gather(*map(one, ledgers, names)))
+
+    assert sum(asyncio.run(work())) == 2
+
+
+def test_a_full_queue_is_left_alone_ever_longer_by_every_job(ledger_url: str) -> None:
+    async def work() -> None:
+        async with opened(ledger_url) as ledger:
+            first, second = [await ledger.hold(await ledger.add(job(name))) for name in ("one", "two")]
+            part = replace((await first.job()).parts[0], service="s", deployment="d")
+            part = await first.move(part, State.UPLOADING, at=1.0, service="s", deployment="d")
+            for tries, wait_s in ((1, 60.0), (2, 120.0)):
+                part = await deeds.refused(
+                    first, part, State.UPLOADED, at=1000.0, why="full", wait_s=Settings().quota_wait, tokens=30_000
+                )
+                queue = await deeds.queue_of(second, "s", "d")
+                assert queue == Queue(0, 30_000, tries, 1000.0 + wait_s, "full")
+                assert part.next_try_at == queue.next_try_at
+            assert await deeds.queue_of(second, "s", "other") == Queue()
+            part = await first.move(part, State.RUNNING, at=1.0, batch=Batch("b", "validating"))
+            assert (await deeds.queue_of(second, "s", "d")).tries == 2
+            await first.move(part, State.RUNNING, at=1.0, batch=Batch("b", "in_progress"))
+            assert await deeds.queue_of(second, "s", "d") == Queue(100, 30_000, 0, None, "full")
+
+    asyncio.run(work())
+
+
+def test_smaller_parts_take_the_place_of_one(ledger_url: str) -> None:
+    async def work() -> None:
+        async with opened(ledger_url) as ledger:
+            hold = await ledger.hold(await ledger.add(job()))
+            before = (await hold.job()).parts
+            part = await hold.move(before[0], State.UPLOADING, at=1.0, service="s")
+            part = await hold.move(part, State.UPLOADED, at=1.0, batch=Batch("dead", "failed"))
+            pieces = [replace(part, id=f"piece-{n}", number=n, state=State.STAGED, batches=()) for n in (2, 3)]
+            await deeds.cut(hold, part, pieces, at=2.0, why="too large")
+            after = (await hold.job()).parts
+            assert [known.number for known in after] == [2, 3, 1]
+            assert [known.id for known in after[0].batches] == ["dead"]
+            with pytest.raises(LedgerBusy):
+                await deeds.cut(hold, part, pieces, at=2.0, why="again")
+
+    asyncio.run(work())
+
+
+def test_two_services_may_give_the_same_id_but_one_may_not(ledger_url: str) -> None:
+    async def work() -> None:
+        async with opened(ledger_url) as ledger:
+            hold = await ledger.hold(await ledger.add(job()))
+            first, second = (await hold.job()).parts
+            first = await hold.move(first, first.state, at=1.0, service="east", batch=Batch("b", "validating"))
+            await hold.move(second, second.state, at=1.0, service="west", batch=Batch("b", "validating"))
+            with pytest.raises(Unintelligible, match="two batches"):
+                await hold.move(second, second.state, at=1.0, service="east", batch=Batch("b", "validating"))
+
+    asyncio.run(work())
+
+
+def test_a_lease_is_renewed_while_it_is_held_and_lost_when_it_is_not(ledger_url: str) -> None:
+    """In real time, with a short lease: another host never gets in while the holder renews, and does once it stops."""
+    terms = Terms(ttl_s=0.5, renew_s=0.1, retry_s=0.05, takeover_s=0.2)
+
+    async def work() -> None:
+        async with opened(ledger_url, terms) as ledger, opened(ledger_url, terms, ELSEWHERE) as other:
+            found = await ledger.add(job())
+            async with holding(ledger, found) as hold:
+                for _ in range(12):
+                    with pytest.raises(LedgerBusy):
+                        await other.hold(found)
+                    await asyncio.sleep(0.1)
+                assert hold.left_s > 0.2
+                assert not hold.lost.is_set()
+            dead = await other.hold(found)  # whose process nobody here can see
+            assert await other.store.run(lambda tx: len(tx.rows("SELECT * FROM leases"))) == 1
+            with pytest.raises(LedgerBusy, match="process 1 on elsewhere"):
+                await ledger.hold(found)
+            await asyncio.sleep(0.75)
+            assert dead.left_s < 0
+            async with holding(ledger, found) as hold:
+                with pytest.raises(LeaseLost):
+                    await dead.renew()
+                with pytest.raises(LeaseLost):
+                    await dead.note("late", "", at=1.0)
+                thief = await other.store.run(lambda tx: tx.write("UPDATE leases SET token = 'stolen'"))
+                assert thief == 1
+                await asyncio.wait_for(hold.lost.wait(), 2)
+
+    asyncio.run(work())
+
+
+def test_a_newer_format_is_refused(ledger_url: str) -> None:
+    async def work() -> None:
+        async with opened(ledger_url) as ledger:
+            await ledger.jobs()
+            newer = "PRAGMA user_version = 99" if "://" not in ledger_url else "UPDATE format SET version = 99"
+            if "://" in ledger_url:
+                await ledger.store.run(lambda tx: tx.write(newer))
+        if "://" not in ledger_url:
+            with sqlite3.connect(ledger_url) as connection:
+                connection.execute(newer)
+            connection.close()
+        async with opened(ledger_url) as ledger:
+            with pytest.raises(LedgerTooNew, match="99"):
+                await ledger.jobs()
+
+    asyncio.run(work())
+
+
+def test_a_ledger_of_the_first_format_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    first = resources.files("batchkit.ledger").joinpath("migrations", "0001_first.sql").read_text("utf-8")
+    with sqlite3.connect(path) as connection:
+        connection.executescript(first)
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute(
+            "INSERT INTO jobs VALUES ('j', 'old', 'a', 'https://x', 't', '/v1/chat/completions', 'd', 1.0, NULL, NULL,"
+            " NULL, NULL, NULL, NULL)"
+        )
+        connection.execute("INSERT INTO rounds VALUES ('j', 0, 20, 1.0)")
+        connection.executemany(
+            "INSERT INTO parts (id, job_id, round, number, state, lines, bytes, sha256) VALUES (?, 'j', 0, ?,"
+            " 'running', 10, 100, 'b')",
+            [("p0", 0), ("p1", 1)],
+        )
+        connection.execute(
+            "INSERT INTO batches (id, part_id, seq, status, errors) VALUES ('b', 'p1', 0, 'failed', '[]')"
+        )
+    connection.close()
+
+    async def work() -> Job:
+        async with opened(str(path)) as ledger:
+            return await ledger.job("old")
+
+    found = asyncio.run(work())
+    assert [(part.place, part.target, part.service, part.deployment) for part in found.parts] == [
+        (0.0, "t", "https://x", "d"),
+        (1.0, "t", "https://x", "d"),
+    ]
+    assert found.parts[1].batches == (Batch("b", "failed"),)
+
+
+def test_a_database_that_is_not_there_is_said_so_without_its_password() -> None:
+    async def work() -> None:
+        async with opened("postgresql://me:hunter2@127.0.0.1:9/none?connect_timeout=2") as ledger:
+            await ledger.jobs()
+
+    with pytest.raises(LedgerError, match=r"127\.0\.0\.1:9/none cannot be reached") as caught:
+        asyncio.run(work())
+    assert "hunter2" not in f"{caught.value} {caught.value.hint}"
 
 
 def test_a_lease_is_never_taken_from_a_living_process_and_always_from_a_dead_one() -> None:
@@ -119,7 +329,8 @@ def test_a_lease_is_never_taken_from_a_living_process_and_always_from_a_dead_one
     host, boot, rest = mine.split("/", 2)
     assert takeable(f"{host}/another-boot/{rest}", expires_at=1e12, now=0.0)
     assert not takeable(f"elsewhere/{boot}/{rest}", expires_at=10.0, now=9.0)
-    assert takeable(f"elsewhere/{boot}/{rest}", expires_at=10.0, now=11.0)
+    assert not takeable(f"elsewhere/{boot}/{rest}", expires_at=10.0, now=189.0)
+    assert takeable(f"elsewhere/{boot}/{rest}", expires_at=10.0, now=191.0)
 
 
 @given(st.sampled_from(State), st.sampled_from(State))
@@ -185,8 +396,8 @@ def test_a_ledger_where_nobody_may_write(tmp_path: Path) -> None:
 
 
 def test_other_kinds_of_ledgers_are_refused_with_a_hint() -> None:
-    with pytest.raises(ConfigError, match="postgresql://"):
-        open_ledger("postgresql://localhost/batchkit")
+    with pytest.raises(ConfigError, match="mysql://"):
+        open_ledger("mysql://localhost/batchkit")
 
 
 def test_opening_touches_nothing_on_disk(tmp_path: Path) -> None:

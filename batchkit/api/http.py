@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -88,7 +89,9 @@ class Http:
         """Whether a request that creates something is on its way."""
         # A kept-alive connection that the server has meanwhile closed looks like a lost answer, so what creates goes
         # over a fresh one.
-        context = httpx.create_ssl_context()
+        # Where nothing is encrypted no authorities are loaded, which would take longer than many a call.
+        https = target.base_url.startswith("https:")
+        context = httpx.create_ssl_context() if https else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         # A service on this machine is not reached through a proxy, and its key is no proxy's business.
         trust_env = not target.local
         self._reading, self._creating = (
@@ -121,18 +124,28 @@ class Http:
         params: Mapping[str, str | int] | None = None,
         body: Mapping[str, Any] | None = None,
         upload: Upload | None = None,
+        fence: Callable[[], None] = lambda: None,
+        headers: MutableMapping[str, str] | None = None,
     ) -> T:
-        """Send a call and return its decoded JSON object. Raises a BatchkitError once the table says stop."""
+        """Send a call and return its decoded JSON object. Raises a BatchkitError once the table says stop.
+
+        `fence` is asked right before each attempt and keeps it back by raising; `headers` takes those of the answer.
+        """
         client = self._creating if call in (Call.CREATE_FILE, Call.CREATE_BATCH) else self._reading
 
         # A service that drips a byte now and then never runs into the read timeout.
-        deadline_s = self._settings.call_timeout_s + (upload.length / SLOWEST if upload else 0.0)
+        settings = self._settings
+        deadline_s = settings.create_timeout_s if call is Call.CREATE_BATCH else settings.call_timeout_s
+        deadline_s += upload.length / SLOWEST if upload else 0.0
 
         async def attempt() -> T:
             request = _request(client, method, path, params, body, upload)
+            fence()
             self.creating = client is self._creating
             async with self._answer(client, request, deadline_s) as response:
                 content = await _read(response)
+                if headers is not None:
+                    headers.update(response.headers)
                 try:
                     return decode(wire.document(content))
                 except Unintelligible as error:
@@ -255,7 +268,8 @@ def _refusal(response: httpx.Response, said: ServiceError, failure: Failure, wai
     if status in (401, 403):
         return Unauthorized(message, status_code=status, service_code=said.code)
     if TOKEN_LIMIT in said.code + said.message or said.code == "quotaExceeded":
-        return QuotaFull(message)
+        files = TOKEN_LIMIT not in said.code + said.message
+        return QuotaFull(message, tokens=wire.token_limit(said.message), files=files)
     if status == 404:
         hint = f"check the id, and that {base_url} and the api-version are right (an OpenAI base URL ends in /v1)"
         return NotFound(message, hint=hint, status_code=status, service_code=said.code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,11 +96,20 @@ class Service:
         except NotFound:
             return
 
-    async def create_batch(self, file_id: str, url: str, metadata: Mapping[str, str]) -> Batch:
-        """Start a batch from a processed file. Sent once: never repeated unless it surely was not sent."""
+    async def create_batch(
+        self, file_id: str, url: str, metadata: Mapping[str, str], *, fence: Callable[[], None] = lambda: None
+    ) -> tuple[Batch, int | None]:
+        """Start a batch from a processed file; with it comes the limit of the deployment's queue in tokens, where the
+        service names it. Sent once: never repeated unless it surely was not sent, and only while `fence` lets it pass.
+        """
         expires = self.target.expires_s if self.target.output_expiry else None
         body = wire.create_batch(file_id, self._endpoint(url), metadata=metadata, output_expires_s=expires)
-        return await self._http.json(Call.CREATE_BATCH, "POST", "batches", wire.batch, body=body)
+        headers: dict[str, str] = {}
+        batch = await self._http.json(
+            Call.CREATE_BATCH, "POST", "batches", wire.batch, body=body, fence=fence, headers=headers
+        )
+        limit = headers.get("deployment-maximum-enqueued-tokens", "")
+        return batch, int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 16 else None
 
     async def batch(self, batch_id: str) -> Batch:
         return await self._http.json(Call.READ, "GET", f"batches/{_segment(batch_id)}", wire.batch)

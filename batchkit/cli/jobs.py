@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from batchkit.builder.rows import TABLES
-from batchkit.cli import documents, rows
+from batchkit.cli import cron, documents, rows
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, write_bytes
 from batchkit.cli.printer import rows as counted
@@ -112,11 +112,14 @@ def run(
     face: Face,
     where: Where,
     source: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
-            help="Rows (with --prompt or --template), or a JSONL file of request lines.", metavar="ROWS|LINES"
+            help="Rows (with --prompt or --template), or a JSONL file of request lines. "
+            "Left away, with --once: every job of the ledger that is due.",
+            metavar="ROWS|LINES",
+            show_default=False,
         ),
-    ],
+    ] = None,
     out: rows.Results = None,
     deployment: rows.Deployment = None,
     custom_id: rows.CustomId = None,
@@ -137,8 +140,22 @@ def run(
     Example: batchkit run rows.csv -o out.csv --custom-id sku -p 'Classify: {description}' -d gpt-4o-batch --emulator
     """
     out = rows.place(out)
+    if source is None:
+        _run_due(face, where, once)
+        return
     if out is not None and out.resolve() == source.resolve():
         raise UsageError("the results would overwrite the input", hint="choose another -o")
+    asked: dict[str, object] = {
+        "deployment": deployment,
+        "custom_id": custom_id,
+        "prompt": prompt,
+        "system": system,
+        "url": url,
+    }
+    asked |= {"param": param, "name": name, "format": format}
+    known_as = None if where.emulator else cron.fingerprint(where, source, template, asked)
+    if once and cron.rest(face, where, known_as, out):
+        return
     with opened(face, where, every_s=every) as session:
         lines: rows.Lines = source
         if prompt is not None or template is not None:
@@ -158,9 +175,24 @@ def run(
                 overwrite=overwrite,
                 once=once,
                 timeout_s=_seconds(timeout),
+                fingerprint=known_as,
             )
         )
         _deliver(face, results, out, format)
+
+
+def _run_due(face: Face, where: Where, once: bool) -> None:
+    """One turn of every job that is due, for one line in a crontab."""
+    if not once:
+        raise UsageError("what is to be run?", hint="name ROWS or LINES, or add --once for every job that is due")
+    if where.emulator or (found := cron.all_rest(where)) is None:
+        with opened(face, where) as session:
+            found = session.act(lambda client: client.run_due())
+    face.data(documents.jobs(tuple(found), None), [f"{job.name}: {_standing(job)}" for job in found])
+    if waiting := [job.name for job in found if not job.collected]:
+        raise Unfinished(
+            f"{plural(len(waiting), 'job')} not finished yet: {', '.join(waiting[:10])}", hint="batchkit list"
+        )
 
 
 def retry(

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 from batchkit.config import data_home
 from batchkit.disk import Workdir
 from batchkit.errors import ConfigError
+from batchkit.ledger.hold import Hold
+from batchkit.ledger.lease import Terms
 from batchkit.ledger.sqlite import SqliteStore
-from batchkit.ledger.store import Hold, Ledger
+from batchkit.ledger.store import Ledger
 
-__all__ = ["Hold", "Ledger", "open_ledger"]
+__all__ = ["Hold", "Ledger", "Terms", "open_ledger"]
 
 
-def open_ledger(url: str | Path | None = None) -> tuple[Ledger, Workdir]:
-    """The ledger at `url`, a path or `sqlite:///path` (default: BATCHKIT_LEDGER, or per user), and its working files.
+def open_ledger(url: str | Path | None = None, *, terms: Terms = Terms()) -> tuple[Ledger, Workdir]:
+    """The ledger at `url`, and its working files on this machine.
 
-    Those lie in a directory beside it and move with it. Nothing is touched on disk before the first use.
+    `url` is a path or `sqlite:///path` (default: BATCHKIT_LEDGER, or per user), whose working files lie in a directory
+    beside it and move with it; or `postgresql://[user@]host/database`, whose working files lie in the user's own
+    directory. Nothing is touched on disk, and nothing connected to, before the first use.
     """
     text = str(url or os.environ.get("BATCHKIT_LEDGER") or data_home() / "ledger.sqlite3")
+    if text.startswith(("postgresql://", "postgres://")):
+        from batchkit.ledger.postgres import PostgresStore
+
+        store = PostgresStore(text)
+        name = hashlib.sha256(store.name.encode()).hexdigest()[:12]
+        return Ledger(store, terms=terms), Workdir(data_home() / f"postgresql-{name}.jobs")
     if "://" in text and not text.startswith("sqlite:///"):
         raise ConfigError(
             f"{text.split('://')[0]}:// is not a ledger batchkit can open",
-            hint="give a path or sqlite:///PATH",
+            hint="give a path, sqlite:///PATH or postgresql://HOST/DATABASE",
         )
     path = Path(text.removeprefix("sqlite://")).expanduser().absolute()
-    return Ledger(SqliteStore(path)), Workdir(path.with_suffix(".jobs"))
+    return Ledger(SqliteStore(path), terms=terms), Workdir(path.with_suffix(".jobs"))

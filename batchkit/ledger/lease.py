@@ -1,34 +1,46 @@
-"""Who may act on a job: the owner written into a lease, and whether an owner is still alive."""
+"""Who may act on a job: the owner written into a lease, its terms, and whether an owner is still alive."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import socket
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from batchkit.disk import alive
 
-TTL_S = 120.0
-RENEW_S = 30.0
-RETRY_S = 5.0
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A lease's numbers, in seconds of the wall's (or the database's) clock.
+
+    It lasts `ttl_s`, is renewed every `renew_s`, or `retry_s` after a renewal failed, and is taken by another host
+    `takeover_s` after it expired: what its holder had under way has then arrived or never will.
+    """
+
+    ttl_s: float = 120.0
+    renew_s: float = 30.0
+    retry_s: float = 5.0
+    takeover_s: float = 180.0
 
 
 def new_owner() -> str:
     """This process under a name no other process has: host, boot, pid, start of the process, and a random word."""
     pid = os.getpid()
-    return "/".join((socket.gethostname(), _boot(), str(pid), _started(pid) or "?", secrets.token_hex(4)))
+    return "/".join((_host(), _boot(), str(pid), _started(pid) or "?", secrets.token_hex(4)))
 
 
-def takeable(owner: str, expires_at: float, now: float) -> bool:
+def takeable(owner: str, expires_at: float, now: float, terms: Terms = Terms()) -> bool:
     """Whether another owner's lease may be taken.
 
-    On this host only from a process that is gone, however stale the lease: a sleeping laptop is not a dead one. On
-    other hosts only once it expired. Pure but for the look at this host's processes.
+    On this host only from a process that is gone, however stale the lease: a sleeping laptop is not a dead one. From
+    other hosts only a while after it expired. Pure but for the look at this host's processes.
     """
     host, boot, pid, started, _ = owner.split("/")
-    if host != socket.gethostname():
-        return now > expires_at
+    if host != _host():
+        return now > expires_at + terms.takeover_s
     if boot != _boot():
         return True
     if started == "?":
@@ -36,10 +48,28 @@ def takeable(owner: str, expires_at: float, now: float) -> bool:
     return _started(int(pid)) != started
 
 
+def same_process(owner: str, other: str) -> bool:
+    """Whether two owners are one process."""
+    return owner.rpartition("/")[0] == other.rpartition("/")[0]
+
+
 def describe(owner: str) -> str:
     """The owner for a person: `process 123 on myhost`."""
     host, _, pid, *_ = owner.split("/")
-    return f"process {pid} on {host}"
+    return f"process {pid} on {host.partition('#')[0]}"
+
+
+def elapsed() -> float:
+    """Seconds since some fixed moment, those of a suspended machine included where the system counts them."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _host() -> str:
+    """This host; a container, whose processes cannot be seen from elsewhere, is one of its own."""
+    try:
+        return f"{socket.gethostname()}#{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return socket.gethostname()
 
 
 def _boot() -> str:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 from batchkit.disk import PRIVATE, local_errors, private_directory
 from batchkit.errors import DiskFull, LedgerBusy, LedgerCorrupt, LedgerError, LedgerTooNew, LocalError
+from batchkit.ledger.sql import Row, Tx, migrations
 
 T = TypeVar("T")
-Row = dict[str, Any]
 
 
-class Tx:
-    """One transaction: SQL with named parameters, rows as dictionaries."""
+class _Tx:
+    skip_locked = ""  # transactions here are one after the other
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -33,20 +33,22 @@ class Tx:
         return found
 
     def write(self, sql: str, **values: Any) -> int:
-        """Run a statement that changes rows; how many it changed."""
         return self._connection.execute(sql, values).rowcount
+
+    def now(self) -> float:
+        return time.time()
 
 
 class SqliteStore:
     """Runs functions of a transaction, each in a durable transaction of its own."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.name = path, str(path)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batchkit-ledger")
         self._connection: sqlite3.Connection | None = None
 
     async def run(self, work: Callable[[Tx], T]) -> T:
-        """`work` in one transaction: all of it is durable when this returns, or none of it ever happened."""
+        """See Store."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, self._run, work)
 
     async def close(self) -> None:
@@ -60,7 +62,7 @@ class SqliteStore:
             connection = self._connection
             connection.execute("BEGIN IMMEDIATE")
             try:
-                result = work(Tx(connection))
+                result = work(_Tx(connection))
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -91,16 +93,16 @@ class SqliteStore:
 
     def _refuse_newer(self, connection: sqlite3.Connection) -> None:
         """Before anything is written, the journal mode included."""
-        version, known = _version(connection), len(_migrations())
+        version, known = _version(connection), len(migrations())
         if version > known:
             raise LedgerTooNew(f"the ledger {self.path} has format {version}, this batchkit knows {known}")
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            version, steps = _version(connection), _migrations()
-            for number, sql in enumerate(steps[version:], version + 1):
-                for statement in sql.split(";\n"):
+            version, steps = _version(connection), migrations()
+            for number, statements in enumerate(steps[version:], version + 1):
+                for statement in statements:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")
             connection.execute("COMMIT")
@@ -134,12 +136,6 @@ class SqliteStore:
 
 def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()["user_version"])
-
-
-def _migrations() -> list[str]:
-    folder = resources.files("batchkit.ledger").joinpath("migrations")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return [folder.joinpath(name).read_text("utf-8") for name in names]
 
 
 def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:

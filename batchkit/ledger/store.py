@@ -1,218 +1,158 @@
-"""The ledger in domain words: what anybody may read, and what only the holder of a job's lease may write."""
+"""The ledger in domain words: what anybody may read, and how the right to write is taken."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from shlex import quote
-from typing import Any, TypeVar
 
-import orjson
-
-from batchkit.errors import ConfigError, JobConflict, LeaseLost, LedgerBusy, Unintelligible, UnknownJob
-from batchkit.ledger import lease
-from batchkit.ledger.sqlite import Row, SqliteStore, Tx
-from batchkit.ledger.states import check_move
-from batchkit.model import Batch, Counts, Event, Job, Outcome, Part, ServiceError, State
-from batchkit.text import visible
-
-T = TypeVar("T")
+from batchkit.errors import ConfigError, JobConflict, LedgerBusy, UnknownJob
+from batchkit.ledger import lease, rows
+from batchkit.ledger.hold import ACTIVE, Hold
+from batchkit.ledger.lease import Terms
+from batchkit.ledger.sql import Store, Tx
+from batchkit.model import Event, Job
 
 
 class Ledger:
-    """The durable record of jobs, rounds, parts, batches and events; the only memory there is."""
+    """The durable record of jobs, rounds, parts, batches and events; the only memory there is.
 
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
+    `owner` names this process in the leases it takes, `terms` are their numbers.
+    """
+
+    def __init__(self, store: Store, *, owner: Callable[[], str] = lease.new_owner, terms: Terms = Terms()) -> None:
+        self.store, self.terms, self._owner = store, terms, owner
 
     async def close(self) -> None:
-        await self._store.close()
+        await self.store.close()
 
     async def find(self, name: str) -> Job | None:
         """The job of this name."""
-        return await self._store.run(lambda tx: _find(tx, name))
+        return await self.store.run(lambda tx: rows.find(tx, name))
 
     async def job(self, job: Job | str) -> Job:
         """A job as it stands now, or the job of this name or id; UnknownJob when there is none."""
 
         def work(tx: Tx) -> Job | None:
-            return _by_id(tx, job.id) if isinstance(job, Job) else _find(tx, job) or _by_id(tx, job)
+            return rows.by_id(tx, job.id) if isinstance(job, Job) else rows.find(tx, job) or rows.by_id(tx, job)
 
-        found = await self._store.run(work)
+        found = await self.store.run(work)
         if found is None:
             raise UnknownJob(f"there is no job {job.name if isinstance(job, Job) else job!r} in this ledger")
         return found
 
-    async def jobs(self) -> list[Job]:
-        """All jobs, newest first."""
+    async def jobs(self, *, unfinished: bool = False) -> list[Job]:
+        """All jobs, newest first; or only those that are not settled."""
+        where = " WHERE settled_at IS NULL" if unfinished else ""
 
         def work(tx: Tx) -> list[Job]:
-            rows = tx.rows("SELECT * FROM jobs ORDER BY created_at DESC, id")
-            return [_job(tx, row) for row in rows]
+            return [rows.job_of(tx, row) for row in tx.rows(f"SELECT * FROM jobs{where} ORDER BY created_at DESC, id")]
 
-        return await self._store.run(work)
+        return await self.store.run(work)
 
     async def events(self, job: Job) -> list[Event]:
         """The job's diary, oldest first."""
         sql = "SELECT at, kind, detail, part FROM events WHERE job_id = :job ORDER BY seq"
-        return [Event(**row) for row in await self._store.run(lambda tx: tx.rows(sql, job=job.id))]
+        return [Event(**row) for row in await self.store.run(lambda tx: tx.rows(sql, job=job.id))]
 
     async def add(self, job: Job) -> Job:
         """Write a new job with its first round. A job of this name is returned as it is when its content is the
         same, and is a JobConflict otherwise."""
 
         def work(tx: Tx) -> Job:
-            found = _find(tx, job.name)
+            found = rows.find(tx, job.name)
             if found is not None:
                 check_same(found, job)
                 return found
+            columns = ", ".join(rows.JOB_COLUMNS)
+            values = ", ".join(f":{name}" for name in rows.JOB_COLUMNS)
             tx.write(
-                "INSERT INTO jobs (id, name, sha256, service, target, url, deployment, created_at)"
-                " VALUES (:id, :name, :sha256, :service, :target, :url, :deployment, :created_at)",
-                **{key: getattr(job, key) for key in _JOB_COLUMNS},
+                f"INSERT INTO jobs ({columns}) VALUES ({values})",
+                **{key: getattr(job, key) for key in rows.JOB_COLUMNS},
             )
-            _add_round(tx, job.id, job.parts, job.created_at)
+            rows.add_round(tx, job.id, job.parts, job.created_at)
             return job
 
-        return await self._store.run(work)
+        return await self.store.run(work)
 
     async def hold(self, job: Job) -> Hold:
         """Take the job's lease. Raises LedgerBusy while another living process has it."""
-        owner, token = lease.new_owner(), secrets.token_hex(8)
+        owner, token = self._owner(), secrets.token_hex(8)
 
         def work(tx: Tx) -> None:
-            now = time.time()
-            row = tx.row("SELECT owner, expires_at FROM leases WHERE job_id = :job", job=job.id)
-            if row and not lease.takeable(row["owner"], row["expires_at"], now):
+            if (other := self._take(tx, job, owner, token)) is not None:
                 raise LedgerBusy(
-                    f"job {job.name!r} is being worked on by {lease.describe(row['owner'])}",
+                    f"job {job.name!r} is being worked on by {lease.describe(other)}",
                     hint=f"batchkit show {quote(job.name)}",
                 )
-            tx.write(
-                "INSERT OR REPLACE INTO leases VALUES (:job, :owner, :token, :expires)",
-                job=job.id,
-                owner=owner,
-                token=token,
-                expires=now + lease.TTL_S,
-            )
 
-        await self._store.run(work)
-        return Hold(self._store, job.id, token)
+        await self.store.run(work)
+        ACTIVE.add(token)
+        return Hold(self.store, job.id, token, self.terms)
 
-
-class Hold:
-    """The right to write about one job. Every write checks the lease; LedgerBusy once it is lost."""
-
-    def __init__(self, store: SqliteStore, job_id: str, token: str) -> None:
-        self._store, self._job_id, self._token = store, job_id, token
-        self.lost = asyncio.Event()
-
-    async def job(self) -> Job:
-        """The job as it stands now."""
-        return await self._write(lambda tx: _must(_by_id(tx, self._job_id)))
-
-    async def move(
-        self, part: Part, to: State, *, at: float, event: str = "", batch: Batch | None = None, **changes: Any
-    ) -> Part:
-        """Move a part to another state, with its batch as just seen, the fields that change and a line in the diary.
-
-        All of it is durable when this returns, or none of it ever happened.
-        """
-        check_move(part.state, to)
-
-        def work(tx: Tx) -> Part:
-            seen = part if batch is None else _record(tx, part, batch, at)
-            columns = ", ".join(f"{name} = :{name}" for name in ("state", *changes))
-            written = tx.write(
-                f"UPDATE parts SET {columns} WHERE id = :id AND state = :before",
-                id=part.id,
-                before=part.state,
-                state=to,
-                **changes,
-            )
-            if written != 1:
-                raise LedgerBusy(f"part {part.number} was moved by somebody else", hint="run the same command again")
-            if event or to is not part.state:
-                _add_event(tx, self._job_id, at, to, event, part.number)
-            return replace(seen, state=to, **changes)
-
-        return await self._write(work)
-
-    async def note(self, kind: str, detail: str, *, at: float, part: int | None = None) -> None:
-        """A line in the diary."""
-        await self._write(lambda tx: _add_event(tx, self._job_id, at, kind, detail, part))
-
-    async def add_round(self, parts: Iterable[Part], *, at: float) -> None:
-        """Write a further round: rows that failed, to be asked again."""
+    async def wish_cancelled(self, job: Job, *, at: float) -> None:
+        """Write down that the user wants this job stopped. The one word about a job that needs no lease: whoever holds
+        it reads the wish with the job, at its next turn."""
 
         def work(tx: Tx) -> None:
-            _add_round(tx, self._job_id, parts, at)
-            tx.write(
-                "UPDATE jobs SET settled_at = NULL, cancelled_at = NULL, total = NULL WHERE id = :job", job=self._job_id
-            )
+            sql = "UPDATE jobs SET cancelled_at = :at WHERE id = :job AND cancelled_at IS NULL"
+            if tx.write(sql, job=job.id, at=at):
+                rows.add_event(tx, job.id, at, "cancel", "the user wants this job stopped", None)
 
-        await self._write(work)
+        await self.store.run(work)
 
-    async def rehome(self, service: str, target: str) -> Job:
-        """Give a job of which nothing was sent another service."""
+    async def claim(self, jobs: Sequence[Job]) -> tuple[Job, Hold] | None:
+        """The lease of the first of these jobs that nobody holds; workers that ask at once get different ones."""
+        owner, token = self._owner(), secrets.token_hex(8)
 
-        def work(tx: Tx) -> Job:
-            sql = "UPDATE jobs SET service = :service, target = :target WHERE id = :job"
-            tx.write(sql, job=self._job_id, service=service, target=target)
-            return _must(_by_id(tx, self._job_id))
+        def work(tx: Tx) -> Job | None:
+            for job in jobs:
+                free = tx.row(f"SELECT id FROM jobs WHERE id = :id{tx.skip_locked}", id=job.id)
+                if free and self._take(tx, job, owner, token) is None:
+                    return job
+            return None
 
-        return await self._write(work)
+        taken = await self.store.run(work)
+        if taken is None:
+            return None
+        ACTIVE.add(token)
+        return taken, Hold(self.store, taken.id, token, self.terms)
 
-    async def cancelled(self, *, at: float) -> None:
-        """Write down that the user wants this job stopped."""
-        sql = "UPDATE jobs SET cancelled_at = coalesce(cancelled_at, :at) WHERE id = :job"
-        await self._write(lambda tx: tx.write(sql, job=self._job_id, at=at))
+    async def known_source(self, fingerprint: str) -> tuple[Job, str | None] | None:
+        """The job that was made of exactly this input, and the stamp of the results file written for it."""
 
-    async def settle(self, outcome: Outcome, *, at: float) -> Job:
-        """End the job: every row is accounted for."""
+        def work(tx: Tx) -> tuple[Job, str | None] | None:
+            sql = "SELECT job_id, written FROM sources WHERE fingerprint = :fingerprint"
+            row = tx.row(sql, fingerprint=fingerprint)
+            return (rows.must(rows.by_id(tx, row["job_id"])), row["written"]) if row else None
 
-        def work(tx: Tx) -> Job:
-            tx.write(
-                "UPDATE jobs SET settled_at = :at, total = :total, ok = :ok, failed = :failed, missing = :missing"
-                " WHERE id = :job",
-                job=self._job_id,
-                at=at,
-                total=outcome.total,
-                ok=outcome.ok,
-                failed=outcome.failed,
-                missing=outcome.missing,
-            )
-            tx.write(
-                "UPDATE parts SET state = :settled WHERE job_id = :job AND state = :fetched",
-                job=self._job_id,
-                settled=State.SETTLED,
-                fetched=State.FETCHED,
-            )
-            words = f"{outcome.total} rows: {outcome.ok} ok, {outcome.failed} failed, {outcome.missing} missing"
-            _add_event(tx, self._job_id, at, State.SETTLED, words, None)
-            return _must(_by_id(tx, self._job_id))
+        return await self.store.run(work)
 
-        return await self._write(work)
+    async def remember_source(self, fingerprint: str, job: Job, written: str | None = None) -> None:
+        """From now on this input is known to be this job, and its results to be written."""
+        sql = (
+            "INSERT INTO sources (fingerprint, job_id, written) VALUES (:fingerprint, :job, :written)"
+            " ON CONFLICT (fingerprint) DO UPDATE SET job_id = excluded.job_id, written = excluded.written"
+        )
+        await self.store.run(lambda tx: tx.write(sql, fingerprint=fingerprint, job=job.id, written=written))
 
-    async def renew(self) -> None:
-        sql = "UPDATE leases SET expires_at = :expires WHERE job_id = :job"
-        await self._write(lambda tx: tx.write(sql, job=self._job_id, expires=time.time() + lease.TTL_S))
-
-    async def release(self) -> None:
-        sql = "DELETE FROM leases WHERE job_id = :job AND token = :token"
-        await self._store.run(lambda tx: tx.write(sql, job=self._job_id, token=self._token))
-
-    async def _write(self, work: Callable[[Tx], T]) -> T:
-        def guarded(tx: Tx) -> T:
-            row = tx.row("SELECT token FROM leases WHERE job_id = :job", job=self._job_id)
-            if row is None or row["token"] != self._token:
-                raise LeaseLost
-            return work(tx)
-
-        return await self._store.run(guarded)
+    def _take(self, tx: Tx, job: Job, owner: str, token: str) -> str | None:
+        """Take a lease, or name the owner who keeps it."""
+        now = tx.now()
+        row = tx.row("SELECT owner, token, expires_at FROM leases WHERE job_id = :job", job=job.id)
+        left = row is not None and lease.same_process(row["owner"], owner) and row["token"] not in ACTIVE
+        if row and not left and not lease.takeable(row["owner"], row["expires_at"], now, self.terms):
+            return str(row["owner"])
+        tx.write(
+            "INSERT INTO leases (job_id, owner, token, expires_at) VALUES (:job, :owner, :token, :expires)"
+            " ON CONFLICT (job_id) DO UPDATE SET owner = excluded.owner, token = excluded.token,"
+            " expires_at = excluded.expires_at",
+            job=job.id,
+            owner=owner,
+            token=token,
+            expires=now + self.terms.ttl_s,
+        )
+        return None
 
 
 def check_same(found: Job, asked: Job) -> None:
@@ -224,119 +164,3 @@ def check_same(found: Job, asked: Job) -> None:
             f"job {asked.name!r} belongs to {found.service}, not to {asked.service}",
             hint="use the same target, or another --name",
         )
-
-
-_JOB_COLUMNS = ("id", "name", "sha256", "service", "target", "url", "deployment", "created_at")
-_PART_COLUMNS = (
-    "id job_id round number state lines bytes sha256 file_id intent intent_at clean_at held next_try_at tries".split()
-)
-
-
-def _find(tx: Tx, name: str) -> Job | None:
-    row = tx.row("SELECT * FROM jobs WHERE name = :name", name=name)
-    return _job(tx, row) if row else None
-
-
-def _by_id(tx: Tx, job_id: str) -> Job | None:
-    row = tx.row("SELECT * FROM jobs WHERE id = :id", id=job_id)
-    return _job(tx, row) if row else None
-
-
-def _must(job: Job | None) -> Job:
-    if job is None:
-        raise UnknownJob("the job is gone from this ledger")
-    return job
-
-
-def _job(tx: Tx, row: Row) -> Job:
-    batches: dict[str, list[Batch]] = {}
-    for item in tx.rows(
-        "SELECT batches.* FROM batches JOIN parts ON parts.id = part_id WHERE job_id = :job ORDER BY seq", job=row["id"]
-    ):
-        batches.setdefault(item["part_id"], []).append(_batch(item))
-    parts = tx.rows("SELECT * FROM parts WHERE job_id = :job ORDER BY round, number", job=row["id"])
-    settled = row["total"] is not None
-    return Job(
-        **{key: row[key] for key in (*_JOB_COLUMNS, "settled_at", "cancelled_at")},
-        parts=tuple(_part(item, batches.get(item["id"], [])) for item in parts),
-        outcome=Outcome(row["total"], row["ok"], row["failed"], row["missing"]) if settled else None,
-    )
-
-
-def _part(row: Row, batches: list[Batch]) -> Part:
-    values = {key: row[key] for key in _PART_COLUMNS} | {"state": State(row["state"])}
-    return Part(**values, batches=tuple(batches))
-
-
-def _batch(row: Row) -> Batch:
-    keys = ("id", "status", "input_file_id", "output_file_id", "error_file_id", "created_at", "looked_at", "ended_at")
-    return Batch(
-        **{key: row[key] for key in keys},
-        counts=None if row["total"] is None else Counts(row["total"], row["completed"], row["failed"]),
-        errors=tuple(ServiceError(*error) for error in orjson.loads(row["errors"])),
-    )
-
-
-def _record(tx: Tx, part: Part, batch: Batch, at: float) -> Part:
-    """Write down a batch of this part as just seen; a new one becomes the part's current batch."""
-    owner = tx.row("SELECT part_id FROM batches WHERE id = :id", id=batch.id)
-    if owner is not None and owner["part_id"] != part.id:
-        raise Unintelligible(f"the service gave the id {batch.id} to two batches")
-    before = next((known for known in part.batches if known.id == batch.id), None)
-    ended_at = (before.ended_at if before else None) or (at if batch.ended else None)
-    seen = replace(batch, looked_at=at, ended_at=ended_at)
-    counts = seen.counts or Counts()
-    tx.write(
-        "INSERT INTO batches VALUES (:id, :part, (SELECT count(*) FROM batches WHERE part_id = :part), :status,"
-        " :input, :output, :error, :total, :completed, :failed, :errors, :created_at, :looked_at, :ended_at)"
-        " ON CONFLICT (id) DO UPDATE SET status = :status, output_file_id = :output, error_file_id = :error,"
-        " total = :total, completed = :completed, failed = :failed, errors = :errors, looked_at = :looked_at,"
-        " ended_at = :ended_at",
-        id=seen.id,
-        part=part.id,
-        status=seen.status,
-        input=seen.input_file_id,
-        output=seen.output_file_id,
-        error=seen.error_file_id,
-        total=counts.total if seen.counts else None,
-        completed=counts.completed if seen.counts else None,
-        failed=counts.failed if seen.counts else None,
-        errors=orjson.dumps([[e.code, e.message, e.line] for e in seen.errors]).decode(),
-        created_at=seen.created_at,
-        looked_at=at,
-        ended_at=ended_at,
-    )
-    if before is None or before.status != seen.status:
-        _add_event(tx, part.job_id, at, "batch", f"{seen.id} is {seen.status or 'without status'}", part.number)
-    others = tuple(known for known in part.batches if known.id != seen.id)
-    return replace(part, batches=(*others, seen))
-
-
-def _add_round(tx: Tx, job_id: str, parts: Iterable[Part], at: float) -> None:
-    parts = list(parts)
-    number = parts[0].round
-    tx.write(
-        "INSERT INTO rounds VALUES (:job, :number, :lines, :at)",
-        job=job_id,
-        number=number,
-        lines=sum(part.lines for part in parts),
-        at=at,
-    )
-    columns, values = ", ".join(_PART_COLUMNS), ", ".join(f":{name}" for name in _PART_COLUMNS)
-    for part in parts:
-        tx.write(
-            f"INSERT INTO parts ({columns}) VALUES ({values})", **{name: getattr(part, name) for name in _PART_COLUMNS}
-        )
-    rows, noun = sum(part.lines for part in parts), "part" if len(parts) == 1 else "parts"
-    _add_event(tx, job_id, at, State.STAGED, f"round {number}: {rows} rows in {len(parts)} {noun}", None)
-
-
-def _add_event(tx: Tx, job_id: str, at: float, kind: str, detail: str, part: int | None) -> None:
-    tx.write(
-        "INSERT INTO events (job_id, part, at, kind, detail) VALUES (:job, :part, :at, :kind, :detail)",
-        job=job_id,
-        part=part,
-        at=at,
-        kind=kind,
-        detail=visible(detail),
-    )

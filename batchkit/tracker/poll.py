@@ -7,11 +7,12 @@ from collections.abc import Collection
 from contextlib import aclosing
 from dataclasses import replace
 
+from batchkit import wire
 from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.config import Settings
 from batchkit.errors import NotFound
-from batchkit.ledger import Hold
+from batchkit.ledger import Hold, deeds
 from batchkit.model import DONE, Batch, Counts, Next, Part, ServiceError, State
 
 LOST_S = 900.0
@@ -84,13 +85,12 @@ async def _record(part: Part, seen: Batch | None, hold: Hold, now: float, settin
             seen = replace(seen, status="failed", errors=(ServiceError("batch_lost", held),))
     ended_at = part.batches[-1].ended_at or now
     if not final(seen, ended_at, now):
-        tries = part.tries if seen.status == "validating" else 0  # only then is the quota's door passed
-        return await hold.move(part, part.state, at=now, batch=seen, tries=tries, held=held, clean_at=clean_at)
+        return await hold.move(part, part.state, at=now, batch=seen, held=held, clean_at=clean_at)
     if seen.refused_for_quota:
-        tries, held = part.tries + 1, "waiting for quota: the deployment's queue is full"
-        again = now + settings.quota_wait(tries)
-        return await hold.move(
-            part, State.UPLOADED, at=now, batch=seen, event=held, tries=tries, held=held, next_try_at=again
+        held = "waiting for quota: the deployment's queue is full"
+        limit = next(filter(None, (wire.token_limit(error.message) for error in seen.errors)), None)
+        return await deeds.refused(
+            hold, part, State.UPLOADED, at=now, why=held, wait_s=settings.quota_wait, tokens=limit, batch=seen
         )
     return await hold.move(part, State.ENDED, at=now, batch=seen, event=seen.status, tries=0, held=None)
 

@@ -1,11 +1,90 @@
-"""Who may go now: which parts are to be left alone for a while. Pure."""
+"""Who may go now, and where to. Pure."""
 
 from __future__ import annotations
 
-from batchkit.model import Next, Part, State
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from batchkit.model import Next, Part, Queue
 
 LONGEST_WAIT_S = 86_400.0
 """No wait is longer, whatever the service asks for. A time further ahead comes from a clock that was wrong."""
+BYTES_PER_TOKEN = 4
+"""The service estimates a file's tokens from its characters; four bytes of English JSON are about one."""
+HOPELESS = 5
+"""After so many refusals in a row, half an hour, with nothing of ours in the queue a part may simply be too large."""
+OFF_BY = 4
+"""How far an estimate of tokens may be off."""
+WAITING = "waiting for quota"
+
+
+class Room(Enum):
+    """What a deployment's queue has for a part."""
+
+    GO = auto()
+    WAIT = auto()
+    TOO_LARGE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The decision: go; wait, until `at` where that is known; or it fits no queue of this size and is to be cut."""
+
+    room: Room
+    why: str = ""
+    at: float | None = None
+
+
+def tokens(size: int) -> int:
+    """About how many tokens an input file of `size` bytes holds."""
+    return -(-size // BYTES_PER_TOKEN)
+
+
+def admit(size: int, lines: int, queue: Queue, configured: int | None, now: float) -> Admission:
+    """Whether a part of `size` bytes and so many lines may join a deployment's queue now.
+
+    The limit is the `configured` one, or the one learned from the service, whichever is smaller.
+    """
+    limits = [limit for limit in (configured, queue.tokens) if limit]
+    limit, needed, taken = min(limits, default=None), tokens(size), tokens(queue.bytes)
+    if limit is not None and needed > limit and lines > 1:
+        return Admission(Room.TOO_LARGE, f"about {needed:,} tokens are more than the whole quota of {limit:,}")
+    if queue.next_try_at is not None and 0 < queue.next_try_at - now <= LONGEST_WAIT_S:
+        return Admission(Room.WAIT, queue.why or f"{WAITING}: the deployment's queue is full", queue.next_try_at)
+    if limit is not None and queue.bytes == 0 and queue.tries >= HOPELESS and lines > 1 and needed * OFF_BY > limit:
+        words = f"refused {queue.tries} times while nothing of ours was in the queue of {limit:,} tokens"
+        return Admission(Room.TOO_LARGE, words)
+    if limit is not None and queue.bytes and taken + needed > limit:
+        words = f"{WAITING}: about {taken:,} of {limit:,} tokens are enqueued, and {needed:,} more are to go"
+        return Admission(Room.WAIT, words)
+    return Admission(Room.GO)
+
+
+def choose(admissions: Sequence[Admission], queues: Sequence[Queue], limits: Sequence[int | None]) -> int | None:
+    """Which of several targets a part goes to: of those that have room, the one whose queue is emptiest; None if none.
+
+    The three sequences run in step, a target each. Equals are taken in order.
+    """
+
+    def load(index: int) -> tuple[float, int]:
+        limit = min((known for known in (limits[index], queues[index].tokens) if known), default=None)
+        share = tokens(queues[index].bytes) / limit if limit else 0.0
+        return share, queues[index].bytes
+
+    open_ones = [index for index, admission in enumerate(admissions) if admission.room is Room.GO]
+    return min(open_ones, key=load, default=None)
+
+
+def pieces(size: int, lines: int, limit: int | None) -> int:
+    """Into how many parts to cut one that is too large: so that each fills at most the limit, and at least two."""
+    wanted = -(-tokens(size) // limit) if limit else 2
+    return max(2, min(wanted, lines))
+
+
+def files_left(count: int, most: int | None) -> bool:
+    """Whether the resource may take one more input file, if it holds `count` of the kind that is capped."""
+    return most is None or count < most
 
 
 def waits(part: Part, now: float) -> Next | None:
@@ -13,8 +92,3 @@ def waits(part: Part, now: float) -> Next | None:
     if part.next_try_at is None or not 0 < part.next_try_at - now <= LONGEST_WAIT_S:
         return None
     return Next(part.next_try_at, part.held or "")
-
-
-def deployment_is_full(part: Part) -> bool:
-    """Whether a part that waits was refused for quota, which then holds for all parts that are not sent yet."""
-    return part.state in (State.STAGED, State.UPLOADED)

@@ -1,4 +1,4 @@
-"""What became of a request whose answer was lost: look at the service, then decide. Deciding is pure."""
+"""What became of a request whose answer was lost, and which batches are ours. Deciding only; pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from enum import Enum, auto
 
 from batchkit.config import Settings
 from batchkit.model import Batch, Part, RemoteFile
+
+DEAD = frozenset({"failed", "cancelling", "cancelled"})
 
 
 class Fate(Enum):
@@ -38,28 +40,78 @@ def marks(part: Part, intent: str) -> dict[str, str]:
     }
 
 
+def is_ours(part: Part, batch: Batch) -> bool:
+    """Whether a batch was made for this part.
+
+    Its marks say so where it has them: the part's id, which is random and known to this ledger alone, and the hash of
+    its lines. The service may forget metadata; then the input file's id, which we alone know, is the witness.
+    """
+    marked = batch.metadata.get("batchkit_part")
+    if marked is not None:
+        return marked == part.id and batch.metadata.get("batchkit_sha", part.sha256) == part.sha256
+    return part.file_id is not None and batch.input_file_id == part.file_id
+
+
 def ours(part: Part, listed: Iterable[Batch]) -> list[Batch]:
     """The batches of a listing that were made for this part and are not known yet, the best first.
 
     Those that live or completed come before those that failed or were cancelled, and earlier ones before later ones.
-    The service may forget metadata, so the input file's id, which we alone know, is a second witness.
     """
     known = {batch.id for batch in part.batches}
-    found = [
+    found = [batch for batch in listed if batch.id not in known and is_ours(part, batch)]
+    return sorted(found, key=_age)
+
+
+def witness(part: Part, batch: Batch) -> str:
+    """How we know that a batch is ours, in words for the diary."""
+    intent = batch.metadata.get("batchkit_intent")
+    if intent is None:
+        return "known by its input file"
+    return "known by its intent" if intent == part.intent else "known by its part, of an earlier intent"
+
+
+def strangers(part: Part, job_ids: Iterable[str], listed: Iterable[Batch]) -> list[Batch]:
+    """Living batches with the very same rows that another ledger made."""
+    mine = set(job_ids)
+    return [
         batch
         for batch in listed
-        if batch.id not in known
-        and (
-            batch.metadata.get("batchkit_part") == part.id
-            or (part.file_id is not None and batch.input_file_id == part.file_id)
-        )
+        if batch.metadata.get("batchkit_sha") == part.sha256
+        and batch.metadata.get("batchkit_job", part.job_id) not in mine
+        and not dead(batch)
     ]
-    return sorted(found, key=lambda batch: (dead(batch), batch.created_at or 0.0, batch.id))
 
 
 def dead(batch: Batch) -> bool:
     """Whether a batch ended without doing its work."""
-    return batch.status in ("failed", "cancelling", "cancelled")
+    return batch.status in DEAD
+
+
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """Two batches of one part: `keep` one, cancel `drop`."""
+
+    keep: Batch
+    drop: tuple[Batch, ...]
+
+
+def twins(part: Part, listed: Iterable[Batch]) -> Twins | None:
+    """Whether a listing shows batches of a part beside the one we know; None when there is nothing to do.
+
+    What has ended with results is kept, since it is paid for; of those that live the one that was created first.
+    """
+    current = part.batch
+    if current is None:
+        return None
+    listed = list(listed)
+    others = [batch for batch in ours(part, listed) if not dead(batch)]
+    if not others:
+        return None
+    seen = next((batch for batch in listed if batch.id == current.id), current)
+    if current.ended and not dead(current):
+        return Twins(current, tuple(others))
+    keep, *rest = sorted([*([] if dead(seen) else [seen]), *others], key=lambda batch: (not batch.ended, _age(batch)))
+    return Twins(keep, tuple(rest))
 
 
 def judge(part: Part, listed: Iterable[Batch], listed_at: float, settings: Settings) -> Judgement:
@@ -81,10 +133,19 @@ def judge(part: Part, listed: Iterable[Batch], listed_at: float, settings: Setti
     return Judgement(Fate.NOT_MADE)
 
 
-def uploaded_file(part: Part, files: Iterable[RemoteFile]) -> RemoteFile | None:
-    """Our own upload in a list of files: by its unique name, whole, and usable."""
-    for file in files:
-        whole = file.bytes is None or file.bytes == part.bytes
-        if file.filename == part.file_name and whole and file.status not in ("error", "deleted"):
-            return file
-    return None
+def uploaded(part: Part, files: Iterable[RemoteFile]) -> tuple[RemoteFile | None, list[RemoteFile]]:
+    """Our own upload in a list of files, by its unique name, whole and usable; and its copies, which may go."""
+    found = [
+        file
+        for file in files
+        if file.filename == part.file_name
+        and file.purpose in ("", "batch")
+        and (file.bytes is None or file.bytes == part.size)
+        and file.status not in ("error", "deleted")
+    ]
+    found.sort(key=lambda file: file.id != part.file_id)
+    return (found[0], found[1:]) if found else (None, [])
+
+
+def _age(batch: Batch) -> tuple[bool, float, str]:
+    return dead(batch), batch.created_at or 0.0, batch.id

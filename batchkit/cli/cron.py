@@ -1,0 +1,76 @@
+"""`run --once` where nothing is due: known from the ledger alone, without reading the input or loading the network."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from shlex import quote
+from typing import TypeVar
+
+from batchkit.cli.options import Where
+from batchkit.cli.printer import Face, when
+from batchkit.cli.printer import rows as counted
+from batchkit.config import load_target
+from batchkit.disk import stamp
+from batchkit.due import due_at
+from batchkit.errors import RowsFailed, Unfinished
+from batchkit.ledger import Ledger, open_ledger
+from batchkit.model import Job
+
+T = TypeVar("T")
+
+
+def fingerprint(where: Where, source: Path, template: Path | None, asked: Mapping[str, object]) -> str | None:
+    """What tells that the same input is meant as before; None where that cannot be told without reading it."""
+    files = [stamp(path) for path in (source, template) if path is not None]
+    if None in files:
+        return None
+    service = load_target(where.target, config=where.config).service
+    words = repr((socket.gethostname(), service, files, sorted(asked.items())))
+    return hashlib.sha256(words.encode()).hexdigest()
+
+
+def rest(face: Face, where: Where, known_as: str | None, out: Path | None) -> bool:
+    """Whether nothing is to be done now for the job that this input is: its results are written, which ends the command
+    as it did before; or its next turn is not due, which is raised as Unfinished."""
+    if known_as is None or face.as_json:
+        return False
+    known = _ask(where, lambda ledger: ledger.known_source(known_as))
+    if known is None:
+        return False
+    job, written = known
+    outcome = job.outcome
+    if outcome is not None and outcome.ok and outcome.balanced and out is not None and written == stamp(out, ours=True):
+        face.data({}, [f"{out}: {outcome.total} rows = {outcome.ok} ok + {outcome.failed} failed + 0 missing"])
+        if outcome.failed:
+            words = f"{outcome.failed} of {outcome.total} rows failed"
+            raise RowsFailed(words, hint=f"batchkit retry {quote(job.name)}")
+        return True
+    due = due_at(job, load_target(where.target, config=where.config).poll_interval_s)
+    if due is None or due <= time.time():
+        return False
+    words = f"job {job.name!r} is not finished: {job.status or job.state}, {counted(job.counts)}"
+    raise Unfinished(f"{words}; the next look is due at {when(due)}", hint="the same command again later")
+
+
+def all_rest(where: Where) -> list[Job] | None:
+    """The unfinished jobs of the ledger, if none of them is due now."""
+    jobs = _ask(where, lambda ledger: ledger.jobs(unfinished=True))
+    interval_s = load_target(where.target, config=where.config).poll_interval_s if jobs else 0.0
+    dues = [due_at(job, interval_s) for job in jobs]
+    return None if any(due is not None and due <= time.time() for due in dues) else jobs
+
+
+def _ask(where: Where, question: Callable[[Ledger], Awaitable[T]]) -> T:
+    async def work() -> T:
+        ledger, _ = open_ledger(where.ledger)
+        try:
+            return await question(ledger)
+        finally:
+            await ledger.close()
+
+    return asyncio.run(work())

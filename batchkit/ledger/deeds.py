@@ -1,0 +1,164 @@
+"""The larger deeds of a job's holder: what concerns a deployment's queue, or more than one part, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from batchkit.errors import LedgerBusy
+from batchkit.ledger import rows
+from batchkit.ledger.hold import Hold
+from batchkit.ledger.sql import Tx
+from batchkit.model import Batch, Job, Part, Queue, State
+
+FILES = ""
+"""Stands for a resource's room for files where a deployment's name stands for its queue of tokens."""
+
+
+async def queue_of(hold: Hold, service: str, deployment: str) -> Queue:
+    """The queue of a deployment, or the room for files."""
+    return await hold.write(lambda tx: rows.queue(tx, service, deployment))
+
+
+async def announce(hold: Hold, part: Part, *, intent: str, at: float, fits: Callable[[Queue], bool]) -> Part | None:
+    """Write the intent to create a part's batch, if the queue has room for it in this very moment; None otherwise.
+
+    Whoever else submits to the same deployment through this ledger sees the room taken.
+    """
+
+    def work(tx: Tx) -> Part | None:
+        if not fits(rows.queue(tx, part.service or "", part.deployment or "")):
+            return None
+        return hold.moved(
+            tx, part, State.SUBMITTING, at=at, intent=intent, intent_at=at, clean_at=None, held=None, next_try_at=None
+        )
+
+    return await hold.write(work)
+
+
+async def refused(
+    hold: Hold,
+    part: Part,
+    to: State,
+    *,
+    at: float,
+    why: str,
+    wait_s: Callable[[int], float],
+    files: bool = False,
+    tokens: int | None = None,
+    batch: Batch | None = None,
+) -> Part:
+    """The deployment's queue, or the room for `files`, is full: the part goes back, and it is left alone for a while,
+    longer each time. `tokens` is the limit where the service named it."""
+
+    def work(tx: Tx) -> Part:
+        service, deployment = part.service or "", FILES if files else part.deployment or ""
+        known = rows.queue(tx, service, deployment)
+        tries = known.tries + 1
+        again = at + wait_s(tries)
+        rows.set_quota(
+            tx,
+            service,
+            deployment,
+            tries=tries,
+            next_try_at=again,
+            why=why,
+            tokens=known.tokens if tokens is None else tokens,
+        )
+        return hold.moved(tx, part, to, at=at, event=why, batch=batch, held=why, next_try_at=again)
+
+    return await hold.write(work)
+
+
+async def learned(hold: Hold, part: Part, tokens: int) -> None:
+    """The service named the limit of the deployment's queue."""
+    await hold.write(lambda tx: rows.set_quota(tx, part.service or "", part.deployment or "", tokens=tokens))
+
+
+async def twin(hold: Hold, part: Part, batch: Batch, *, at: float, words: str) -> Part:
+    """A second batch of a part that has one: known from now on, but not the one that counts."""
+
+    def work(tx: Tx) -> Part:
+        rows.add_event(tx, part.job_id, at, "twin", words, part.number)
+        return rows.record(tx, part, batch, at, current=False)
+
+    return await hold.write(work)
+
+
+async def job_ids(hold: Hold) -> list[str]:
+    """The ids of all jobs of this ledger."""
+    return [row["id"] for row in await hold.write(lambda tx: tx.rows("SELECT id FROM jobs"))]
+
+
+async def cut(hold: Hold, part: Part, pieces: Sequence[Part], *, at: float, why: str) -> None:
+    """Put smaller parts in a part's place. Its batches, all dead, go with the first of them."""
+
+    def work(tx: Tx) -> None:
+        (after,) = tx.rows(
+            "SELECT min(place) AS place FROM parts WHERE job_id = :job AND round = :round AND place > :place",
+            job=part.job_id,
+            round=part.round,
+            place=part.place,
+        )
+        width = (after["place"] if after["place"] is not None else part.place + 1) - part.place
+        if (
+            tx.row("SELECT 1 AS found FROM parts WHERE id = :id AND state = :state", id=part.id, state=part.state)
+            is None
+        ):
+            raise LedgerBusy(f"part {part.number} was moved by somebody else", hint="run the same command again")
+        for index, piece in enumerate(pieces):
+            rows.add_part(tx, replace(piece, place=part.place + width * index / len(pieces)))
+        sql = "UPDATE batches SET part_id = :heir WHERE part_id = :id"
+        tx.write(sql, heir=pieces[0].id, id=part.id)
+        tx.write("DELETE FROM parts WHERE id = :id", id=part.id)
+        numbers = ", ".join(str(piece.number) for piece in pieces)
+        rows.add_event(tx, part.job_id, at, "split", f"{why}: now parts {numbers}", part.number)
+
+    await hold.write(work)
+
+
+async def doubted(hold: Hold, service: str) -> list[tuple[str, Part]]:
+    """Every part of this ledger, with its job's name, whose creation at a service may have happened twice."""
+
+    def work(tx: Tx) -> list[tuple[str, Part]]:
+        found = tx.rows(
+            "SELECT DISTINCT job_id FROM parts WHERE service = :service AND doubt_at IS NOT NULL", service=service
+        )
+        jobs = [rows.must(rows.by_id(tx, row["job_id"])) for row in found]
+        return [(job.name, part) for job in jobs for part in job.parts if part.doubt_at and part.service == service]
+
+    return await hold.write(work)
+
+
+async def set_aside(hold: Hold, part: Part, *, at: float, until: float, why: str) -> Part:
+    """A target will not do: it is left alone for a while, and its part is free to go elsewhere."""
+
+    def work(tx: Tx) -> Part:
+        rows.set_quota(tx, part.service or "", part.deployment or "", next_try_at=until, why=why)
+        rows.add_event(tx, part.job_id, at, "set aside", f"target {part.target}: {why}", part.number)
+        values: dict[str, Any] = dict.fromkeys(
+            ("target", "service", "deployment", "sent_sha256", "sent_bytes", "file_id", "held")
+        )
+        return hold.moved(tx, part, State.STAGED, at=at, next_try_at=None, **values)
+
+    return await hold.write(work)
+
+
+async def rehome(hold: Hold, job: Job, service: str, target: str, places: Sequence[Part]) -> Job:
+    """Give a job another target; `places` are those of its parts that were sent nowhere, as they are to be."""
+
+    def work(tx: Tx) -> Job:
+        sql = "UPDATE jobs SET service = :service, target = :target WHERE id = :job"
+        tx.write(sql, job=job.id, service=service, target=target)
+        for part in places:
+            tx.write(
+                "UPDATE parts SET target = :target, service = :service, deployment = :deployment WHERE id = :id",
+                id=part.id,
+                target=part.target,
+                service=part.service,
+                deployment=part.deployment,
+            )
+        return rows.must(rows.by_id(tx, job.id))
+
+    return await hold.write(work)

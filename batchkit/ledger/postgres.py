@@ -1,0 +1,171 @@
+"""The ledger's storage in PostgreSQL, for workers on several machines. Needs the extra `postgres`.
+
+Transactions are serializable and run again when the database says that another one got in between, so that what is
+written in `rows.py` and `hold.py` means the same here as in SQLite.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from batchkit.errors import ConfigError, LedgerBusy, LedgerError, LedgerTooNew, MissingExtra
+from batchkit.ledger.sql import Row, Tx, migrations
+from batchkit.text import visible
+
+try:
+    import psycopg
+    from psycopg import errors
+    from psycopg.rows import dict_row
+except ImportError:
+    raise MissingExtra(
+        "the PostgreSQL driver is not installed", hint="pip install '.[postgres]' in the checkout"
+    ) from None
+
+T = TypeVar("T")
+MOST_TRIES = 30
+CONNECT_S = 10
+_PARAMETER = re.compile(r"(?<!:):([a-z_0-9]+)")
+_TYPES = (
+    ("INTEGER PRIMARY KEY", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
+    ("INTEGER", "BIGINT"),
+    ("REAL", "DOUBLE PRECISION"),
+)
+"""The three types that PostgreSQL spells otherwise, in the order in which they are replaced."""
+_SCHEMA = "batchkit"
+
+
+class _Tx:
+    skip_locked = " FOR UPDATE SKIP LOCKED"
+
+    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str, **values: Any) -> list[Row]:
+        return self._execute(sql, values).fetchall()
+
+    def row(self, sql: str, **values: Any) -> Row | None:
+        return self._execute(sql, values).fetchone()
+
+    def write(self, sql: str, **values: Any) -> int:
+        return self._execute(sql, values).rowcount
+
+    def now(self) -> float:
+        (row,) = self.rows("SELECT extract(epoch FROM clock_timestamp())::float8 AS now")
+        return float(row["now"])
+
+    def _execute(self, sql: str, values: dict[str, Any]) -> psycopg.Cursor[Row]:
+        return self._connection.execute(_known(_PARAMETER.sub(r"%(\1)s", sql)), values)
+
+
+class PostgresStore:
+    """Runs functions of a transaction over one connection, which is made when it is first needed."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self.name = url, without_password(url)
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batchkit-ledger")
+        self._connection: psycopg.Connection[Row] | None = None
+
+    async def run(self, work: Callable[[Tx], T]) -> T:
+        """See Store."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, self._run, work)
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._worker, self._close)
+        self._worker.shutdown()
+
+    def _run(self, work: Callable[[Tx], T]) -> T:
+        with self._errors():
+            for attempt in range(1, MOST_TRIES):
+                try:
+                    return self._once(work)
+                except (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation):
+                    time.sleep(random.random() * min(0.2, 0.002 * 2**attempt))
+            return self._once(work)
+
+    def _once(self, work: Callable[[Tx], T]) -> T:
+        if self._connection is None:
+            self._connection = self._open()
+        with self._connection.transaction():
+            return work(_Tx(self._connection))
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> psycopg.Connection[Row]:
+        connection: psycopg.Connection[Row] = psycopg.connect(
+            self._url, autocommit=True, connect_timeout=CONNECT_S, application_name="batchkit", row_factory=dict_row
+        )
+        try:
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            self._migrate(connection)
+            connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _migrate(self, connection: psycopg.Connection[Row]) -> None:
+        """Bring the schema to today's format, one process at a time; a newer one is left untouched."""
+        connection.execute(_known(f"SET search_path TO {_SCHEMA}"))
+        tx, steps = _Tx(connection), migrations()
+        with connection.transaction():
+            tx.row("SELECT pg_advisory_xact_lock(hashtext('batchkit ledger'))")
+            if tx.row("SELECT 1 AS found FROM pg_namespace WHERE nspname = :schema", schema=_SCHEMA) is None:
+                tx.write(f"CREATE SCHEMA {_SCHEMA}")
+                tx.write("CREATE TABLE format (version BIGINT NOT NULL)")
+                tx.write("INSERT INTO format VALUES (0)")
+            (row,) = tx.rows("SELECT version FROM format")
+            version = int(row["version"])
+            if version > len(steps):
+                raise LedgerTooNew(f"the ledger {self.name} has format {version}, this batchkit knows {len(steps)}")
+            for statement in (statement for step in steps[version:] for statement in step):
+                connection.execute(_known(_spelt(statement)))
+            if version < len(steps):
+                tx.write("UPDATE format SET version = :version", version=len(steps))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """PostgreSQL's complaints as ours, by its classes."""
+        try:
+            yield
+        except (errors.SerializationFailure, errors.DeadlockDetected):
+            raise LedgerBusy(f"the ledger {self.name} is in heavy use", hint="run the same command again") from None
+        except psycopg.OperationalError as error:
+            self._close()
+            reason = visible(str(error).strip().splitlines()[-1], 300)
+            raise LedgerError(
+                f"the ledger {self.name} cannot be reached: {reason}",
+                hint="check the address, PGPASSWORD or ~/.pgpass; nothing is lost, and the same command again goes on",
+            ) from None
+        except psycopg.ProgrammingError as error:
+            raise ConfigError(f"the ledger {self.name}: {visible(str(error).strip(), 300)}") from None
+        except psycopg.Error as error:
+            self._close()
+            raise LedgerError(f"the ledger {self.name}: {visible(str(error).strip(), 300)}") from None
+
+
+def without_password(url: str) -> str:
+    """The address of a database as it may be shown: without the password, and without what else the query says."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _spelt(statement: str) -> str:
+    for ours, theirs in _TYPES:
+        statement = re.sub(rf"\b{ours}\b", theirs, statement)
+    return statement
+
+
+def _known(sql: str) -> bytes:
+    """psycopg takes text that is no literal for a stranger's; ours is joined from our own column names only."""
+    return sql.encode()

@@ -1,0 +1,51 @@
+"""What a ledger needs of a database: functions of a transaction, each in a durable transaction of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import resources
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+Row = dict[str, Any]
+
+
+class Tx(Protocol):
+    """One transaction: SQL with named parameters (`:name`), rows as dictionaries.
+
+    `skip_locked` at the end of a SELECT leaves out rows that another transaction is about to change.
+    """
+
+    skip_locked: str
+
+    def rows(self, sql: str, **values: Any) -> list[Row]: ...
+
+    def row(self, sql: str, **values: Any) -> Row | None: ...
+
+    def write(self, sql: str, **values: Any) -> int:
+        """Run a statement that changes rows; how many it changed."""
+
+    def now(self) -> float:
+        """The time by the clock that all who share this ledger go by: leases are measured with it."""
+
+
+class Store(Protocol):
+    """Where transactions are run. `name` is the store in words that hold no secret."""
+
+    name: str
+
+    async def run(self, work: Callable[[Tx], T]) -> T:
+        """`work` in one transaction: all of it is durable when this returns, or none of it ever happened.
+
+        `work` may be run again when another process got in between, so it does nothing but ask and write.
+        """
+
+    async def close(self) -> None: ...
+
+
+def migrations() -> list[list[str]]:
+    """The statements that make a ledger what it is today, a list for each format it ever had."""
+    folder = resources.files("batchkit.ledger").joinpath("migrations")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    texts = [folder.joinpath(name).read_text("utf-8") for name in names]
+    return [[statement for statement in text.split(";\n") if statement.strip()] for text in texts]

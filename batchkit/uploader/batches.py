@@ -1,0 +1,181 @@
+"""From an uploaded file to a running batch: at most one, whatever becomes of the answers."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from contextlib import suppress
+
+from batchkit.errors import BatchkitError, LeaseLost, QuotaFull, Refused, Throttled, Uncertain
+from batchkit.ledger import deeds
+from batchkit.model import Batch, Next, Part, Queue, State
+from batchkit.text import visible
+from batchkit.uploader import place, quota, reconcile
+from batchkit.uploader.quota import Admission, Room
+from batchkit.uploader.reconcile import Fate, Twins
+from batchkit.uploader.work import Work
+
+_log = logging.getLogger(__name__)
+
+
+async def create(work: Work, part: Part) -> Next | None:
+    """Start a part's batch if its deployment's queue has room; None once it runs."""
+    member, settings = work.member(part), work.settings
+    decided: list[Admission] = []
+
+    def fits(queue: Queue) -> bool:
+        decided[:] = [quota.admit(part.size, part.lines, queue, member.limits.enqueued_tokens, work.clock.now())]
+        return decided[0].room is Room.GO
+
+    intent = secrets.token_hex(8)
+    announced = await deeds.announce(work.hold, part, intent=intent, at=work.clock.now(), fits=fits)
+    if announced is None:
+        return await _no_room(work, part, decided[0])
+    part = announced
+    await work.hold.renew()
+
+    def fence() -> None:
+        if work.hold.left_s < settings.create_timeout_s:
+            raise LeaseLost()
+
+    try:
+        batch, limit = await work.api(part).create_batch(
+            part.file_id or "", work.job.url, reconcile.marks(part, intent), fence=fence
+        )
+    except Uncertain as error:
+        # The settle window is counted from the last moment at which the request may have left us.
+        await work.move(part, part.state, event=str(error), held=str(error), intent_at=work.clock.now())
+        return work.later(settings.relist_after_s, str(error))
+    except (QuotaFull, Throttled) as error:
+        return await _full(work, part, error)
+    except BatchkitError as error:
+        await work.move(part, State.UPLOADED, event=str(error), held=str(error))
+        raise
+    await run_as(work, part, batch)
+    if limit is not None:
+        await deeds.learned(work.hold, part, limit)
+    return None
+
+
+async def _no_room(work: Work, part: Part, admission: Admission) -> Next:
+    if admission.room is Room.TOO_LARGE:
+        await place.cut(work, part, admission.why)
+        return Next(work.clock.now(), admission.why)
+    at = admission.at or work.clock.now() + work.settings.quota_wait_s
+    if part.held != admission.why or part.next_try_at != at:
+        await work.move(part, part.state, held=admission.why, next_try_at=at)
+    return Next(at, admission.why)
+
+
+async def _full(work: Work, part: Part, error: QuotaFull | Throttled) -> Next:
+    """Both a full queue and a service that asks for patience are a definite no: nothing was made."""
+    asked = error.retry_after_s if isinstance(error, Throttled) else None
+    words = visible(f"{quota.WAITING}: {error}", 500)
+    part = await deeds.refused(
+        work.hold,
+        part,
+        State.UPLOADED,
+        at=work.clock.now(),
+        why=words,
+        wait_s=lambda tries: min(quota.LONGEST_WAIT_S, max(asked or 0.0, work.settings.quota_wait(tries))),
+        files=isinstance(error, QuotaFull) and error.files,
+        tokens=error.tokens if isinstance(error, QuotaFull) else None,
+    )
+    work.full[part.service, part.deployment] = later = Next(part.next_try_at, words)
+    return later
+
+
+async def reconciled(work: Work, part: Part) -> tuple[Part, Next | None]:
+    """A creation was announced and its answer is not known: the part as the service shows it, or when to look again."""
+    now = work.clock.now()
+    if max(part.intent_at or 0.0, part.clean_at or 0.0) > now + work.settings.relist_after_s:
+        # The clock was ahead when that was written: the window begins anew.
+        part = await work.move(part, part.state, intent_at=now, clean_at=None)
+    listed_at, listed = await work.listed(part.service or "")
+    if (adopted := await adopt(work, part, listed, dead_too=True)) is not None:
+        return adopted, None
+    verdict = reconcile.judge(part, listed, listed_at, work.settings)
+    if verdict.fate is Fate.NOT_MADE:
+        event = "no batch was made; it may be made now"
+        return await work.move(part, State.UPLOADED, event=event, held=None, doubt_at=work.clock.now()), None
+    why = "waiting to be sure whether the service made this batch"
+    if verdict.fate is Fate.RELIST:
+        part = await work.move(part, part.state, event="not listed yet", clean_at=listed_at, held=why)
+    elif part.held != why:
+        part = await work.move(part, part.state, held=why)
+    return part, Next(min(verdict.at, work.clock.now() + work.settings.relist_after_s), why)
+
+
+async def look_first(work: Work, part: Part) -> Part | None:
+    """Before a batch is made: one that is there already, as after an old ledger was put back, is taken instead."""
+    _, listed = await work.listed(part.service or "")
+    if (adopted := await adopt(work, part, listed, dead_too=False)) is not None:
+        return adopted
+    alike = reconcile.strangers(part, [part.job_id], listed)
+    for batch in reconcile.strangers(part, await deeds.job_ids(work.hold), alike) if alike else ():
+        words = f"another ledger has the same rows in {batch.id} ({batch.status}): they will be paid for twice"
+        _log.warning("part %s of job %r: %s", part.number, work.job.name, words)
+        await work.note("warning", words, part)
+    return None
+
+
+async def adopt(work: Work, part: Part, listed: list[Batch], *, dead_too: bool) -> Part | None:
+    """Take a batch found at the service as this part's; a living twin of it is cancelled first.
+
+    A batch that failed or was cancelled is only taken where its creation is what became of an intent (`dead_too`).
+    """
+    found = reconcile.ours(part, listed)
+    if not found or (reconcile.dead(found[0]) and not dead_too):
+        return None
+    first, *others = found
+    for twin in others:
+        if not twin.ended and not reconcile.dead(twin):
+            part = await _cancel(work, part, twin, first.id)
+    return await run_as(work, part, first, event=f"adopted {first.id}, {reconcile.witness(part, first)}")
+
+
+async def run_as(work: Work, part: Part, batch: Batch, event: str = "") -> Part:
+    """The part's batch is known: in one transaction, or a crash between would hide it from the next look."""
+    return await work.move(
+        part, State.RUNNING, event=event or batch.id, batch=batch, held=None, next_try_at=None, clean_at=None
+    )
+
+
+async def late_twins(work: Work, service: str) -> None:
+    """The late twin rule: where a listing shows two batches for one part, one is kept and the other cancelled."""
+    _, listed = await work.listed(service)
+    for part in (await work.hold.job()).parts:
+        if part.service != service or part.state in (State.STAGED, State.UPLOADING, State.UPLOADED, State.SUBMITTING):
+            continue
+        if (found := reconcile.twins(part, listed)) is not None:
+            part = await _keep(work, part, found)
+        if part.doubt_at is not None and part.state is State.RUNNING:
+            await work.move(part, part.state, listed_at=work.clock.now())
+    for name, part in await deeds.doubted(work.hold, service):
+        if part.job_id != work.job.id and part.batch and part.batch.ended:
+            found = reconcile.twins(part, listed)
+            for twin in (batch for batch in (found.drop if found else ()) if not batch.ended):
+                with suppress(Refused):
+                    await work.apis[service].cancel(twin.id)
+                    words = f"cancelled {twin.id}, a late twin of {part.batch.id} of job {name!r}"
+                    await work.hold.note("twin", words, at=work.clock.now())
+
+
+async def _keep(work: Work, part: Part, found: Twins) -> Part:
+    current = part.batch
+    keep = found.keep if part.state is State.RUNNING or current is None else current
+    for twin in (batch for batch in (found.keep, *found.drop) if batch.id != keep.id and not batch.ended):
+        part = await _cancel(work, part, twin, keep.id)
+    if current is not None and keep.id == current.id:
+        return part
+    return await work.move(part, part.state, event=f"kept {keep.id}, which was created first", batch=keep)
+
+
+async def _cancel(work: Work, part: Part, twin: Batch, kept: str) -> Part:
+    words = f"cancelled {twin.id}, a twin of {kept}"
+    try:
+        twin = await work.api(part).cancel(twin.id)
+    except Refused as error:
+        words = f"{twin.id}, a twin of {kept}, could not be cancelled: {error}"
+    _log.warning("part %s of job %r: %s", part.number, work.job.name, words)
+    return await deeds.twin(work.hold, part, twin, at=work.clock.now(), words=words)

@@ -1,0 +1,99 @@
+"""Where a part goes: which of several targets, under which deployment's name, and in how many pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import replace
+
+from batchkit.config import Target
+from batchkit.errors import BatchkitError, NotFound, Unauthorized, Unavailable
+from batchkit.ledger import deeds
+from batchkit.model import Next, Part, State
+from batchkit.text import duration
+from batchkit.uploader import quota, staging
+from batchkit.uploader.quota import Room
+from batchkit.uploader.work import Work
+
+_log = logging.getLogger(__name__)
+
+
+async def place(work: Work, part: Part) -> tuple[Part, Next | None]:
+    """Give a staged part of a pool its target, if one has room; or say when to look again."""
+    if part.service is not None or not work.target.pool:
+        return part, None
+    members, now = work.target.members, work.clock.now()
+    limits = [member.limits.enqueued_tokens for member in members]
+    queues = [await deeds.queue_of(work.hold, member.service, _deployment(work, member)) for member in members]
+    admissions = [
+        quota.admit(part.bytes, part.lines, queue, limit, now) for queue, limit in zip(queues, limits, strict=True)
+    ]
+    chosen = quota.choose(admissions, queues, limits)
+    if chosen is not None:
+        return await _sent_to(work, part, members[chosen]), None
+    waiting = [admission for admission in admissions if admission.room is Room.WAIT]
+    if not waiting:
+        await cut(work, part, admissions[0].why)
+        return part, Next(now, admissions[0].why)
+    first = min(waiting, key=lambda admission: admission.at or now + work.settings.quota_wait_s)
+    at = first.at or now + work.settings.quota_wait_s
+    if part.held != first.why or part.next_try_at != at:
+        part = await work.move(part, part.state, held=first.why, next_try_at=at)
+    return part, Next(at, first.why)
+
+
+async def _sent_to(work: Work, part: Part, member: Target) -> Part:
+    """A part with its target; where that calls its deployment otherwise, with a copy of the lines that says so."""
+    deployment = _deployment(work, member)
+    sent = replace(part, sent_sha256=None, sent_bytes=None)
+    if deployment != work.job.deployment:
+        sent = await asyncio.to_thread(staging.renamed, work.workdir, part, deployment, work.rename)
+    return await work.move(
+        part,
+        part.state,
+        target=member.name,
+        service=member.service,
+        deployment=deployment,
+        sent_sha256=sent.sent_sha256,
+        sent_bytes=sent.sent_bytes,
+        held=None,
+        next_try_at=None,
+    )
+
+
+def _deployment(work: Work, member: Target) -> str:
+    return (member.deployment if work.target.pool else None) or work.job.deployment
+
+
+async def cut(work: Work, part: Part, why: str) -> None:
+    """Put smaller parts in the place of one that no queue can take whole."""
+    member = work.member(part)
+    queue = await deeds.queue_of(work.hold, part.service or member.service, part.deployment or work.job.deployment)
+    limit = min((known for known in (member.limits.enqueued_tokens, queue.tokens) if known), default=None)
+    count = quota.pieces(part.bytes, part.lines, limit)
+    last = max(known.number for known in (await work.hold.job()).parts if known.round == part.round)
+    pieces = await asyncio.to_thread(staging.cut, work.workdir, part, count, last + 1)
+    await deeds.cut(work.hold, part, pieces, at=work.clock.now(), why=why)
+    _log.info("part %s of job %r is cut into %s: %s", part.number, work.job.name, count, why)
+    if part.file_id is not None:
+        with suppress(BatchkitError):  # it expires, and `files --sweep` knows it by its name
+            await work.api(part).delete(part.file_id)
+    work.workdir.forget(part)
+
+
+async def set_aside(work: Work, part: Part, error: BatchkitError) -> bool:
+    """Whether trouble was the target's, and another target may take the part: then it is free to go there."""
+    definite = isinstance(error, (Unauthorized, NotFound))
+    if not work.target.pool or not (definite or isinstance(error, Unavailable)):
+        return False
+    current = next((known for known in (await work.hold.job()).parts if known.id == part.id), part)
+    free = current.state in (State.STAGED, State.UPLOADED) and current.doubt_at is None
+    if not free or current.target is None or len(work.aside | {current.target}) == len(work.target.pool):
+        return False
+    work.aside.add(current.target)
+    now, settings = work.clock.now(), work.settings
+    until = now + (settings.quota_wait_cap_s if definite else settings.quota_wait_s)
+    await deeds.set_aside(work.hold, current, at=now, until=until, why=str(error))
+    _log.warning("target %s is set aside for %s: %s", current.target, duration(until - now), error)
+    return True

@@ -1,0 +1,88 @@
+"""The command line as real processes, many at once, to be stopped and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass
+class Ended:
+    """How a process ended: its exit code, negative for a signal, and how many seconds it ran and computed."""
+
+    code: int
+    seconds: float
+    cpu_s: float
+
+
+@dataclass
+class Zygote:
+    """Starts commands as processes of their own; see zygote.py."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    def start(self, *commands: list[str]) -> list[int]:
+        """Start commands at once; their pids."""
+        assert self.process.stdin is not None
+        print(json.dumps(commands), file=self.process.stdin, flush=True)
+        pids: list[int] = json.loads(self._line())
+        return pids
+
+    def wait(self, count: int) -> dict[int, Ended]:
+        """How the next processes to end ended, by pid."""
+        ended = [json.loads(self._line()) for _ in range(count)]
+        return {pid: Ended(*how) for pid, *how in ended}
+
+    def run(self, command: list[str], kill_after_s: float | None = None) -> int:
+        """One command's exit code; SIGKILL comes after so many seconds, if it is still there."""
+        (pid,) = self.start(command)
+        killer = threading.Timer(kill_after_s or 0.0, send, [pid, signal.SIGKILL])
+        if kill_after_s is not None:
+            killer.start()
+        code = self.wait(1)[pid].code
+        killer.cancel()
+        return code
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+@contextmanager
+def zygote(home: Path, env: Mapping[str, str] | None = None) -> Iterator[Zygote]:
+    """A loaded process that starts others, whose data lie under `home`."""
+    settings = {
+        "PATH": os.environ["PATH"],
+        "XDG_DATA_HOME": str(home / "data"),
+        "XDG_CONFIG_HOME": str(home / "config"),
+    }
+    settings["ZYGOTE_LOG"] = str(home / "log")
+    command = [sys.executable, str(ROOT / "tests" / "zygote.py")]
+    with subprocess.Popen(
+        command,
+        env=settings | dict(env or {}),
+        cwd=home,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        yield Zygote(process, home / "log")
+        assert process.stdin is not None
+        process.stdin.close()

@@ -1,0 +1,168 @@
+"""Where the guarantee ends: a batch hidden within the window is found, a twin of one hidden longer is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchkit import AsyncClient, Job, Settings
+from batchkit.model import Batch, Part, State
+from batchkit.uploader import reconcile
+
+from .conftest import SMALL, World, request_lines
+from .test_submit_once import Wire, creating, fresh
+
+WINDOW_S = Settings().read_timeout_s + Settings().settle_window_s + Settings().relist_after_s
+
+
+class Hiding(Wire):
+    """A service whose listings show a batch only so long after it was made, and which loses the first answer."""
+
+    def __init__(self, world: World, hide_s: float, lost: int = 1, forgets: bool = False) -> None:
+        super().__init__(after=creating("/batches", lambda: httpx.ReadError("reset"), times=lost))
+        self._world, self._hide_s, self._forgets = world, hide_s, forgets
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        if request.method == "GET" and request.url.path.endswith("/batches"):
+            document = orjson.loads(await response.aread())
+            late = self._world.clock.now() - self._hide_s
+            document["data"] = [batch for batch in document["data"] if batch["created_at"] <= late]
+            for batch in document["data"] if self._forgets else ():
+                batch["metadata"] = None
+            return fresh(httpx.Response(200, content=orjson.dumps(document)))
+        return response
+
+
+def run(world: World, wire: httpx.AsyncBaseTransport, count: int = 4, name: str = "nightly") -> tuple[int, Job]:
+    async def work() -> tuple[int, Job]:
+        async with AsyncClient(
+            world.target(limits=SMALL), ledger=world.home / "ledger.sqlite3", clock=world.clock, transport=wire
+        ) as client:
+            results = await client.run(request_lines(count), name=name)
+            return results.report.ok, await client.show(name)
+
+    return asyncio.run(work())
+
+
+@pytest.mark.promise("A5", "A6")
+@pytest.mark.parametrize("forgets", [False, True], ids=["marked", "metadata forgotten"])
+@pytest.mark.parametrize("hide_s", [0, 1, 30, 59, 60, 120, 180, 239, 241, WINDOW_S - 2])
+def test_a_batch_hidden_within_the_window_is_adopted(world: World, hide_s: float, forgets: bool) -> None:
+    ok, _ = run(world, Hiding(world, hide_s, forgets=forgets))
+    assert ok == 4
+    assert len(world.batches()) == 1
+
+
+@pytest.mark.promise("A5", "A6")
+@pytest.mark.parametrize("forgets", [False, True], ids=["marked", "metadata forgotten"])
+@pytest.mark.parametrize("hide_s", [WINDOW_S + 30, WINDOW_S + 100, WINDOW_S + 150])
+def test_a_batch_hidden_for_longer_gets_a_twin_and_one_of_the_two_is_stopped(
+    make_world: Callable[..., World], hide_s: float, forgets: bool
+) -> None:
+    """Beyond the line: the harm is seen as soon as the listing shows it, and one batch goes on."""
+    world = make_world(fail_rate=0.0)
+    wire = Hiding(world, hide_s, forgets=forgets)
+    ok, job = run(world, wire)
+    assert ok == 4
+    first, second = sorted(world.batches(), key=lambda batch: int(batch["created_at"]))
+    part = job.parts[0]
+    assert part.doubt_at is not None
+    assert {batch.id for batch in part.batches} == {first["id"], second["id"]}
+    assert part.batch is not None
+    assert part.batch.id == first["id"], "the one created first counts"
+    assert first["status"] == "completed"
+    assert second["status"] in ("cancelling", "cancelled")
+    assert [event.kind for event in job.events].count("twin") == 1
+
+
+@pytest.mark.promise("A5", "A11")
+def test_a_twin_that_shows_after_its_job_settled_is_stopped_by_any_other_job(world: World) -> None:
+    wire = Hiding(world, WINDOW_S + 30)
+    _, job = run(world, wire)
+    twin = mark(world, job.parts[0])
+    stranger = mark(world, replace(job.parts[0], id="somebody-else"), file=False)
+    wire = Hiding(world, 0, lost=0)
+    run(world, wire, count=3, name="another")
+    statuses = {batch["id"]: batch["status"] for batch in world.batches()}
+    assert statuses[twin] in ("cancelling", "cancelled")
+    assert statuses[stranger] not in ("cancelling", "cancelled")
+
+
+def mark(world: World, part: Part, *, file: bool = True) -> str:
+    """A batch made at the service behind our back, with a part's marks."""
+    with world.http() as http:
+        given = {"file": ("x.jsonl", (orjson.dumps(request_lines(1)[0]) + b"\n"), "application/json")}
+        file_id = http.post("/openai/v1/files", data={"purpose": "batch"}, files=given).json()["id"]
+        body: dict[str, Any] = {"input_file_id": file_id, "endpoint": "/chat/completions", "completion_window": "24h"}
+        body["metadata"] = reconcile.marks(part, "an-intent")
+        return str(http.post("/openai/v1/batches", json=body).json()["id"])
+
+
+@pytest.mark.promise("A11")
+def test_batches_of_another_ledger_with_the_same_rows_are_warned_of_and_left_alone(world: World) -> None:
+    with world.client(limits=SMALL) as client:
+        part = client.submit(request_lines(2), name="nightly").parts[0]
+    other = replace(world, home=world.home / "elsewhere")
+    with other.client(limits=SMALL) as client:
+        job = client.submit(request_lines(2), name="nightly")
+        events = client.show(job).events
+    assert [event.detail for event in events if event.kind == "warning" and "another ledger" in event.detail]
+    assert part.batch is not None
+    assert {batch["id"]: batch["status"] for batch in world.batches()}[part.batch.id] == "validating"
+    assert len(world.batches()) == 2
+
+
+PART = Part("p1", "j1", 0, 0, State.RUNNING, 1, 9, "ab" * 32, file_id="file-1", intent_at=1000.0, service="s")
+STATUS = st.sampled_from(
+    ["validating", "in_progress", "completed", "failed", "cancelled", "cancelling", "expired", "new"]
+)
+
+
+@pytest.mark.promise("A5", "A11")
+@given(
+    current=STATUS,
+    others=st.lists(st.tuples(STATUS, st.integers(0, 5), st.sampled_from(["ours", "file", "theirs"])), max_size=4),
+)
+def test_of_twins_one_is_kept_and_only_ours_are_dropped(current: str, others: list[tuple[str, int, str]]) -> None:
+    known = Batch("b-known", current, "file-1", created_at=2.0)
+    part = replace(PART, batches=(known,))
+    witness = {
+        "ours": Batch("", "", metadata=reconcile.marks(part, "i")),
+        "file": Batch("", "", "file-1"),
+        "theirs": Batch("", "", "file-1", metadata=reconcile.marks(replace(part, id="p2"), "i")),
+    }
+    listed = [known]
+    for number, (status, at, kind) in enumerate(others):
+        listed.append(replace(witness[kind], id=f"b-{number}", status=status, created_at=float(at)))
+    found = reconcile.twins(part, listed)
+    ours = {f"b-{n}" for n, (status, _, kind) in enumerate(others) if kind != "theirs" and status not in reconcile.DEAD}
+    if found is None:
+        assert not ours
+        return
+    kept, dropped = found.keep.id, {batch.id for batch in found.drop}
+    assert kept not in dropped
+    assert {kept, *dropped} - {"b-known"} == ours
+    if known.ended and not reconcile.dead(known):
+        assert kept == "b-known"
+
+
+def test_marks_are_read_back() -> None:
+    """A batch is known by its part's id and the hash of its lines together; by its file only where it has no marks."""
+    marks = reconcile.marks(PART, "i")
+    assert reconcile.is_ours(PART, Batch("b", "validating", "another-file", metadata=marks))
+    assert not reconcile.is_ours(PART, Batch("b", "validating", "file-1", metadata=marks | {"batchkit_sha": "other"}))
+    assert not reconcile.is_ours(PART, Batch("b", "validating", "file-1", metadata=marks | {"batchkit_part": "p2"}))
+    assert reconcile.is_ours(PART, Batch("b", "validating", "file-1", metadata={"team": "search"}))
+    assert not reconcile.is_ours(PART, Batch("b", "validating", "file-2"))
+    assert reconcile.witness(replace(PART, intent="i"), Batch("b", "", metadata=marks)) == "known by its intent"
+    assert "earlier" in reconcile.witness(replace(PART, intent="j"), Batch("b", "", metadata=marks))
+    assert "file" in reconcile.witness(PART, Batch("b", ""))

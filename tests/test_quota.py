@@ -1,0 +1,233 @@
+"""The enqueued-token quota is kept to, waited for and never deadlocks; parts go where there is room."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchkit import Results
+from batchkit.config import Limits
+from batchkit.emulator.app import Emulated
+from batchkit.emulator.faults import Faults, made
+from batchkit.emulator.settings import Limits as ServiceLimits
+from batchkit.errors import Unauthorized
+from batchkit.model import Queue
+from batchkit.uploader import quota
+from batchkit.uploader.quota import Admission, Room
+
+from .conftest import request_lines
+from .doors import Bench, Doors, Place
+
+LINE = len(json.dumps(request_lines(10)[5], separators=(",", ":"))) + 1
+TOKENS = -(-2 * LINE // 4)
+"""About what a part of two lines takes of a quota."""
+
+
+class Watched(Bench):
+    """A bench that keeps the emulated services it made, to ask them how often they were asked."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.apps: list[tuple[str, Emulated]] = []
+
+    def emulated(self, place: Place) -> Emulated:
+        app = super().emulated(place)
+        self.apps.append((place.name, app))
+        return app
+
+    def count(self, status: int, name: str = "create_batch") -> int:
+        """How many creations were answered so."""
+        return sum(call.name == name and call.status == status for _, app in self.apps for call in app.calls)
+
+
+def whole(bench: Bench, rows: int = 10) -> Results:
+    results: Results = bench.live(Doors())
+    assert (results.report.ok, results.report.balanced) == (rows, True)
+    return results
+
+
+@pytest.mark.promise("A9")
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "after validation"])
+@pytest.mark.parametrize("room", [1, 2, 5])
+def test_a_quota_nobody_told_us_of_is_learned_and_kept_to(tmp_path: Path, room: int, late: bool) -> None:
+    """The first refusal names the limit; from then on nothing is sent that has no room."""
+    limit = room * TOKENS + 1
+    bench = Watched(tmp_path, places=(Place(deployments=(f"gpt-4o-batch:::{limit}",), late_quota=late),))
+    whole(bench)
+    if late:  # those that are sent before the first of them was judged are refused with it
+        assert sum(batch["status"] == "failed" for batch in bench.batches()) == 5 - room
+    else:
+        assert bench.count(400) == (room < 5)
+    assert max_enqueued(bench) <= limit
+
+
+@pytest.mark.promise("A9")
+@pytest.mark.parametrize("room", [1, 3])
+def test_a_quota_in_the_settings_is_never_run_into(tmp_path: Path, room: int) -> None:
+    limit = room * TOKENS + 1
+    bench = Watched(tmp_path, places=(Place(deployments=(f"gpt-4o-batch:::{limit}",), configured=limit),))
+    whole(bench)
+    assert bench.count(400) == 0
+    assert max_enqueued(bench) <= limit
+
+
+@pytest.mark.promise("A9")
+def test_the_limit_in_the_answers_headers_is_kept_to(tmp_path: Path) -> None:
+    limit = 2 * TOKENS + 1
+    bench = Watched(tmp_path, dialect="dated", places=(Place(deployments=(f"gpt-4o-batch:::{limit}",)),))
+    whole(bench)
+    assert bench.count(400) == 0
+    assert max_enqueued(bench) <= limit
+
+
+@pytest.mark.promise("A9")
+@pytest.mark.parametrize("configured", [None, LINE // 4 + 2], ids=["learned", "configured"])
+def test_a_part_larger_than_the_whole_quota_is_cut_and_stays_in_order(tmp_path: Path, configured: int | None) -> None:
+    limit = LINE // 4 + 2
+    place = Place(deployments=(f"gpt-4o-batch:::{limit}",), configured=configured)
+    bench = Watched(tmp_path, rows=6, limits=Limits(max_lines=3), places=(place,))
+    results = whole(bench, rows=6)
+    assert len(results.job.parts) == 6
+    written = [json.loads(line)["custom_id"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert written == [f"row-{number}" for number in range(6)]
+    assert bench.files() == []
+    assert len(list((tmp_path / "ledger.jobs" / results.job.id).glob("*.lines.jsonl"))) == 6
+    assert bench.count(400) <= (1 if configured is None else 0)
+
+
+def max_enqueued(bench: Watched, place: int = 0) -> int:
+    """The most tokens that were enqueued at once, by the service's own count, from the batches' lives."""
+    moments: list[tuple[float, int]] = []
+    for batch in bench.batches(place):
+        if batch["status"] == "failed":
+            continue
+        size = TOKENS - 1
+        moments += [(batch["created_at"], size), (batch["completed_at"] or batch["cancelled_at"], -size)]
+    enqueued = most = 0
+    for _, change in sorted(moments):
+        enqueued += change
+        most = max(most, enqueued)
+    return most
+
+
+@pytest.mark.promise("A9")
+def test_parts_go_where_there_is_room_under_the_name_that_is_used_there(tmp_path: Path) -> None:
+    limit = 2 * TOKENS + 8
+    east = Place("east", deployments=(f"gpt-4o-batch:::{limit}",), configured=limit)
+    west = Place("west", deployments=(f"other-name:::{limit}",), configured=limit, deployment="other-name")
+    bench = Watched(tmp_path, rows=16, places=(east, west))
+    results = whole(bench, rows=16)
+    went = Counter(part.target for part in results.job.parts)
+    assert set(went) == {"east", "west"}
+    assert min(went.values()) >= 2
+    assert {part.deployment for part in results.job.parts if part.target == "west"} == {"other-name"}
+    assert {part.service for part in results.job.parts if part.target == "west"} == {"http://127.0.0.1:2"}
+    written = [json.loads(line)["custom_id"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert written == [f"row-{number}" for number in range(16)]
+    assert len(bench.batches(0)) + len(bench.batches(1)) == 8
+    assert bench.count(400) == 0
+    assert bench.files(0) == bench.files(1) == []
+
+
+@pytest.mark.promise("A9")
+def test_a_target_that_fails_definitely_is_set_aside_and_said_so(tmp_path: Path) -> None:
+    bench = Watched(tmp_path, places=(Place("east", key_fits=False), Place("west")))
+    results = whole(bench)
+    assert {part.target for part in results.job.parts} == {"west"}
+    events = bench.live(Doors(), lambda client: client.show("nightly")).events
+    assert [event.detail for event in events if event.kind == "set aside" and "target east" in event.detail]
+    assert bench.count(401, "upload") + bench.count(401, "list_files") == 1
+
+
+@pytest.mark.promise("A9")
+def test_where_no_target_will_do_it_is_said_at_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, places=(Place("east", key_fits=False), Place("west", key_fits=False)))
+    with pytest.raises(Unauthorized):
+        bench.live(Doors())
+
+
+@pytest.mark.promise("A9")
+def test_a_target_that_cannot_be_reached_does_not_keep_parts_from_the_other(tmp_path: Path) -> None:
+    east = Place("east", faults=Faults(made(["html,502,call=any"])))
+    bench = Watched(tmp_path, places=(east, Place("west")))
+    bench.live(Doors())
+    assert len(bench.batches(1)) == 5
+    assert len(bench.batches(0)) == 0
+
+
+@pytest.mark.promise("A10")
+def test_the_cap_on_files_is_counted_before_the_upload(tmp_path: Path) -> None:
+    """With room for two files the others wait until parts are done and their files gone; nobody is refused."""
+    place = Place(limits=ServiceLimits(expiring_files=2))
+    bench = Watched(tmp_path, rows=4, limits=Limits(max_lines=2, files=2), places=(place,))
+    whole(bench, rows=4)
+    assert bench.count(400, "upload") == 0
+    assert bench.files() == []
+
+
+@pytest.mark.promise("A9", "C3")
+def test_strangers_in_the_queue_are_waited_for_with_patience(tmp_path: Path) -> None:
+    """A queue that others fill for half a day: ever fewer tries, a state that says why, and in the end the job."""
+    place = Place(faults=Faults(made(["quota,call=create_batch,times=30"])))
+    bench = Watched(tmp_path, rows=2, places=(place,))
+    before = bench.clock.now()
+    whole(bench, rows=2)
+    assert bench.count(400) == 30
+    assert bench.clock.now() - before > 60 * (1 + 2 + 4 + 8 + 16) + 24 * 1800
+
+
+QUEUES = st.builds(
+    Queue,
+    bytes=st.integers(0, 1000),
+    tokens=st.none() | st.integers(1, 300),
+    tries=st.integers(0, 9),
+    next_try_at=st.none() | st.floats(0, 5000),
+    why=st.none() | st.just("full"),
+)
+
+
+@pytest.mark.promise("A9")
+@given(st.integers(1, 2000), st.integers(1, 50), QUEUES, st.none() | st.integers(1, 300), st.floats(0, 5000))
+def test_who_is_let_in_fits(size: int, lines: int, queue: Queue, configured: int | None, now: float) -> None:
+    found = quota.admit(size, lines, queue, configured, now)
+    limit = min((known for known in (configured, queue.tokens) if known), default=None)
+    if found.room is Room.GO:
+        waiting = queue.next_try_at is not None and queue.next_try_at > now
+        assert not waiting
+        fits = limit is None or quota.tokens(size) + quota.tokens(queue.bytes) <= limit
+        assert fits or (queue.bytes == 0 and (lines == 1 or quota.tokens(size) <= limit))  # type: ignore[operator]
+    elif found.room is Room.TOO_LARGE:
+        assert lines > 1
+        assert limit is not None
+        assert quota.tokens(size) > limit or (queue.tries >= quota.HOPELESS and queue.bytes == 0)
+        assert 2 <= quota.pieces(size, lines, limit) <= lines
+    else:
+        assert found.why
+        assert found.at is None or found.at > now
+
+
+def test_of_those_with_room_the_emptiest_is_chosen() -> None:
+    go, wait = Admission(Room.GO), Admission(Room.WAIT, "full", 9.0)
+    assert quota.choose([go, go], [Queue(400), Queue(100)], [1000, 1000]) == 1
+    assert quota.choose([go, go], [Queue(400), Queue(300)], [1000, 100]) == 0
+    assert quota.choose([go, go], [Queue(8), Queue(4)], [None, None]) == 1
+    assert quota.choose([go, go], [Queue(), Queue()], [None, None]) == 0
+    assert quota.choose([wait, go], [Queue(), Queue(900)], [1000, 1000]) == 1
+    assert quota.choose([wait, wait], [Queue(), Queue()], [None, None]) is None
+    assert quota.choose([go, go], [Queue(400, tokens=100), Queue(400, tokens=1000)], [None, None]) == 1
+
+
+def test_into_how_many_pieces() -> None:
+    assert quota.pieces(4000, 100, 250) == 4
+    assert quota.pieces(4001, 100, 250) == 5
+    assert quota.pieces(4000, 100, 5000) == 2
+    assert quota.pieces(4000, 3, 10) == 3
+    assert quota.pieces(4000, 100, None) == 2
+    assert quota.files_left(499, 500)
+    assert not quota.files_left(500, 500)
+    assert quota.files_left(10**6, None)
