@@ -31,10 +31,12 @@ MIN_POLL_S = 60.0
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one input file may hold. Data, not code, since the published pages disagree (Azure: 100,000 requests and
-    200 MB, decimal or binary left open; OpenAI: 50,000)."""
+    200 MB, decimal or binary left open; OpenAI: 50,000). `max_tokens`: what the deployment may have enqueued, where it
+    is known."""
 
     max_lines: int = 100_000
     max_bytes: int = 200_000_000
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
