@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from batchkit.builder.findings import Findings
+from batchkit.builder.findings import Blame, Findings
 from batchkit.builder.likeness import Likeness
 from batchkit.builder.rows import TABLES
 from batchkit.builder.rules import Rules
-from batchkit.builder.tokens import Tally
 from batchkit.builder.strict import BOM, Flaw, parse, repeated_keys, wide_encoding
+from batchkit.builder.tokens import Tally
 from batchkit.config import Limits
 from batchkit.disk import PIECE, reading
 from batchkit.model import CheckReport, Problem
@@ -95,6 +95,16 @@ class _Judge:
             blame("blank_line")
             self._blank += 1
             return
+        document = self._parsed(content, number, skipped, blame)
+        if document is None:
+            return
+        self._rules.judge(document, blame)
+        if findings.total == before and raw.endswith(b"\n"):
+            self._likeness.learn(raw, document)
+        if self._tally is not None:
+            self._tally.line(content)
+
+    def _parsed(self, content: bytes, number: int, skipped: int, blame: Blame) -> dict[str, Any] | None:
         try:
             document = parse(content)
         except Flaw as flaw:
@@ -102,14 +112,10 @@ class _Judge:
                 blame("array_file")
             else:
                 blame(flaw.rule, at=flaw.at + skipped, **flaw.facts)
-            return
+            return None
         for where, key in repeated_keys(content, document):
             blame("key_twice", where=where, key=key)
-        self._rules.judge(document, blame)
-        if findings.total == before and raw.endswith(b"\n"):
-            self._likeness.learn(raw, document)
-        if self._tally is not None:
-            self._tally.line(content)
+        return document
 
     def end(self, limits: Limits | None) -> None:
         """Judge the file as a whole."""

@@ -1,4 +1,4 @@
-"""What request lines will cost, by a price file of the user's own, with its date: prices change, and ours would be wrong.
+"""What request lines will cost, by a price file of the user's own, with its date: prices change, ours would be wrong.
 
 ```toml
 date = 2026-11-01
@@ -46,7 +46,9 @@ class Prices:
     def cost(self, tokens: Tokens, deployment: str) -> Cost:
         """What these tokens cost at most. Raises ConfigError for a deployment without a price."""
         if deployment not in self.rates:
-            raise ConfigError(f"the price file has no deployment {deployment!r}", hint=f"add [deployments.{deployment}]")
+            raise ConfigError(
+                f"the price file has no deployment {deployment!r}", hint=f"add [deployments.{deployment}]"
+            )
         rate = self.rates[deployment]
         return Cost(
             input=round(tokens.input * rate.input / _MILLION, 6),

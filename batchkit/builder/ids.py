@@ -59,5 +59,3 @@ def _named(name: str, source: str) -> str:
     if not name:
         raise InputError(f"column {source!r} is empty: it cannot name the row", hint=UNIQUE)
     return name
-
-

@@ -51,7 +51,10 @@ class Lines:
             yield from _encoded(((f"row {n}", self._document(name, body)) for n, name, body in self._contents()))
             return
         rules, dumps, join = Rules(), orjson.dumps, b"".join
-        opening, between, ending = dumps(self._document(_HOLE, _HOLE)).split(dumps(_HOLE))
+        try:
+            opening, between, ending = dumps(self._document(_HOLE, _HOLE)).split(dumps(_HOLE))
+        except TypeError as error:
+            raise InputError(f"the body cannot be written as JSON: {error}", hint="check the parameters") from None
         ending += b"\n"
         seen, first = set[int](), True
         for number, name, content in self._contents():

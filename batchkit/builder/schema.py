@@ -31,7 +31,9 @@ def load_schema(source: str | Mapping[str, Any] | type) -> dict[str, Any]:
         return _named(dict(source), "answer")
     make = getattr(source, "model_json_schema", None)
     if make is None:
-        raise InputError(f"{source!r} is no pydantic model", hint="give a class with model_json_schema, or a JSON Schema")
+        raise InputError(
+            f"{source!r} is no pydantic model", hint="give a class with model_json_schema, or a JSON Schema"
+        )
     schema = make()
     for _, node in _objects(schema, "schema"):
         node["additionalProperties"] = False

@@ -37,7 +37,9 @@ def _from_database(url: str, query: str) -> Iterator[dict[str, Any]]:
             for row in found:
                 yield dict(zip(names, row, strict=True))
     except ImportError as error:
-        raise MissingExtra(f"{scheme} needs its driver: {error}", hint="pip install the driver beside batchkit") from None
+        raise MissingExtra(
+            f"{scheme} needs its driver: {error}", hint="pip install the driver beside batchkit"
+        ) from None
     except sqlalchemy.exc.ArgumentError:
         raise InputError(f"{scheme}://… is no database URL", hint="postgresql://USER:PASSWORD@HOST/DB") from None
     except sqlalchemy.exc.SQLAlchemyError as error:

@@ -59,11 +59,10 @@ class Template:
     def filler(self, on_missing: OnMissing = OnMissing.ERROR) -> Fill:
         """A function from a row to its text. It raises InputError for a column that is missing or null, or SkipRow."""
         names = [name for _, name in self.pieces if name is not None]
-        pattern = "".join(
-            literal.replace("%", "%%") + ("" if name is None else "%s") for literal, name in self.pieces
-        )
+        pattern = "".join(literal.replace("%", "%%") + ("" if name is None else "%s") for literal, name in self.pieces)
         if not names:
-            return lambda row: pattern % ()
+            constant = pattern % ()
+            return lambda _: constant
 
         def slowly(row: Row) -> str:
             return pattern % tuple(text(row, name, on_missing) for name in names)
@@ -88,7 +87,8 @@ class Template:
             for value in values:
                 if type(value) is not str:
                     return slowly(row)
-            return pattern % values
+            filled: str = pattern % values
+            return filled
 
         return fill
 
@@ -108,7 +108,7 @@ def jinja(source: str, on_missing: OnMissing = OnMissing.ERROR) -> Fill:
 
     def fill(row: Row) -> str:
         try:
-            return template.render(row)
+            return str(template.render(row))
         except UndefinedError as error:
             if on_missing is OnMissing.SKIP:
                 raise SkipRow from None

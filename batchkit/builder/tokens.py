@@ -1,7 +1,7 @@
-"""How many tokens request lines have: counted with the extra `tokens`, else estimated, and never the one called the other.
+"""How many tokens request lines have: counted with the extra `tokens`, else estimated; neither is called the other.
 
-Sources: OpenAI cookbook, "How to count tokens with tiktoken" (three tokens a message, one a name, three for the answer's
-beginning); OpenAI guide, "Images and vision: calculating costs" (tiles and patches).
+Sources: OpenAI cookbook, "How to count tokens with tiktoken" (three tokens a message, one a name, three to begin the
+answer); OpenAI guide, "Images and vision: calculating costs" (tiles and patches).
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from batchkit.errors import MissingExtra
 from batchkit.model import Tokens
 
 ESTIMATE = "estimated"
-_MODELS = re.compile(r"gpt-(?:5(?:\.\d)?|4\.1|4o|4)(?:-mini|-nano)?|o[134](?:-mini)?|gpt-35-turbo|gpt-3\.5-turbo|text-embedding-\w+")
+_MODELS = re.compile(
+    r"gpt-(?:5(?:\.\d)?|4\.1|4o|4)(?:-mini|-nano)?|o[134](?:-mini)?|gpt-35-turbo|gpt-3\.5-turbo|text-embedding-\w+"
+)
 _CL100K = re.compile(r"gpt-4(?![.\w])(?!-mini)|gpt-35|gpt-3\.5|text-embedding")
 TILES = {
     "gpt-4o": (85, 170), "gpt-4.1": (85, 170), "gpt-4o-mini": (2833, 5667), "o1": (75, 150), "o3": (75, 150),
@@ -60,9 +62,7 @@ def exact(model: str | None) -> tuple[Callable[[str], int], str]:
 class Tally:
     """Adds up the tokens of request lines. `count` and `how` come from `exact`; without them they are estimated."""
 
-    def __init__(
-        self, model: str | None = None, count: Callable[[str], int] = estimated, how: str = ESTIMATE
-    ) -> None:
+    def __init__(self, model: str | None = None, count: Callable[[str], int] = estimated, how: str = ESTIMATE) -> None:
         self._model, self._count, self._how = model, count, how
         self._input = self._most = self._unbounded = self._images = self._uncounted = 0
 
@@ -157,3 +157,10 @@ def _patches(width: float, height: float) -> int:
     across, down = width * scale / 32, height * scale / 32
     scale *= min(math.floor(across) / across, math.floor(down) / down)
     return math.ceil(round(width * scale / 32, 6)) * math.ceil(round(height * scale / 32, 6))
+
+
+def tokens_of(line: bytes) -> int:
+    """The tokens of one request line, estimated."""
+    tally = Tally()
+    tally.line(line)
+    return tally.tokens.input

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 
 from batchkit.builder.kinds import PLACES
-from batchkit.builder.lines import Lines, lines
 from batchkit.builder.rows import STDIN, TABLES, read_rows
 from batchkit.builder.template import OnMissing
 from batchkit.disk import reading
 from batchkit.errors import InputError, UsageError
 from batchkit.model import CHAT
+
+if TYPE_CHECKING:
+    from batchkit.builder.lines import Lines
 
 JINJA = frozenset({".j2", ".jinja", ".jinja2"})
 
@@ -40,17 +42,13 @@ MAKE: dict[str, Any] = {
         "[default: row-N]",
     ),
     "url": _option(str, "--url", "What rows are sent to: chat, responses, embeddings, or a url."),
-    "param": _option(
-        list[str] | None, "--param", "key=value for every body, such as max_tokens=200; repeatable."
-    ),
+    "param": _option(list[str] | None, "--param", "key=value for every body, such as max_tokens=200; repeatable."),
     "schema": _option(
         str | None, "--schema", "Structured outputs: a JSON Schema file, or module:Model for a pydantic model."
     ),
     "image": _option(str | None, "--image", "The column with images: addresses, or files beside the rows."),
     "image_detail": _option(str | None, "--image-detail", "low, high or auto."),
-    "sql": _option(
-        str | None, "--sql", "A query: ROWS is a database URL, or a file that the query calls rows."
-    ),
+    "sql": _option(str | None, "--sql", "A query: ROWS is a database URL, or a file that the query calls rows."),
     "on_missing": _option(
         OnMissing, "--on-missing", "A row without a column: error, skip (leave it out), empty (no text)."
     ),
@@ -75,24 +73,23 @@ class Making:
     sql: str | None = None
     on_missing: OnMissing = OnMissing.ERROR
 
-    def asked(self, source: Path) -> bool:
+    def asked(self, source: str) -> bool:
         """Whether `source` has rows to make lines of; a file of request lines needs nothing. Raises UsageError."""
         if self.prompt is not None or self.template is not None:
             return True
-        if self.sql is not None or source.suffix.lower() in TABLES or str(source) == STDIN:
+        if self.sql is not None or Path(source).suffix.lower() in TABLES or source == STDIN:
             raise UsageError(f"{source} has rows: what to ask about each?", hint="add --prompt 'Classify: {column}'")
         return False
 
-    def lines(self, rows: Path, deployment: str | None = None) -> Lines:
+    def lines(self, rows: str, deployment: str | None = None) -> Lines:
         """The request lines that the flags ask for. Raises UsageError for flags that do not go together."""
+        from batchkit.builder.lines import lines
+
         deployment = self.deployment or deployment
         if deployment is None:
             raise UsageError("no deployment is named", hint="add --deployment NAME")
-        source = str(rows)
-        if ":/" in source and "://" not in source:  # a path has its double slashes folded
-            source = source.replace(":/", "://" if not source.startswith("sqlite:") else ":///", 1)
         return lines(
-            read_rows(source, sql=self.sql),
+            read_rows(rows, sql=self.sql),
             deployment=deployment,
             body=self._prompt(),
             custom_id=self.custom_id,
@@ -102,7 +99,7 @@ class Making:
             schema=self.schema,
             images=self.image,
             image_detail=self.image_detail,
-            base=rows.parent,
+            base=Path(rows).parent,
             on_missing=self.on_missing,
             jinja=self.template is not None and self.template.suffix in JINJA,
         )
