@@ -72,19 +72,46 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of a file's requests. `how` names the vocabulary they were counted with, or says `estimated`.
+
+    `output_most` sums what bodies set as their most, and `unbounded` counts those that set nothing. Of `images`,
+    `uncounted` are not in `input`, since their size or model is not known.
+    """
+
+    input: int
+    output_most: int
+    unbounded: int
+    images: int
+    uncounted: int
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a file's requests cost, by a price file of `prices_of`; `output_most` is None where it has no bound."""
+
+    input: float
+    output_most: float | None
+    currency: str
+    prices_of: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckReport:
     """What `check` found in one file. `ok` means that the service should accept it; `total` counts every problem,
-    `problems` holds the first of them."""
+    `codes` by code, and `problems` holds the first of them."""
 
     path: str
     lines: int
     bytes: int
     url: str | None
     deployment: str | None
-    sha256: str
     total: int
     problems: tuple[Problem, ...]
     errors: int
+    codes: Mapping[str, int] = field(default_factory=dict)
+    tokens: Tokens | None = None
 
     @property
     def ok(self) -> bool:

@@ -11,8 +11,7 @@ def visible(text: str, limit: int = 2000) -> str:
 
     Server text printed as it is could move the cursor, set the clipboard or forge a log line.
     """
-    cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    return "".join(_escaped(c) if unicodedata.category(c) in _HIDDEN else c for c in cut)
+    return "".join(_escaped(c) if unicodedata.category(c) in _HIDDEN else c for c in shortened(text, limit))
 
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
@@ -20,6 +19,11 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def shortened(text: str, limit: int) -> str:
+    """`text` cut to `limit` characters, with … where something is left out."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def csv_cell(value: str) -> str:

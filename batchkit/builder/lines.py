@@ -4,69 +4,147 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
 
-from batchkit.builder.check import Rules
-from batchkit.builder.rows import Row
-from batchkit.builder.template import Template, text
+from batchkit.builder.bodies import Content, Shape, content_of, shape_of
+from batchkit.builder.findings import RULES, shown, told
+from batchkit.builder.ids import Name, namer
+from batchkit.builder.images import Images
+from batchkit.builder.rows import Row, rows_of
+from batchkit.builder.rules import Rules
+from batchkit.builder.schema import load_schema
+from batchkit.builder.template import Fill, OnMissing, SkipRow, Template
+from batchkit.builder.template import jinja as filled_by_jinja
 from batchkit.errors import InputError
 from batchkit.model import CHAT, URLS, Line
 
 _log = logging.getLogger(__name__)
-_UNIQUE = "name a column whose values are unique with --custom-id, or leave it away to number the rows"
 Body = Callable[[Row], Mapping[str, Any]]
+_HOLE = "\0batchkit\0"
+
+
+@dataclass
+class Lines:
+    """Request lines, one for each row, made as they are asked for: as `Line`s, or by `encoded` as JSONL."""
+
+    rows: Iterable[Row]
+    name: Name
+    content: Content
+    shape: Shape
+    url: str
+    alike: bool
+    """Whether lines differ in nothing but custom_id and content, so that the first stands for all."""
+    skipped: int = field(default=0, init=False)
+    """Rows left out so far because a column was missing."""
+
+    def __iter__(self) -> Iterator[Line]:
+        for _, name, content in self._contents():
+            yield Line(name, self.shape(content), self.url)
+
+    def encoded(self) -> Iterator[bytes]:
+        """The lines as JSONL bytes, by the rules that `check` holds a file to. Raises InputError with the row."""
+        if not self.alike:
+            yield from _encoded(((f"row {n}", self._document(name, body)) for n, name, body in self._contents()))
+            return
+        rules, dumps, join = Rules(), orjson.dumps, b"".join
+        try:
+            opening, between, ending = dumps(self._document(_HOLE, _HOLE)).split(dumps(_HOLE))
+        except TypeError as error:
+            raise InputError(f"the body cannot be written as JSON: {error}", hint="check the parameters") from None
+        ending += b"\n"
+        seen, first = set[int](), True
+        for number, name, content in self._contents():
+            try:
+                encoded = dumps(name)
+                line = join((opening, encoded, between, dumps(content), ending))
+            except TypeError as error:
+                raise InputError(f"row {number} cannot be written as JSON: {error}") from None
+            if first:
+                rules.judge(orjson.loads(line), _blamer(f"row {number}"))
+                first = False
+            key = hash(encoded)
+            if key in seen:
+                _blamer(f"row {number}")("custom_id_twice", value=shown(name))
+            seen.add(key)
+            yield line
+
+    def _document(self, name: str, content: Any) -> dict[str, Any]:
+        return {"custom_id": name, "method": "POST", "url": self.url, "body": self.shape(content)}
+
+    def _contents(self) -> Iterator[tuple[int, str, Any]]:
+        """Number, name and content of every row that is not left out."""
+        name, content, number = self.name, self.content, 0
+        for number, row in enumerate(self.rows, 1):
+            try:
+                yield number, name(row, number), content(row)
+            except SkipRow:
+                self.skipped += 1
+            except InputError as error:
+                raise InputError(f"row {number}: {error}", hint=error.hint) from None
+            except KeyError as error:
+                raise InputError(f"row {number}: column {error} is missing") from None
 
 
 def lines(
-    rows: Iterable[Row],
+    rows: Any,
     *,
     deployment: str,
     body: Body | str,
-    custom_id: str | None = None,
+    custom_id: str | Callable[[Row], str] | None = None,
     url: str = CHAT,
     system: str | None = None,
     params: Mapping[str, Any] | None = None,
-) -> Iterator[Line]:
+    schema: Any = None,
+    images: str | None = None,
+    image_detail: str | None = None,
+    base: Path = Path(),
+    on_missing: str = "error",
+    jinja: bool = False,
+) -> Lines:
     """One request line for each row, lazily.
 
-    `rows` are mappings from column to value. `body` is a prompt with `{column}` fields, or a function from a row to
-    the request's body. `custom_id` names the column that identifies a row; without it rows are called `row-1`,
-    `row-2`, … `deployment` goes into `body["model"]` of every line and `params` into every body. `system` is a
-    system prompt (instructions, for responses) to go with a prompt. Raises InputError that names the row.
+    `rows` are mappings from column to value, or a dataframe (anything with the Arrow PyCapsule interface). `body` is a
+    prompt with `{column}` fields, or a function from a row to the request's body. `custom_id` is the column that names
+    a row, a template such as `{country}-{sku}`, `@hash` for a hash of the row, or a function; without it rows are
+    called `row-1`, `row-2`, … `deployment` goes into `body["model"]` of every line and `params` into every body.
+
+    With a prompt: `system` is a system prompt (instructions, for responses); `schema` asks for structured outputs (a
+    JSON Schema, a pydantic model, a path, or `module:Model`); `images` is a column of addresses or of files, looked for
+    from `base`; `on_missing` says whether a row without a column of the prompt is an `error`, is left out (`skip`), or
+    filled with nothing (`empty`); `jinja` makes the prompt a Jinja2 template. Raises InputError that names the row.
     """
     if url.removeprefix("/v1") not in URLS:
         known = ", ".join(f"/v1{known}" for known in URLS)
         raise InputError(f"batches do not take the url {url!r}", hint=f"one of {known}")
-    make = _prompted(body, url, system) if isinstance(body, str) else body
+    missing = OnMissing(on_missing)
     extra = {**(params or {}), "model": deployment}
-    for number, row in enumerate(rows, 1):
-        try:
-            name = f"row-{number}" if custom_id is None else text(row, custom_id)
-            if not name:
-                raise InputError(f"column {custom_id!r} is empty: it cannot name the row", hint=_UNIQUE)
-            yield Line(name, {**make(row), **extra}, url)
-        except InputError as error:
-            raise InputError(f"row {number}: {error}", hint=error.hint) from None
-        except KeyError as error:
-            raise InputError(f"row {number}: column {error} is missing") from None
+    shape: Shape = dict
+    content: Content
+    if isinstance(body, str):
+        fill = filled_by_jinja(body, missing) if jinja else _filled(body, missing)
+        shape = shape_of(url, system, load_schema(schema) if schema is not None else None)
+        content = content_of(url, fill, Images(images, base, image_detail, missing) if images else None)
+    else:
+        content = body
+    return Lines(
+        rows=rows_of(rows),
+        name=namer(custom_id, missing),
+        content=content,
+        shape=lambda content: {**shape(content), **extra},
+        url=url,
+        alike=isinstance(body, str),
+    )
 
 
-def _prompted(prompt: str, url: str, system: str | None) -> Body:
-    """A prompt as a body of the kind that `url` takes."""
-    template, kind = Template.parse(prompt), url.removeprefix("/v1").strip("/")
+def _filled(body: str, on_missing: OnMissing) -> Fill:
+    template = Template.parse(body)
     if not template.columns:
         _log.warning("the prompt has no {column}: every row asks the same")
-    if kind == "embeddings":
-        return lambda row: {"input": template.fill(row)}
-    if kind == "completions":
-        return lambda row: {"prompt": template.fill(row)}
-    if kind == "responses":
-        instructions = {"instructions": system} if system else {}
-        return lambda row: {**instructions, "input": template.fill(row)}
-    first = [{"role": "system", "content": system}] if system else []
-    return lambda row: {"messages": [*first, {"role": "user", "content": template.fill(row)}]}
+    return template.filler(on_missing)
 
 
 def encode(lines: Iterable[Line | Mapping[str, Any]]) -> Iterator[bytes]:
@@ -74,20 +152,35 @@ def encode(lines: Iterable[Line | Mapping[str, Any]]) -> Iterator[bytes]:
 
     A mapping is a request line as it stands in a file. Raises InputError that names the row or line.
     """
+    if isinstance(lines, Lines):
+        return lines.encoded()
+    return _encoded(map(_document, enumerate(lines, 1)))
+
+
+def _document(numbered: tuple[int, Line | Mapping[str, Any]]) -> tuple[str, Mapping[str, Any]]:
+    number, item = numbered
+    if isinstance(item, Line):
+        line = {"custom_id": item.custom_id, "method": item.method, "url": item.url, "body": item.body}
+        return f"row {number}", line
+    return f"line {number}", item
+
+
+def _encoded(documents: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[bytes]:
     rules = Rules()
-    for number, item in enumerate(lines, 1):
-        where = f"{'row' if isinstance(item, Line) else 'line'} {number}"
-
-        def blame(code: str, message: str, fix: str, where: str = where) -> None:
-            raise InputError(f"{where}: {code}: {message}", hint=fix)
-
-        document: Mapping[str, Any]
-        if isinstance(item, Line):
-            document = {"custom_id": item.custom_id, "method": item.method, "url": item.url, "body": item.body}
-        else:
-            document = item
-        rules.judge(document, number, blame)
+    for where, document in documents:
+        rules.judge(document, _blamer(where))
         try:
             yield orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
         except orjson.JSONEncodeError as error:
             raise InputError(f"{where} cannot be written as JSON: {error}") from None
+
+
+def _blamer(where: str) -> Callable[..., None]:
+    """What raises the first error as an InputError about `where`; warnings are for `check`."""
+
+    def blame(rule: str, **facts: Any) -> None:
+        if RULES[rule].severity == "error":
+            message, fix = told(rule, facts)
+            raise InputError(f"{where}: {RULES[rule].code}: {message}", hint=fix)
+
+    return blame

@@ -1,120 +1,85 @@
-"""Rows from a table on disk, one at a time: CSV, TSV, or JSON Lines."""
+"""Rows, one at a time, from wherever they are: the one door, behind which each format has its reader."""
 
 from __future__ import annotations
 
-import csv
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import orjson
+from typing import Any, BinaryIO
 
 from batchkit.disk import PIECE, reading
 from batchkit.errors import InputError
 
 Row = Mapping[str, Any]
 
-TABLES = frozenset({".csv", ".tsv", ".tab"})
+TABLES = frozenset({".csv", ".tsv", ".tab", ".parquet", ".arrow", ".feather", ".ipc"})
+"""Suffixes of what holds rows and never request lines."""
+_TEXT = frozenset({".csv", ".tsv", ".tab", ".txt"})
 _JSONL = frozenset({".jsonl", ".ndjson"})
+STDIN = "-"
 
 
-def read_rows(path: str | Path) -> Iterator[Row]:
-    """The rows of a table, read by the file's suffix.
+def read_rows(source: str | Path, *, sql: str | None = None) -> Iterator[Row]:
+    """The rows of a table, streamed: a file by its suffix (CSV, TSV, JSON Lines, a JSON array, Parquet, Arrow), `-` for
+    stdin, or what `sql` selects from it.
 
-    Raises InputError that names the row.
+    With `sql`, `source` is a database URL as SQLAlchemy takes it, or a file that DuckDB reads under the name `rows`.
+    Raises InputError that names the row, and MissingExtra for Parquet, Arrow and SQL without their extras.
     """
-    path = Path(path)
+    if sql is not None:
+        from batchkit.builder.sql_rows import select
+
+        return select(str(source), sql)
+    if str(source) == STDIN:
+        return _sniffed(sys.stdin.buffer, "stdin")
+    path = Path(source)
     suffix = path.suffix.lower()
-    if suffix in _JSONL:
-        return _jsonl(path)
-    if suffix in TABLES:
-        return _csv(path)
+    if suffix in TABLES - _TEXT:
+        from batchkit.builder.arrow_rows import arrow_file
+
+        return arrow_file(path)
+    if suffix in _JSONL | _TEXT | {".json"}:
+        return _opened(path)
     with reading(path):
-        words = f"{path}: rows are read from .csv, .tsv or .jsonl files"
+        words = f"{path}: rows are read from .csv, .tsv, .jsonl, .json, .parquet or .arrow files"
         raise InputError(words, hint="rename the file or convert it")
 
 
-def _csv(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    # utf-8-sig: spreadsheets put a BOM in front of the CSV they save; in rows it is harmless and dropped.
-    with reading(path), path.open(encoding="utf-8-sig", newline="", buffering=PIECE) as file:
-        reader = csv.reader(file, delimiter=_delimiter(path), strict=True)
-        header = _header(path, reader)
-        number = 0
-        while True:
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise InputError(f"{path}, line {reader.line_num}: {error}", hint=_QUOTES) from None
-            except UnicodeDecodeError as error:
-                raise _encoding(path, error) from None
-            if not cells:
-                continue
-            number += 1
-            if len(cells) != len(header):
-                raise InputError(
-                    f"{path}, row {number} (ends on line {reader.line_num}) has {len(cells)} cells, "
-                    f"the header has {len(header)}",
-                    hint=_QUOTES,
-                )
-            yield dict(zip(header, cells, strict=True))
+def rows_of(source: Any) -> Iterable[Row]:
+    """Rows from what a program holds: an iterable of mappings, or a dataframe (the Arrow PyCapsule interface)."""
+    if hasattr(source, "__arrow_c_stream__"):
+        from batchkit.builder.arrow_rows import arrow_stream
+
+        return arrow_stream(source)
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        raise InputError(f"rows are an iterable of mappings or a dataframe, not {type(source).__name__}")
+    return source
 
 
-_QUOTES = 'a cell with a comma, a quote or a line break goes in "quotes", with quotes in it doubled'
+def _opened(path: Path) -> Iterator[Row]:
+    from batchkit.builder.json_rows import json_array, json_lines
+    from batchkit.builder.text_rows import cells
 
-
-def _delimiter(path: Path) -> str:
-    """The cell separator: spreadsheets of half the world save CSV with semicolons."""
-    with path.open("rb") as file:
-        header = file.readline()
-    found = [mark for mark in (b"\t", b",", b";", b"|") if mark in header]
-    return (found[0] if found else b",").decode()
-
-
-def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
-    try:
-        header = next(reader, None)
-    except UnicodeDecodeError as error:
-        raise _encoding(path, error) from None
-    except csv.Error as error:
-        raise InputError(f"{path}, header: {error}", hint=_QUOTES) from None
-    if not header:
-        raise InputError(f"{path} is empty", hint="it needs a header line and at least one row")
-    doubled = sorted({name for name in header if header.count(name) > 1})
-    if doubled:
-        raise InputError(f"{path}: the header names {', '.join(map(repr, doubled))} more than once")
-    return header
-
-
-_UTF8 = "save it as UTF-8, or: iconv -f LATIN1 -t UTF-8 IN > OUT"
-
-
-def _encoding(path: Path, error: UnicodeDecodeError) -> InputError:
-    """Name the byte: the decoder only knows its place in the current piece."""
-    with path.open("rb") as raw:
-        offset = 0
-        for line_number, line in enumerate(raw, 1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as found:
-                place = f"line {line_number}, byte {offset + found.start}"
-                return InputError(f"{path}, {place}: 0x{line[found.start]:02x} is not UTF-8", hint=_UTF8)
-            offset += len(line)
-    return InputError(f"{path} is not UTF-8 text ({error.reason})", hint=_UTF8)
-
-
-def _jsonl(path: Path) -> Iterator[Row]:
     with reading(path), path.open("rb", buffering=PIECE) as file:
-        for line_number, raw in enumerate(file, 1):
-            if not raw.strip():
-                continue
-            try:
-                row = orjson.loads(raw)
-            except orjson.JSONDecodeError as error:
-                raise InputError(f"{path}, line {line_number}: not JSON: {error.msg}") from None
-            if not isinstance(row, dict):
-                raise InputError(f"{path}, line {line_number}: not a JSON object")
-            yield row
+        suffix = path.suffix.lower()
+        if suffix in _TEXT:
+            yield from cells(file, str(path))
+        elif suffix in _JSONL or not _begins_with(file, b"["):
+            yield from json_lines(file, str(path))
+        else:
+            yield from json_array(file, str(path))
+
+
+def _sniffed(file: BinaryIO, name: str) -> Iterator[Row]:
+    """Rows of a stream without a suffix: JSON by its first character, and cells otherwise."""
+    from batchkit.builder.json_rows import json_array, json_lines
+    from batchkit.builder.text_rows import cells
+
+    if _begins_with(file, b"["):
+        return json_array(file, name)
+    return json_lines(file, name) if _begins_with(file, b"{") else cells(file, name)
+
+
+def _begins_with(file: Any, mark: bytes) -> bool:
+    """Whether the first character that is no space is this, without reading it away."""
+    return bool(file.peek(1 << 16)[: 1 << 16].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(mark))

@@ -1,15 +1,20 @@
-"""Request lines → parts that fit one input file each: greedy, in input order, same input same parts."""
+"""Request lines → parts that fit one input file each: greedy, in input order, without a runt; same input same parts."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
+from batchkit.builder.strict import BOM
+from batchkit.builder.tokens import tokens_of
 from batchkit.config import Limits
 from batchkit.disk import PIECE, lines_name, reading, replacing
 from batchkit.errors import InputError
@@ -35,43 +40,174 @@ class Staged:
     deployment: str
 
 
+class Size(NamedTuple):
+    """How much of a file's limits lines take."""
+
+    lines: int = 0
+    bytes: int = 0
+    tokens: int = 0
+
+    def plus(self, other: Size) -> Size:
+        return Size(self.lines + other.lines, self.bytes + other.bytes, self.tokens + other.tokens)
+
+    def minus(self, other: Size) -> Size:
+        return Size(self.lines - other.lines, self.bytes - other.bytes, self.tokens - other.tokens)
+
+    def load(self, limits: Limits) -> float:
+        """The share of the limit that is reached first; over 1 it does not fit."""
+        tokens = self.tokens / limits.enqueued_tokens if limits.enqueued_tokens else 0.0
+        return max(self.lines / limits.max_lines, self.bytes / limits.max_bytes, tokens)
+
+
 def stage(lines: Iterable[bytes], directory: Path, limits: Limits, *, round_number: int = 0) -> Staged:
     """Write lines (JSONL bytes, one line each) into part files under `directory`.
 
-    Raises InputError when there is no line, or one that no file may hold.
+    Each part takes what fits; a last one that would be less than half as full as the one before shares with it. Raises
+    InputError when there is no line, or one that no file may hold.
     """
-    whole, slices = hashlib.sha256(), list[Slice]()
     source = iter(lines)
     first = line = next(source, None)
     if first is None:
         raise InputError("there is nothing to submit: no rows", hint="check that the input has rows")
-    while line is not None:
-        number = len(slices)
-        part, size, count = hashlib.sha256(), 0, 0
-        with replacing(directory / lines_name(round_number, number)) as file:
-            while line is not None and count < limits.max_lines and size + len(line) <= limits.max_bytes:
-                file.write(line)
-                part.update(line)
-                whole.update(line)
-                size, count = size + len(line), count + 1
-                line = next(source, None)
-            if line is not None and not count:
-                words = f"a line of {len(line)} bytes is larger than a file may be ({limits.max_bytes} bytes)"
-                raise InputError(f"{words}: {_custom_id(line)}", hint="shorten that row")
-        slices.append(Slice(number, count, size, part.hexdigest()))
     document = orjson.loads(first)
+    whole, parts = hashlib.sha256(), list[_Part]()
+    while line is not None:
+        part = _Part(directory / lines_name(round_number, len(parts)), limits)
+        # The first part begins as the whole does, so that its hash is had for nothing.
+        line = part.fill(chain((line,), source), whole, None if not parts else hashlib.sha256())
+        parts.append(part)
+    if len(parts) > 1 and parts[-1].size.load(limits) * 2 < parts[-2].size.load(limits):
+        _share(parts[-2], parts[-1], limits)
+    slices = (Slice(n, part.size.lines, part.size.bytes, part.sha256) for n, part in enumerate(parts))
     return Staged(tuple(slices), whole.hexdigest(), document["url"], document["body"]["model"])
 
 
+class _Part:
+    """A part file being written."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self.path, self._limits = path, limits
+        self.size, self.sha256 = Size(), ""
+
+    def fill(self, lines: Iterator[bytes], whole: Any, own: Any) -> bytes | None:
+        """Write lines until one does not fit, and return that one."""
+        most, left = self._limits.max_lines, self._limits.max_bytes
+        count, tokens, own_tokens, leftover = 0, 0, 0, None
+        token_limit = self._limits.enqueued_tokens
+        with replacing(self.path) as file, _Hashed(file, [whole] if own is None else [whole, own]) as out:
+            write = out.write
+            for line in lines:
+                left -= len(line)
+                if token_limit:
+                    own_tokens = tokens_of(line)
+                    tokens += own_tokens
+                if count == most or left < 0 or (token_limit and tokens > token_limit):
+                    left, tokens, leftover = left + len(line), tokens - own_tokens, line
+                    break
+                count += 1
+                write(line)
+            if leftover is not None and not count:
+                raise _too_large(leftover, self._limits)
+        self.size = Size(count, self._limits.max_bytes - left, tokens)
+        self.sha256 = (whole if own is None else own).hexdigest()
+        return leftover
+
+    def sizes(self) -> Iterator[Size]:
+        """The size of each line in it."""
+        with self.path.open("rb", buffering=PIECE) as file:
+            for line in file:
+                yield Size(1, len(line), tokens_of(line) if self._limits.enqueued_tokens else 0)
+
+
+def _share(before: _Part, last: _Part, limits: Limits) -> None:
+    """Cut the last two parts anew, where the fuller of them is least full."""
+    total, head = before.size.plus(last.size), Size()
+    cut, least = head, float("inf")
+    for size in chain(before.sizes(), last.sizes()):
+        head = head.plus(size)
+        if (fuller := max(head.load(limits), total.minus(head).load(limits))) < least:
+            cut, least = head, fuller
+    with before.path.open("rb", buffering=PIECE) as one, last.path.open("rb", buffering=PIECE) as two:
+        lines = chain(one, two)
+        for part, size in ((before, cut), (last, total.minus(cut))):
+            digest = hashlib.sha256()
+            with replacing(part.path) as file, _Hashed(file, [digest]) as out:
+                for line in islice(lines, size.lines):
+                    out.write(line)
+            part.size, part.sha256 = size, digest.hexdigest()
+
+
+class _Hashed:
+    """Writes lines in large pieces, while a thread hashes the piece before: hashing leaves the interpreter alone."""
+
+    def __init__(self, file: BinaryIO, hashes: list[Any]) -> None:
+        self._file, self._hashes = file, hashes
+        self._lines: list[bytes] = []
+        self._pending = 0
+        self._hashing: Future[None] | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Hashed:
+        self._thread = self._stack.enter_context(ThreadPoolExecutor(1))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with self._stack:
+            self._flush()
+            if self._hashing is not None:
+                self._hashing.result()
+
+    def write(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._pending += len(line)
+        if self._pending >= PIECE:
+            self._flush()
+
+    def _flush(self) -> None:
+        piece = b"".join(self._lines)
+        self._lines.clear()
+        self._pending = 0
+        self._file.write(piece)
+        if self._hashing is not None:
+            self._hashing.result()
+        self._hashing = self._thread.submit(_update, self._hashes, piece)
+
+
+def _update(hashes: list[Any], piece: bytes) -> None:
+    for digest in hashes:
+        digest.update(piece)
+
+
+def _too_large(line: bytes, limits: Limits) -> InputError:
+    name = orjson.loads(line).get("custom_id")
+    if len(line) > limits.max_bytes:
+        words = f"a line of {len(line)} bytes is larger than a file may be ({limits.max_bytes} bytes)"
+    else:
+        words = (
+            f"a line of about {tokens_of(line)} tokens is more than the deployment takes ({limits.enqueued_tokens} tokens)"
+        )
+    return InputError(f"{words}: {name}", hint="shorten that row")
+
+
 def file_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file that `check` found good, each with its newline, without blank lines and CRs."""
+    """The lines of a file, each with its newline; without a BOM in front, blank lines and CRs."""
     with reading(path), path.open("rb", buffering=PIECE) as file:
-        for raw in file:
+        for number, raw in enumerate(file):
+            if number == 0:
+                raw = raw.removeprefix(BOM)
             if raw.endswith(b"\r\n") or not raw.endswith(b"\n"):
                 raw = raw.rstrip(b"\r\n") + b"\n"
             if not raw.isspace():
                 yield raw
 
 
-def _custom_id(line: bytes) -> Any:
-    return orjson.loads(line).get("custom_id")
+def deployment_of(path: Path) -> str | None:
+    """The deployment that the first good line of a file names, if one of the first lines does."""
+    with reading(path), path.open("rb") as file:
+        for raw in islice(file, 100):
+            try:
+                model = orjson.loads(raw.removeprefix(BOM))["body"]["model"]
+            except (orjson.JSONDecodeError, LookupError, TypeError):
+                continue
+            return model if isinstance(model, str) else None
+    return None

@@ -1,14 +1,35 @@
-"""Prompts with `{column}` fields, filled from a row."""
+"""Prompts with `{column}` fields, filled from a row; or Jinja2, where a prompt needs loops and conditions."""
 
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
+from operator import itemgetter
+from typing import Any
 
 import orjson
 
 from batchkit.builder.rows import Row
-from batchkit.errors import InputError
+from batchkit.errors import InputError, MissingExtra
+
+Fill = Callable[[Row], str]
+_parse = string.Formatter().parse
+_BRACES = "a field is {column}; write {{ and }} for braces themselves"
+
+
+class OnMissing(StrEnum):
+    """What to do about a column that a row does not have, or has as null (NaN too): refuse, leave the row out, or take
+    it for empty text."""
+
+    ERROR = "error"
+    SKIP = "skip"
+    EMPTY = "empty"
+
+
+class SkipRow(Exception):
+    """This row is left out, as the user asked for."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +56,94 @@ class Template:
     def columns(self) -> frozenset[str]:
         return frozenset(name for _, name in self.pieces if name is not None)
 
-    def fill(self, row: Row) -> str:
-        """The text for one row. Raises InputError for a column the row does not have, or has as null."""
-        return "".join(literal + ("" if name is None else text(row, name)) for literal, name in self.pieces)
+    def filler(self, on_missing: OnMissing = OnMissing.ERROR) -> Fill:
+        """A function from a row to its text. It raises InputError for a column that is missing or null, or SkipRow."""
+        names = [name for _, name in self.pieces if name is not None]
+        pattern = "".join(literal.replace("%", "%%") + ("" if name is None else "%s") for literal, name in self.pieces)
+        if not names:
+            constant = pattern % ()
+            return lambda _: constant
+
+        def slowly(row: Row) -> str:
+            return pattern % tuple(text(row, name, on_missing) for name in names)
+
+        get = itemgetter(*names)
+        if len(names) == 1:
+
+            def fill_one(row: Row) -> str:
+                try:
+                    value = get(row)
+                except LookupError:
+                    return slowly(row)
+                return pattern % (value,) if type(value) is str else slowly(row)
+
+            return fill_one
+
+        def fill(row: Row) -> str:
+            try:
+                values = get(row)
+            except LookupError:
+                return slowly(row)
+            for value in values:
+                if type(value) is not str:
+                    return slowly(row)
+            filled: str = pattern % values
+            return filled
+
+        return fill
 
 
-_parse = string.Formatter().parse
-_BRACES = "a field is {column}; write {{ and }} for braces themselves"
-
-
-def text(row: Row, name: str) -> str:
-    """A row's value, which must be there, as text: strings as they are, anything else as JSON."""
-    value = row.get(name)
-    if value is None:
-        why = "is null" if name in row else f"is missing (there are: {', '.join(map(str, row))})"
-        raise InputError(f"column {name!r} {why}", hint="check the template and --custom-id")
+def jinja(source: str, on_missing: OnMissing = OnMissing.ERROR) -> Fill:
+    """As `Template.filler`, for a Jinja2 template, in a sandbox. Raises MissingExtra without the extra `jinja`."""
     try:
-        return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+        from jinja2 import ChainableUndefined, StrictUndefined, TemplateError, UndefinedError
+        from jinja2.sandbox import SandboxedEnvironment
+    except ImportError:
+        raise MissingExtra("Jinja2 templates need an extra", hint="pip install '.[jinja]' in the checkout") from None
+    undefined = ChainableUndefined if on_missing is OnMissing.EMPTY else StrictUndefined
+    try:
+        template = SandboxedEnvironment(undefined=undefined, autoescape=False).from_string(source)
+    except TemplateError as error:
+        raise InputError(f"the template is broken: {error}") from None
+
+    def fill(row: Row) -> str:
+        try:
+            return str(template.render(row))
+        except UndefinedError as error:
+            if on_missing is OnMissing.SKIP:
+                raise SkipRow from None
+            raise InputError(f"the template wants what the row has not: {error}", hint=_ROW) from None
+        except TemplateError as error:
+            raise InputError(f"the template fails: {error}") from None
+
+    return fill
+
+
+_ROW = "check the template and --custom-id, or say --on-missing skip or empty"
+
+
+def text(row: Row, name: str, on_missing: OnMissing = OnMissing.ERROR) -> str:
+    """A row's value as text: strings as they are, dates as ISO 8601, lists and objects as JSON."""
+    value = row.get(name)
+    if value is None or value != value:  # NaN is what tables call null
+        if on_missing is OnMissing.SKIP:
+            raise SkipRow
+        if on_missing is OnMissing.EMPTY:
+            return ""
+        why = "is null" if name in row else f"is missing (there are: {', '.join(map(str, row))})"
+        raise InputError(f"column {name!r} {why}", hint=_ROW)
+    return as_text(name, value)
+
+
+def as_text(name: str, value: Any) -> str:
+    """A value that is there, as text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bytes, bytearray)):
+        raise InputError(f"column {name!r} holds bytes, not text", hint="decode it, or leave it out of the template")
+    try:
+        written = orjson.dumps(value, default=str).decode()
     except TypeError as error:
         raise InputError(f"column {name!r} cannot be written as JSON: {error}") from None
+    # What JSON has no type for (dates, decimals, UUIDs) is written as a JSON string; in a prompt it needs no quotes.
+    return written if isinstance(value, (bool, int, float, list, dict, tuple)) else written.strip('"')

@@ -11,6 +11,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TypeVar
 
+from batchkit.cli.making import Making
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, when
 from batchkit.cli.printer import rows as counted
@@ -24,13 +25,16 @@ from batchkit.model import Job
 T = TypeVar("T")
 
 
-def fingerprint(where: Where, source: Path, template: Path | None, asked: Mapping[str, object]) -> str | None:
+def fingerprint(where: Where, source: str, making: Making, asked: Mapping[str, object]) -> str | None:
     """What tells that the same input is meant as before; None where that cannot be told without reading it."""
-    files = [stamp(path) for path in (source, template) if path is not None]
+    if making.sql is not None or making.image is not None:
+        return None
+    named = (source, making.template, making.schema if making.schema and ":" not in making.schema else None)
+    files = [stamp(Path(path)) for path in named if path is not None]
     if None in files:
         return None
     service = load_target(where.target, config=where.config).service
-    words = repr((socket.gethostname(), service, files, sorted(asked.items())))
+    words = repr((socket.gethostname(), service, files, making, sorted(asked.items())))
     return hashlib.sha256(words.encode()).hexdigest()
 
 

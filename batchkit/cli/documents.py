@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from batchkit.errors import BatchkitError, InputError
-from batchkit.model import Batch, CheckReport, Finding, Job, Part, Report
+from batchkit.model import Batch, CheckReport, Cost, Finding, Job, Part, Report
 
 Document = dict[str, Any]
 
@@ -77,15 +78,16 @@ def report(report: Report, out: str | None) -> Document:
     return {"schema": "batchkit/report@1", **asdict(report), "balanced": report.balanced, "out": out}
 
 
-def built(out: Path, lines: int, deployment: str, url: str) -> Document:
+def built(out: Path, lines: int, skipped: int, deployment: str, url: str) -> Document:
     """What `build` wrote."""
-    return {"schema": "batchkit/build@1", "out": str(out), "lines": lines, "deployment": deployment, "url": url}
+    about = {"lines": lines, "skipped": skipped, "deployment": deployment, "url": url}
+    return {"schema": "batchkit/build@1", "out": str(out), **about}
 
 
-def check(reports: list[CheckReport]) -> Document:
+def check(reports: Sequence[tuple[CheckReport, Cost | None]]) -> Document:
     """What `check` found, a file each."""
-    files = [{**asdict(item), "ok": item.ok} for item in reports]
-    return {"schema": "batchkit/check@1", "ok": all(item.ok for item in reports), "files": files}
+    files = [{**asdict(item), "cost": asdict(cost) if cost else None, "ok": item.ok} for item, cost in reports]
+    return {"schema": "batchkit/check@1", "ok": all(item.ok for item, _ in reports), "files": files}
 
 
 def findings(found: tuple[Finding, ...]) -> Document:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from batchkit.builder.rows import TABLES
 from batchkit.cli import cron, documents, rows
+from batchkit.cli.making import Making
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, write_bytes
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
 from batchkit.collector.export import format_of
 from batchkit.errors import BatchFailed, ResultError, RowsFailed, Unfinished, UsageError
-from batchkit.model import CHAT, Job, Report, State
 from batchkit.model import ENDED as SERVICE_ENDED
+from batchkit.model import Job, Line, Report, State
 from batchkit.text import plural
 
 if TYPE_CHECKING:
@@ -111,8 +112,9 @@ def fetch(
 def run(
     face: Face,
     where: Where,
+    making: Making,
     source: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
             help="Rows (with --prompt or --template), or a JSONL file of request lines. "
             "Left away, with --once: every job of the ledger that is due.",
@@ -121,13 +123,6 @@ def run(
         ),
     ] = None,
     out: rows.Results = None,
-    deployment: rows.Deployment = None,
-    custom_id: rows.CustomId = None,
-    prompt: rows.Prompt = None,
-    template: rows.TemplateFile = None,
-    system: rows.System = None,
-    url: rows.Url = CHAT,
-    param: rows.Param = None,
     name: Name = None,
     format: Format = None,
     overwrite: rows.Overwrite = False,
@@ -143,33 +138,20 @@ def run(
     if source is None:
         _run_due(face, where, once)
         return
-    if out is not None and out.resolve() == source.resolve():
+    if out is not None and out.resolve() == Path(source).resolve():
         raise UsageError("the results would overwrite the input", hint="choose another -o")
-    asked: dict[str, object] = {
-        "deployment": deployment,
-        "custom_id": custom_id,
-        "prompt": prompt,
-        "system": system,
-        "url": url,
-    }
-    asked |= {"param": param, "name": name, "format": format}
-    known_as = None if where.emulator else cron.fingerprint(where, source, template, asked)
+    known_as = None if where.emulator else cron.fingerprint(where, source, making, {"name": name, "format": format})
     if once and cron.rest(face, where, known_as, out):
         return
     with opened(face, where, every_s=every) as session:
-        lines: rows.Lines = source
-        if prompt is not None or template is not None:
-            deployment = deployment or session.deployment
-            if deployment is None:
-                raise UsageError("no deployment is named", hint="add --deployment NAME")
-            lines = rows.build_lines(source, deployment, custom_id, prompt, template, system, url, param)
-        elif source.suffix.lower() in TABLES:
-            raise UsageError(f"{source} has rows: what to ask about each?", hint="add --prompt 'Classify: {column}'")
+        lines: Path | Iterable[Line] = Path(source)
+        if making.asked(source):
+            lines = making.lines(source, making.deployment or session.deployment)
         results = session.act(
             lambda client: client.run(
                 lines,
                 name=name,
-                stem=source.stem,
+                stem=Path(source).stem,
                 out=out,
                 format=format,
                 overwrite=overwrite,

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from batchkit.cli.making import DEFAULTS, MAKE, Making
 from batchkit.cli.printer import Face
 from batchkit.errors import BatchkitError, Interrupted, LocalError
 
@@ -40,7 +41,13 @@ WHERE: dict[str, Any] = {
         typer.Option("--speed", min=0.001, max=1e6, help="With --emulator: how much faster than real time."),
     ],
 }
-_DEFAULTS: dict[str, Any] = {"as_json": False, "quiet": False, "verbose": False, "emulator": False, "speed": 60.0}
+_DEFAULTS: dict[str, Any] = DEFAULTS | {
+    "as_json": False,
+    "quiet": False,
+    "verbose": False,
+    "emulator": False,
+    "speed": 60.0,
+}
 
 
 @dataclass(frozen=True)
@@ -61,14 +68,19 @@ class Where:
         return flags + (" --emulator" if self.emulator else "")
 
 
+GROUPS: dict[str, tuple[dict[str, Any], type]] = {"where": (WHERE, Where), "making": (MAKE, Making)}
+"""By the name of a command's parameter: the flags it stands for, and what they become."""
+
+
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function a command: its first parameter is the Face, a parameter `where` takes the WHERE flags, and
-    what it raises becomes a sentence, a hint and an exit code."""
+    """Make a function a command: its first parameter is the Face, a parameter named in GROUPS takes the flags of that
+    group, and what it raises becomes a sentence, a hint and an exit code."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         own = dict(inspect.signature(function, eval_str=True).parameters)
         own.pop("face")
-        shared = dict(TALK) if own.pop("where", None) is None else WHERE | TALK
+        groups = [name for name in GROUPS if own.pop(name, None)]
+        shared = {flag: kind for name in groups for flag, kind in GROUPS[name][0].items()} | TALK
         keyword = inspect.Parameter.KEYWORD_ONLY
         parameters = [parameter.replace(kind=keyword) for parameter in own.values()] + [
             inspect.Parameter(flag, keyword, default=_DEFAULTS.get(flag), annotation=kind)
@@ -77,9 +89,11 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
 
         def entry(**values: Any) -> None:
             face = Face(**{flag: values.pop(flag) for flag in TALK})
-            if len(shared) > len(TALK):
-                values["where"] = where = Where(**{flag: values.pop(flag) for flag in WHERE})
-                face.flags = where.flags
+            for name in groups:
+                flags, kind = GROUPS[name]
+                values[name] = kind(**{flag: values.pop(flag) for flag in flags})
+            if "where" in values:
+                face.flags = values["where"].flags
             try:
                 function(face, **values)
             except BatchkitError as error:

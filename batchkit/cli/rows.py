@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
-from batchkit.builder.check import check as check_file
-from batchkit.builder.lines import encode, lines
-from batchkit.builder.rows import read_rows
 from batchkit.cli import documents
+from batchkit.cli.making import Making
 from batchkit.cli.printer import Face, write_bytes
-from batchkit.disk import reading, replacing
+from batchkit.config import Limits, load_target
+from batchkit.disk import replacing
 from batchkit.errors import InputError, UsageError
-from batchkit.model import CHAT, Line
+from batchkit.model import CheckReport, Cost, Problem
+from batchkit.text import plural
 
-Deployment = Annotated[
-    str | None,
-    typer.Option("--deployment", "-d", help="The Global-Batch deployment. Needed for rows. [default: the target's]"),
-]
-CustomId = Annotated[str | None, typer.Option("--custom-id", help="The column that names a row. [default: row-N]")]
-Prompt = Annotated[
-    str | None, typer.Option("--prompt", "-p", help="The prompt, with {column} fields. Needed for rows.")
-]
-TemplateFile = Annotated[Path | None, typer.Option("--template", help="A file with the prompt, instead of --prompt.")]
-System = Annotated[str | None, typer.Option("--system", help="A system prompt.")]
-Url = Annotated[str, typer.Option("--url", help="What rows are sent to: chat, responses, embeddings, or a url.")]
-Param = Annotated[
-    list[str] | None, typer.Option("--param", help="key=value for every body, such as max_tokens=200; repeatable.")
-]
-Lines = Path | Iterator[Line]
+if TYPE_CHECKING:
+    from batchkit.builder.cost import Prices
+    from batchkit.builder.tokens import Tally
+
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write. [default: stdout]")]
 Results = Annotated[
     Path | None, typer.Option("--out", "-o", help="Where to write: .csv or .jsonl. [default: stdout, as JSON Lines]")
@@ -42,41 +30,44 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file tha
 
 def build(
     face: Face,
-    rows: Annotated[Path, typer.Argument(help="A table: .csv, .tsv, or .jsonl with one object a row.", metavar="ROWS")],
+    making: Making,
+    rows: Annotated[
+        str,
+        typer.Argument(
+            help="A table: .csv, .tsv, .jsonl, .json, .parquet or .arrow; - for stdin; with --sql a database's URL.",
+            metavar="ROWS",
+        ),
+    ],
     out: Out = None,
-    deployment: Deployment = None,
-    custom_id: CustomId = None,
-    prompt: Prompt = None,
-    template: TemplateFile = None,
-    system: System = None,
-    url: Url = CHAT,
-    param: Param = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Turn rows into request lines.
 
     Example: batchkit build rows.csv -o lines.jsonl -d gpt-4o-batch --custom-id sku -p 'Classify: {description}'
     """
-    if deployment is None:
-        raise UsageError("no deployment is named", hint="add --deployment NAME")
+    from batchkit.builder.lines import encode
+
     out = place(out)
-    if out is not None and out.resolve() == rows.resolve():
+    if out is not None and out.resolve() == Path(rows).resolve():
         raise UsageError("the lines would overwrite the rows", hint="choose another -o")
     if out is None and face.as_json:
         raise UsageError("--json needs a place for the lines", hint="add -o LINES")
-    made = encode(build_lines(rows, deployment, custom_id, prompt, template, system, url, param))
-    count = 0
+    lines = making.lines(rows)
+    made = encode(lines)
     if out is None:
         for piece in made:
             write_bytes(piece)
         return
+    count = 0
     with replacing(out, mode=0o666, replaceable=None if overwrite else ()) as file:
-        for piece in made:
+        for count, piece in enumerate(made, 1):  # noqa: B007  (how many there were)
             file.write(piece)
-            count += 1
         if not count:
-            raise InputError(f"{rows} has no rows")
-    face.data(documents.built(out, count, deployment, url), [f"{out}: {count} request lines for {deployment}"])
+            raise InputError(f"{rows} has no rows" if not lines.skipped else f"all {lines.skipped} rows were left out")
+    deployment = making.deployment or ""
+    left_out = f", {plural(lines.skipped, 'row')} left out" if lines.skipped else ""
+    words = f"{out}: {plural(count, 'request line')} for {deployment}{left_out}"
+    face.data(documents.built(out, count, lines.skipped, deployment, lines.url), [words])
     face.next(f"batchkit check {out}")
 
 
@@ -84,56 +75,50 @@ def check(
     face: Face,
     files: Annotated[list[Path], typer.Argument(help="JSONL files of request lines.", metavar="LINES...")],
     max_problems: Annotated[int, typer.Option("--max-problems", min=1, help="How many problems to print a file.")] = 20,
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="Judge by the limits of this target. [default: Azure's]")
+    ] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Estimate the tokens, too.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Count the tokens (extra: tokens).")] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Whose tokens to count. [default: by the deployment's name]")
+    ] = None,
+    cost: Annotated[Path | None, typer.Option("--cost", help="A price file (TOML): what will it cost?")] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option("--fix", help="Write the file here without BOM, CR LF, blank lines; with final newline."),
+    ] = None,
+    github: Annotated[bool, typer.Option("--github", help="Print problems as annotations of GitHub Actions.")] = False,
 ) -> None:
     """Judge request lines before the service does: every problem with line, byte, reason and remedy.
 
     Example: batchkit check lines.jsonl
     """
-    reports = [check_file(path, max_problems=max_problems) for path in files]
-    words: list[str] = []
-    for report in reports:
-        for problem in report.problems:
-            place = f":{problem.line} (byte {problem.byte})" if problem.line else ""
-            words.append(f"{report.path}{place}: {problem.severity}: {problem.code}: {problem.message}; {problem.fix}")
-        if report.total > len(report.problems):
-            words.append(f"{report.path}: {report.total - len(report.problems)} more problems")
-        if report.ok:
-            words.append(
-                f"{report.path}: good: {report.lines} requests, {report.bytes} bytes, {report.url}, "
-                f"deployment {report.deployment}"
-            )
+    from batchkit.builder.check import check as judged
+    from batchkit.builder.cost import load_prices
+
+    if fix is not None:
+        files = [_fixed(face, files, fix)]
+    prices = load_prices(cost) if cost else None
+    goal = load_target(target) if target else None
+    limits = goal.limits if goal else Limits()
+    counting = tokens or exact or bool(prices) or limits.max_tokens is not None
+    reports: list[tuple[CheckReport, Cost | None]] = []
+    for path in files:
+        tally = _tally(path, model, exact, prices) if counting else None
+        azure = goal is not None and goal.azure
+        report = judged(path, limits=limits, max_problems=max_problems, azure=azure, tally=tally)
+        costs = (
+            prices.cost(report.tokens, report.deployment) if prices and report.tokens and report.deployment else None
+        )
+        reports.append((report, costs))
+    words = _annotations(report for report, _ in reports) if github else _words(reports)
     face.data(documents.check(reports), words)
-    bad = [report for report in reports if not report.ok]
+    bad = [report for report, _ in reports if not report.ok]
     if bad:
         errors = sum(report.errors for report in bad)
-        noun = "problem" if errors == 1 else "problems"
-        raise InputError(
-            f"{errors} {noun} in {', '.join(report.path for report in bad)}", hint="mend them, check again"
-        )
-
-
-def build_lines(
-    rows: Path,
-    deployment: str,
-    custom_id: str | None,
-    prompt: str | None,
-    template: Path | None,
-    system: str | None,
-    url: str,
-    param: list[str] | None,
-) -> Iterator[Line]:
-    """The lines that the flags of build ask for."""
-    if not url.startswith("/"):
-        url = f"/v1/{'chat/completions' if url == 'chat' else url}"
-    return lines(
-        read_rows(rows),
-        deployment=deployment,
-        body=_prompt(prompt, template),
-        custom_id=custom_id,
-        url=url,
-        system=system,
-        params=dict(map(_parameter, param or [])),
-    )
+        names = ", ".join(report.path for report in bad)
+        raise InputError(f"{plural(errors, 'problem')} in {names}", hint="mend them, check again")
 
 
 def place(out: Path | None) -> Path | None:
@@ -141,24 +126,85 @@ def place(out: Path | None) -> Path | None:
     return None if out == Path("-") else out
 
 
-def _prompt(prompt: str | None, template: Path | None) -> str:
-    if (prompt is None) == (template is None):
-        raise UsageError("give either --prompt or --template", hint="--prompt 'Classify: {description}'")
-    if template is None:
-        return prompt or ""
-    with reading(template):
-        try:
-            return template.read_text("utf-8-sig").rstrip("\n")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{template}, byte {error.start}: not UTF-8", hint="save it as UTF-8") from None
+def _fixed(face: Face, files: list[Path], out: Path) -> Path:
+    from batchkit.builder.split import file_lines
+
+    if len(files) != 1:
+        raise UsageError("--fix mends one file at a time", hint="batchkit check LINES --fix NEW")
+    if out.resolve() == files[0].resolve():
+        raise UsageError("--fix writes a new file", hint="batchkit check LINES --fix NEW")
+    with replacing(out, mode=0o666, replaceable=()) as file:
+        file.writelines(file_lines(files[0]))
+    face.say(f"{out}: {files[0]} without BOM, CR LF and blank lines, and with a final newline")
+    return out
 
 
-def _parameter(text: str) -> tuple[str, Any]:
-    """`key=value`, with the value as JSON where it is JSON and as text otherwise."""
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise UsageError(f"--param {text!r} is not key=value", hint="--param max_tokens=200")
-    try:
-        return key, orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return key, value
+def _tally(path: Path, model: str | None, exact: bool, prices: Prices | None) -> Tally:
+    """What counts the tokens of a file, for the model that was named or that its deployment's price names."""
+    from batchkit.builder.split import deployment_of
+    from batchkit.builder.tokens import Tally, model_of
+    from batchkit.builder.tokens import exact as counter
+
+    deployment = deployment_of(path) or ""
+    rate = prices.rates.get(deployment) if prices else None
+    model = model or (rate.model if rate else None) or model_of(deployment)
+    return Tally(model, *counter(model)) if exact else Tally(model)
+
+
+def _words(reports: list[tuple[CheckReport, Cost | None]]) -> list[str]:
+    words: list[str] = []
+    for report, cost in reports:
+        words += [f"{report.path}{_where(problem)}: {_sentence(problem)}" for problem in report.problems]
+        if report.total > len(report.problems):
+            counts = ", ".join(f"{count} × {code}" for code, count in report.codes.items())
+            words.append(f"{report.path}: {report.total - len(report.problems)} more; in all {counts}")
+        if report.ok:
+            words.append(
+                f"{report.path}: good: {plural(report.lines, 'request')}, {report.bytes} bytes, {report.url}, "
+                f"deployment {report.deployment}"
+            )
+        words += [f"{report.path}: {line}" for line in _tokens(report, cost)]
+    return words
+
+
+def _where(problem: Problem) -> str:
+    return f":{problem.line} (byte {problem.byte})" if problem.line else ""
+
+
+def _sentence(problem: Problem) -> str:
+    return f"{problem.severity}: {problem.code}: {problem.message}; {problem.fix}"
+
+
+def _tokens(report: CheckReport, cost: Cost | None) -> list[str]:
+    from batchkit.builder.tokens import ESTIMATE
+
+    tokens = report.tokens
+    if tokens is None:
+        return []
+    about = tokens.how == ESTIMATE
+    words = [f"{'about ' * about}{tokens.input} tokens in ({tokens.how if about else f'counted with {tokens.how}'})"]
+    if tokens.output_most:
+        words.append(f"up to {tokens.output_most} tokens out")
+    if tokens.unbounded:
+        words.append(f"{plural(tokens.unbounded, 'request')} without a most for tokens out (--param enqueued_tokens=N)")
+    if tokens.uncounted:
+        words.append(f"{tokens.uncounted} of {plural(tokens.images, 'image')} not counted")
+    lines = [", ".join(words)]
+    if cost is not None:
+        most = "tokens out have no bound" if cost.output_most is None else f"up to {cost.output_most:.2f} out"
+        lines.append(f"{cost.currency} {cost.input:.2f} in, {most}, by the prices of {cost.prices_of}")
+    return lines
+
+
+def _annotations(reports: Iterable[CheckReport]) -> list[str]:
+    """Problems as GitHub Actions shows them beside a file (workflow commands)."""
+
+    def escaped(text: str) -> str:
+        return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+    return [
+        f"::{problem.severity} file={report.path},line={problem.line or 1},title={problem.code}::"
+        + escaped(f"{problem.message}; {problem.fix}")
+        for report in reports
+        for problem in report.problems
+    ]

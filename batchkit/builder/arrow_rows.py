@@ -1,0 +1,62 @@
+"""Rows of columns: Parquet and Arrow files, and dataframes of any library through the Arrow PyCapsule interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from batchkit.disk import reading
+from batchkit.errors import InputError, MissingExtra
+
+_ROWS = 1024
+"""Rows in hand at once: enough to make the cost of a batch vanish, few enough for rows of long text."""
+
+
+def arrow_file(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet or Arrow file. Raises InputError, and MissingExtra without the extra `parquet`."""
+    pyarrow = _pyarrow()
+    from pyarrow import ipc, parquet
+
+    with reading(path):
+        try:
+            if path.suffix.lower() == ".parquet":
+                with parquet.ParquetFile(path, memory_map=True, buffer_size=1 << 20) as file:
+                    yield from _rows(file.iter_batches(_ROWS, use_threads=False), path)
+                return
+            with pyarrow.memory_map(str(path)) as source:
+                if source.read(6) == b"ARROW1":
+                    file = ipc.open_file(source)
+                    yield from _rows(map(file.get_batch, range(file.num_record_batches)), path)
+                else:
+                    source.seek(0)
+                    yield from _rows(ipc.open_stream(source), path)
+        except pyarrow.ArrowInvalid as error:
+            raise InputError(f"{path}: {str(error).splitlines()[0]}", hint="is it the format its name says?") from None
+
+
+def arrow_stream(source: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a dataframe."""
+    pyarrow = _pyarrow()
+    yield from _rows(pyarrow.RecordBatchReader.from_stream(source), type(source).__name__)
+
+
+def _rows(batches: Iterable[Any], where: object) -> Iterator[dict[str, Any]]:
+    for batch in batches:
+        names = batch.schema.names
+        if len(set(names)) < len(names):
+            raise InputError(f"{where} names a column more than once")
+        for start in range(0, batch.num_rows, _ROWS):
+            columns = [column.to_pylist() for column in batch.slice(start, _ROWS).columns]
+            for values in zip(*columns, strict=True):
+                yield dict(zip(names, values))  # noqa: B905  (a batch has a column for every name)
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+    except ImportError:
+        raise MissingExtra(
+            "Parquet, Arrow and dataframes need an extra", hint="pip install '.[parquet]' in the checkout"
+        ) from None
+    return pyarrow

@@ -1,0 +1,136 @@
+"""The rules of a request line, and those that hold over all lines of a file: new ids, one url, one deployment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from batchkit.builder.findings import Blame, shown
+from batchkit.builder.kinds import CONTENT, NOT_ON_AZURE, PARAMS, ROLES, path_of
+from batchkit.builder.strict import kind
+from batchkit.model import URLS
+
+KEYS = ("custom_id", "method", "url", "body")
+_PLACEHOLDER = re.compile(
+    r"<.*>|\{.*\}|\[.*\]|replace[-_ ].*|your[-_ ].*|(model[-_ ])?(deployment|model)[-_ ]name|todo|changeme|xxx+",
+    re.IGNORECASE,
+)
+
+
+class Ids:
+    """The custom_ids seen so far, as 64-bit hashes: about 80 bytes each, however long they are.
+
+    That two of five million different ids look alike has a chance of one in a million.
+    """
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+
+    def add(self, custom_id: str) -> bool:
+        """Whether the id is new."""
+        before = len(self.seen)
+        self.seen.add(hash(custom_id.encode("utf-8", "surrogatepass")))
+        return len(self.seen) > before
+
+
+class Rules:
+    """Judges request lines one after the other. `azure` adds what Azure alone does not take."""
+
+    def __init__(self, *, azure: bool = False) -> None:
+        self.url: str | None = None
+        self.deployment: str | None = None
+        self.ids = Ids()
+        self._azure = azure
+
+    def judge(self, document: Mapping[str, Any], blame: Blame) -> None:
+        """Blame a line for all that is wrong with it."""
+        if missing := [key for key in KEYS if key not in document]:
+            blame("keys_missing", keys=", ".join(missing))
+        if unknown := [key for key in document if key not in KEYS]:
+            blame("keys_unknown", keys=", ".join(map(shown, unknown)))
+        self._custom_id(document, blame)
+        if document.get("method", "POST") != "POST":
+            blame("method", value=shown(document["method"]))
+        if "url" in document:
+            self._url(document["url"], blame)
+        if "body" in document:
+            self._body(document["body"], document.get("url"), blame)
+
+    def _custom_id(self, document: Mapping[str, Any], blame: Blame) -> None:
+        value = document.get("custom_id")
+        if isinstance(value, str) and value:
+            if not self.ids.add(value):
+                blame("custom_id_twice", value=shown(value), custom_id=value)
+        elif "custom_id" in document:
+            blame("custom_id", value=shown(value))
+
+    def _url(self, value: Any, blame: Blame) -> None:
+        if not isinstance(value, str):
+            blame("url_type", value=shown(value))
+        elif path_of(value) not in URLS:
+            blame("url_deployment" if "/deployments/" in value else "url_unknown", value=shown(value))
+        elif self.url is None:
+            self.url = value
+            if self._azure and path_of(value) in NOT_ON_AZURE:
+                blame("url_not_azure", value=shown(value))
+        elif value != self.url:
+            blame("url_differs", value=shown(value), first=shown(self.url))
+
+    def _body(self, body: Any, url: Any, blame: Blame) -> None:
+        if not isinstance(body, Mapping):
+            blame("body_type", kind=kind(body))
+            return
+        self._model(body, blame)
+        if body.get("stream"):
+            blame("stream", value=shown(body["stream"]))
+        if isinstance(url, str) and path_of(url) in CONTENT:
+            _content(body, url, blame)
+        for key in body:
+            if key in PARAMS and body[key] is not None and not PARAMS[key].allows(body[key]):
+                blame("param", key=key, value=shown(body[key]), wanted=PARAMS[key].wanted)
+
+    def _model(self, body: Mapping[str, Any], blame: Blame) -> None:
+        model = body.get("model")
+        if model is None or model == "":
+            blame("model_missing")
+        elif not isinstance(model, str):
+            blame("model_type", value=shown(model))
+        elif _PLACEHOLDER.fullmatch(model.strip()):
+            blame("model_placeholder", value=shown(model))
+        elif self.deployment is None:
+            self.deployment = model
+        elif model != self.deployment:
+            blame("model_differs", value=shown(model), first=shown(self.deployment))
+
+
+def _content(body: Mapping[str, Any], url: str, blame: Blame) -> None:
+    """What the request is about stands where its url takes it from."""
+    key = CONTENT[path_of(url)]
+    value = body.get(key)
+    if value is None:
+        found = next((other for other in ("messages", "input", "prompt") if other != key and other in body), None)
+        if found:
+            blame("content_elsewhere", found=found, url=url, key=key)
+        else:
+            blame("content_missing", key=key)
+    elif key == "messages":
+        _messages(value, blame)
+    elif not isinstance(value, (str, list)):
+        blame("content_type", key=key, kind=kind(value), wanted="text or a list")
+    elif not value:
+        blame("content_missing", key=key)
+
+
+def _messages(value: Any, blame: Blame) -> None:
+    if not isinstance(value, list):
+        blame("content_type", key="messages", kind=kind(value), wanted="a list of messages")
+        return
+    if not value:
+        blame("content_missing", key="messages")
+    for index, message in enumerate(value):
+        if not isinstance(message, Mapping):
+            blame("message", index=index, trouble=f"is {kind(message)}, not an object")
+        elif message.get("role") not in ROLES:
+            trouble = f"has the role {shown(message['role'])}" if "role" in message else "has no role"
+            blame("message", index=index, trouble=trouble)
