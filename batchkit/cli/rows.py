@@ -35,7 +35,7 @@ Param = Annotated[
 Lines = Path | Iterator[Line]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write. [default: stdout]")]
 Results = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Where to write: .csv or .jsonl. [default: stdout, as JSON Lines]")
+    Path | None, typer.Option("--out", "-o", help="Where to write: .csv, .parquet or .jsonl. [default: stdout]")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that holds something else.")]
 
@@ -132,7 +132,7 @@ def build_lines(
         custom_id=custom_id,
         url=url,
         system=system,
-        params=dict(map(_parameter, param or [])),
+        params=dict(map(parameter, param or [])),
     )
 
 
@@ -153,7 +153,7 @@ def _prompt(prompt: str | None, template: Path | None) -> str:
             raise InputError(f"{template}, byte {error.start}: not UTF-8", hint="save it as UTF-8") from None
 
 
-def _parameter(text: str) -> tuple[str, Any]:
+def parameter(text: str) -> tuple[str, Any]:
     """`key=value`, with the value as JSON where it is JSON and as text otherwise."""
     key, equals, value = text.partition("=")
     if not key or not equals:
