@@ -1,22 +1,17 @@
 """The answers to one part: where each row's line lies in the result files, and what it says.
 
-Only places are kept in memory. A line laid out as services write it is not decoded as a whole: head and tail are
-matched, and the body between them, once it is known to be one JSON value, can be handed on byte for byte.
+Only places are kept in memory; lines are read where they lie.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO
 
-import orjson
-
-from batchkit import wire
 from batchkit.collector.account import MISSING, PENDING
 from batchkit.collector.fetch import lost
+from batchkit.collector.lines import Answer, name_of, read, text
 from batchkit.disk import PIECE, Workdir, local_errors
 from batchkit.errors import LocalError
 from batchkit.model import Part, Result, State
@@ -24,23 +19,6 @@ from batchkit.model import Part, Result, State
 _AGAIN = "batchkit fetch JOB gets it again from the service"
 _LENGTH_BITS = 40
 _LENGTH_MASK = (1 << _LENGTH_BITS) - 1
-
-_TEXT = rb'"([^"\\\x00-\x1f]*)"'
-_NAME = re.compile(rb'\{(?:"id":"[^"\\\x00-\x1f]*",)?"custom_id":' + _TEXT)
-_FIRST = b'{"custom_id":"'
-_TAIL = 256
-"""Bytes from the end within which the tail of a line begins, or it is not looked for."""
-_AZURE_HEAD = b',"response":{"body":'
-_AZURE_TAIL = re.compile(rb',"request_id":' + _TEXT + rb',"status_code":(\d{1,3})\},"error":null\}\s*')
-_OPENAI_HEAD = re.compile(rb',"response":\{"status_code":(\d{1,3}),"request_id":' + _TEXT + rb',"body":')
-_OPENAI_TAIL = b'},"error":null}\n'
-
-
-class Answer(NamedTuple):
-    """One row's result; `body` is the response's body as it came, where it can be handed on as it stands."""
-
-    result: Result
-    body: bytes | None
 
 
 class Answers:
@@ -111,70 +89,6 @@ class Answers:
     def _read(self, name: bytes, place: int) -> Answer:
         file, length, offset = self._files[place & 1], place >> 1 & _LENGTH_MASK, place >> 1 + _LENGTH_BITS
         return read(os.pread(file.fileno(), length, offset), name, self.part.round, self._batch_id)
-
-
-def name_of(line: bytes) -> bytes | None:
-    """The custom_id of a line, as UTF-8: by its usual place where that is plain, by a full decode otherwise."""
-    found = _NAME.match(line)
-    if found is not None:
-        return found[1]
-    try:
-        document = _loads(line)
-    except ValueError:
-        return None
-    name = document.get("custom_id") if isinstance(document, dict) else None
-    return name.encode("utf-8", "surrogatepass") if isinstance(name, str) else None
-
-
-def text(name: bytes) -> str:
-    """A custom_id for people."""
-    return name.decode("utf-8", "replace")
-
-
-def read(line: bytes, name: bytes, round_number: int, batch_id: str | None) -> Answer:
-    """What a result line says; one that cannot be read gives a result that says so."""
-    plain = _plain(line, name)
-    if plain is not None:
-        body, status, request_id = plain
-        try:
-            value, asked = orjson.loads(body), request_id.decode() or None
-        except ValueError:
-            pass  # a full decode says what is wrong
-        else:
-            result = wire.answer(text(name), int(status), value, asked, None, round_number, batch_id)
-            return Answer(result, body if result.response is value else None)
-    try:
-        document = _loads(line)
-    except ValueError:
-        document = None
-    document = document if isinstance(document, dict) else {}
-    return Answer(wire.result(text(name), document, round_number, batch_id), None)
-
-
-def _plain(line: bytes, name: bytes) -> tuple[bytes, bytes, bytes] | None:
-    """Body, status and request id of a line laid out exactly as Azure or OpenAI write it; whether the body is one JSON
-    value is for the caller to see."""
-    start = len(_FIRST) + len(name) + 1
-    if line.startswith(_AZURE_HEAD, start) and line.startswith(name, len(_FIRST)) and line.startswith(_FIRST):
-        end = line.rfind(b',"request_id":"', -_TAIL)
-        tail = _AZURE_TAIL.fullmatch(line, end) if end > start else None
-        return (line[start + len(_AZURE_HEAD) : end], tail[2], tail[1]) if tail else None
-    found = _NAME.match(line)
-    head = _OPENAI_HEAD.match(line, found.end()) if found else None
-    if head is None or not line.endswith(_OPENAI_TAIL):
-        return None
-    return line[head.end() : -len(_OPENAI_TAIL)], head[1], head[2]
-
-
-def _loads(line: bytes) -> Any:
-    """A result line's JSON; what an exact reader refuses (NaN, a lone surrogate) is an answer all the same."""
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        try:
-            return json.loads(line)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
 
 
 def _absent(custom_id: str, part: Part) -> Result:

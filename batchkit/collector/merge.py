@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from batchkit.collector.account import Account
-from batchkit.collector.answers import Answers, name_of
+from batchkit.collector.answers import Answers
+from batchkit.collector.lines import name_of
 from batchkit.disk import PIECE, Workdir, local_errors
 from batchkit.errors import LocalError
 from batchkit.model import Job, Part, Result

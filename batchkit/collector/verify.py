@@ -1,0 +1,58 @@
+"""A downloaded result file looked at before it is taken: one pass, every line."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchkit.collector.lines import loads, name_of
+from batchkit.disk import PIECE
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at a result file found. `broken` lines are no JSON objects, `strange` ones name no row of the part;
+    `ended` is false where the last line has no newline and is broken."""
+
+    bytes: int
+    lines: int
+    broken: int
+    strange: int
+    ended: bool
+    sha256: str
+
+    def wrong(self, announced: int | None, rows: int) -> str | None:
+        """Why a file cannot be whole that was `announced` to have so many bytes, and to hold `rows` rows at least."""
+        if announced is not None and self.bytes != announced:
+            return f"{self.bytes} of {announced} bytes"
+        if not self.ended:
+            return "its last line is cut"
+        if self.broken:
+            return f"{self.broken} of {self.lines} lines are not JSON"
+        if self.lines < rows:
+            return f"{self.lines} of {rows} rows"
+        return None
+
+
+def look(path: Path, asked: Path) -> Look:
+    """Read a result file once; `asked` has the request lines of its part."""
+    with asked.open("rb", buffering=PIECE) as file:
+        names = {name_of(line) for line in file}
+    digest = hashlib.sha256()
+    size = lines = broken = strange = 0
+    last, good = b"\n", True
+    with path.open("rb", buffering=PIECE) as file:
+        for last in file:
+            digest.update(last)
+            size += len(last)
+            if last.isspace():
+                continue
+            lines += 1
+            try:
+                good = isinstance(loads(last), dict)
+            except ValueError:
+                good = False
+            broken += not good
+            strange += good and name_of(last) not in names
+    return Look(size, lines, broken, strange, last.endswith(b"\n") or good, digest.hexdigest())
