@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from batchkit.builder.lines import encode
-from batchkit.emulator import Emulator
+from batchkit.emulator import Emulator, Limits
 from batchkit.emulator.serve import InUse
 
 from .conftest import KEY, VERSION, World, request_line, request_lines
@@ -45,11 +45,11 @@ def create(http: httpx.Client, file_id: str, **changes: Any) -> httpx.Response:
         ("/openai/v1/batches", {}, 401, "unauthorized"),
         ("/openai/v1/batches", {"api-key": "wrong"}, 401, "unauthorized"),
         ("/openai/v1/batches", {"authorization": "Bearer wrong"}, 401, "unauthorized"),
-        ("/openai/batches", {"api-key": KEY}, 404, "notFound"),
-        ("/openai/batches?api-version=soon", {"api-key": KEY}, 404, "notFound"),
+        ("/openai/batches", {"api-key": KEY}, 404, "404"),
+        ("/openai/batches?api-version=soon", {"api-key": KEY}, 404, "404"),
         ("/openai/v1/batches/none", {"api-key": KEY}, 404, "notFound"),
         ("/openai/v1/files/none/content", {"api-key": KEY}, 404, "notFound"),
-        ("/openai/deployments/x/files?api-version=2025-04-01-preview", {"api-key": KEY}, 404, "notFound"),
+        ("/openai/deployments/x/files?api-version=2025-04-01-preview", {"api-key": KEY}, 404, "404"),
         ("/openai/v1/batches?limit=101", {"api-key": KEY}, 400, "invalidPayload"),
         ("/openai/v1/batches?after=none", {"api-key": KEY}, 400, "invalidPayload"),
         ("/openai/v1/batches", {"api-key": KEY, "host": "evil.example"}, 403, "forbidden"),
@@ -146,7 +146,7 @@ def test_the_life_of_a_batch(make_world: Callable[..., World]) -> None:
     assert (len(output), len(errors)) == (counts["completed"], counts["failed"])
     ids = [line["custom_id"] for line in output]
     assert ids != sorted(ids, key=lambda name: int(name[4:]))
-    assert {line["response"]["status_code"] for line in errors} == {400, 429}
+    assert {line["response"]["status_code"] for line in errors} == {400, 429, 500}
     assert all("id" not in line and line["error"] is None for line in output)
     assert output[0]["response"]["body"]["choices"][0]["message"]["content"].startswith("The emulator read: “hello")
 
@@ -166,7 +166,7 @@ def test_the_life_of_a_batch(make_world: Callable[..., World]) -> None:
     ],
 )
 def test_validation_codes(make_world: Callable[..., World], data: bytes, code: str) -> None:
-    world = make_world(max_lines=5)
+    world = make_world(limits=Limits(max_lines=5))
     with world.http() as http:
         made = create(http, upload(http, data).json()["id"]).json()
         world.clock.advance(60)

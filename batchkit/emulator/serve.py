@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import secrets
 import socket
 import threading
 import time
+from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
+from starlette.types import Scope
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from batchkit.clock import Clock, ScaledClock
-from batchkit.emulator.app import make_app
-from batchkit.emulator.service import Service, newest
+from batchkit.emulator.app import Call, Emulated
+from batchkit.emulator.faults import Fault, Faults, made
+from batchkit.emulator.forward import Forward
+from batchkit.emulator.replies import Answer, Model
+from batchkit.emulator.service import Service
+from batchkit.emulator.settings import Deployment, Limits, Pace
+from batchkit.emulator.store import newest
 
 
 class InUse(Exception):
@@ -30,7 +40,12 @@ class Emulator:
     its time, `speed` times as fast as the wall's. Files and batches are kept under `directory`; an emulator started
     there again goes on with them. Raises InUse when another process serves the same directory.
 
-        with Emulator(tmp_path, speed=3600) as service:
+    `deployments` are the only ones there are, as Deployment or as `NAME[:MODEL[:SKU[:ENQUEUED_LIMIT]]]`; without any,
+    every name is one. `faults` are Fault or lines such as `"lose_answer,nth=1"`. `answer` makes the
+    model's reply from a request line (see Answer); `forward` is the base URL of a server that does. `fail_rate` is the
+    share of rows that fail; `late_quota` refuses batches over quota after validation instead of at once.
+
+        with Emulator(tmp_path, speed=3600, faults=["throttle,2,nth=1"]) as service:
             client = AzureOpenAI(azure_endpoint=service.url, api_key=service.key, api_version="2025-04-01-preview")
     """
 
@@ -41,10 +56,18 @@ class Emulator:
         port: int = 0,
         key: str | None = None,
         speed: float = 1.0,
-        fail_rate: float = 0.03,
-        max_lines: int = 100_000,
         clock: Clock | None = None,
+        deployments: Iterable[Deployment | str] = (),
+        faults: Iterable[Fault | str] = (),
+        fail_rate: float = 0.03,
+        answer: Answer | None = None,
+        forward: str | Forward | None = None,
+        limits: Limits = Limits(),
+        pace: Pace = Pace(),
+        late_quota: bool = False,
     ) -> None:
+        known = [Deployment.parse(entry) if isinstance(entry, str) else entry for entry in deployments]
+        script = Faults(made(faults))
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -61,10 +84,35 @@ class Emulator:
             os.close(self._lock)
             raise
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        app = make_app(Service(directory, self.clock, fail_rate=fail_rate, max_lines=max_lines), self.key)
-        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        service = Service(
+            directory,
+            self.clock,
+            Model(answer, fail_rate),
+            deployments={deployment.name: deployment for deployment in known},
+            limits=limits,
+            pace=pace,
+            forward=Forward(forward) if isinstance(forward, str) else forward,
+            late_quota=late_quota,
+        )
+        self.app = Emulated(service, self.key, self.clock, script, _cut)
+        config = uvicorn.Config(
+            self.app, http=_Protocol, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
+
+    @property
+    def calls(self) -> deque[Call]:
+        """The requests answered so far, oldest first (the last 100,000)."""
+        return self.app.calls
+
+    def inject(self, *faults: Fault | str) -> None:
+        """Play more faults from now on."""
+        self.app.faults.script.extend(made(faults))
+
+    def mend(self) -> None:
+        """Play no fault any more; batches keep what has befallen them."""
+        self.app.faults.script.clear()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -85,6 +133,26 @@ class Emulator:
             return float(self._stopped_at.read_text("ascii"))
         except (OSError, ValueError):
             return 0.0
+
+
+_connections: dict[Any, asyncio.BaseTransport] = {}
+"""Open connections by the client's address, so that a fault can cut one: ASGI itself has no word for that."""
+
+
+class _Protocol(H11Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        _connections[transport.get_extra_info("peername")] = transport
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        _connections.pop(self.transport.get_extra_info("peername"), None)
+        super().connection_lost(exc)
+
+
+def _cut(scope: Scope) -> None:
+    transport = _connections.get(scope["client"])
+    if isinstance(transport, asyncio.Transport):
+        transport.close()
 
 
 def _listen(port: int) -> socket.socket:

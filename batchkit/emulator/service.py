@@ -1,299 +1,293 @@
 """Azure's batch service as a state machine over a clock, kept in a directory.
 
 Nothing ticks: what a file or batch looks like follows from its document and the time, so a killed emulator goes on
-where it was. Only writing result files is work; it happens in a worker thread the first time anybody looks at a batch
-that should have results by now, and until it is done the batch is `finalizing`.
+where it was. Judging an input file and writing results is work; it happens in a worker thread the first time anybody
+looks at a batch that should have come so far, and until it is done the batch stays where it is.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import secrets
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from batchkit.clock import Clock
-from batchkit.emulator import answers, validate
+from batchkit.emulator import blobs, creation, quota, validate
+from batchkit.emulator.api import Document, Refusal
+from batchkit.emulator.faults import Fault
+from batchkit.emulator.files import Files
+from batchkit.emulator.forward import Forward
+from batchkit.emulator.replies import Model
+from batchkit.emulator.results import Order, write_results
+from batchkit.emulator.settings import Deployment, Limits, Pace
+from batchkit.emulator.store import Store
+from batchkit.emulator.timeline import TERMINAL, Timeline, show
 
-Document = dict[str, Any]
-
-FILE_READY_S = 10.0
-VALIDATING_S = 30.0
-RUNNING_S = 240.0
-RUNNING_ROW_S = 0.01
-FINALIZING_S = 30.0
-CANCELLING_S = 120.0
-SMALL = 1 << 20
-"""Files up to this size are `processed` at once, as small uploads are on Azure."""
-
-
-class Fault(Exception):
-    """A refusal in the service's words; the app wraps it in the dialect's envelope."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+_QUIRKS = frozenset(
+    "hide_for forget_metadata expire fail_all status iso_times null_counts late_output no_errors drop_rows double_rows"
+    " invent_rows".split()
+)
+"""Faults that a batch keeps for life."""
+LOOK_S = 1.0
+"""How long a look waits for work that has just begun, so that small batches are never seen to lag."""
 
 
 class Service:
-    """Files and batches under one directory; every method answers with the service's JSON documents."""
+    """Batches of one emulated resource; every method answers with the service's JSON documents."""
 
-    def __init__(self, directory: Path, clock: Clock, *, fail_rate: float, max_lines: int) -> None:
-        self._files_dir, self._batches_dir = directory / "files", directory / "batches"
-        for path in (self._files_dir, self._batches_dir):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._clock, self._fail_rate, self._max_lines = clock, fail_rate, max_lines
-        self._files = {doc["id"]: doc for doc in _load(self._files_dir)}
-        self._batches = {doc["id"]: doc for doc in _load(self._batches_dir)}
-        self._writing: dict[str, asyncio.Task[None]] = {}
+    def __init__(
+        self,
+        directory: Path,
+        clock: Clock,
+        model: Model,
+        *,
+        deployments: Mapping[str, Deployment],
+        limits: Limits,
+        pace: Pace,
+        forward: Forward | None = None,
+        late_quota: bool = False,
+    ) -> None:
+        self.limits = limits
+        self.files = Files(directory / "files", clock, limits, pace)
+        self.blobs = blobs.Blobs(directory / "blobs")
+        self._batches = Store(directory / "batches")
+        self._clock, self._model, self._pace, self._forward = clock, model, pace, forward
+        self._deployments, self._late_quota = deployments, late_quota
+        self._working: dict[str, asyncio.Task[None]] = {}
+        self._rows_done: dict[str, int] = {}
+        self._enqueued = quota.Enqueued()
+        self._swept_at = 0.0
+        for doc in self._batches.values():
+            if doc["deployment"] and not self._timeline(doc).over:
+                self._enqueued.add(doc["id"], doc["deployment"], doc["tokens"])
 
-    # files
+    # calls
 
-    def new_path(self) -> Path:
-        """Where an upload is received before it is a file."""
-        return self._files_dir / f"{secrets.token_hex(16)}.upload"
-
-    async def add_file(self, received: Path, filename: str, purpose: str, expires_s: int | None) -> Document:
-        summary = await asyncio.to_thread(validate.inspect, received, max_lines=self._max_lines)
-        return self._keep_file(f"file-{secrets.token_hex(16)}", received, filename, purpose, expires_s, summary)
-
-    def file(self, file_id: str) -> Document:
-        doc = self._files.get(file_id)
-        if doc is None:
-            raise Fault(404, "notFound", f"The file '{file_id}' was not found.")
-        waits = doc["purpose"] == "batch" and doc["bytes"] > SMALL
-        ready = not waits or self._now() >= doc["created_at"] + FILE_READY_S
-        public = {key: doc[key] for key in ("id", "bytes", "created_at", "filename", "purpose", "expires_at")}
-        return {"object": "file", **public, "status": "processed" if ready else "pending", "status_details": None}
-
-    def files(self, purpose: str | None) -> list[Document]:
-        """Newest first."""
-        found = [self.file(file_id) for file_id, doc in self._files.items() if purpose in (None, doc["purpose"])]
-        return sorted(found, key=lambda doc: (doc["created_at"], doc["id"]), reverse=True)
-
-    def content(self, file_id: str) -> Path:
-        self.file(file_id)
-        return self._files_dir / f"{file_id}.data"
-
-    def delete_file(self, file_id: str) -> Document:
-        path = self.content(file_id)
-        del self._files[file_id]
-        path.with_suffix(".json").unlink(missing_ok=True)
-        # A batch that runs goes on with what it was given.
-        if not any(doc["input_file_id"] == file_id and doc["result"] is None for doc in self._batches.values()):
-            path.unlink(missing_ok=True)
-        return {"object": "file", "id": file_id, "deleted": True}
-
-    # batches
-
-    def create_batch(self, body: Document) -> Document:
-        file_id, metadata = body.get("input_file_id"), body.get("metadata")
-        if not isinstance(file_id, str) or not isinstance(body.get("endpoint"), str):
-            raise Fault(400, "invalidPayload", "input_file_id and endpoint are required.")
-        if body.get("completion_window") != "24h":
-            raise Fault(400, "invalidPayload", "completion_window must be '24h'.")
-        if metadata is not None and not _metadata_ok(metadata):
-            raise Fault(400, "invalidPayload", "metadata: up to 16 pairs of strings, 64 and 512 characters long.")
-        if self.file(file_id)["status"] != "processed":
-            raise Fault(400, "unexpectedEntityState", f"The file '{file_id}' is not processed yet.")
-        expiry = body.get("output_expires_after") or {}
+    def create(
+        self, body: Document, struck: Mapping[str, Fault], *, blob_mode: bool
+    ) -> tuple[Document, dict[str, str]]:
+        """The new batch, and the headers that tell its deployment's enqueued tokens."""
+        creation.check(body, blob_mode=blob_mode)
+        file_id, blob = body.get("input_file_id") or None, body.get("input_blob") if blob_mode else None
+        if file_id is not None and self.files.get(file_id)["status"] != "processed":
+            raise Refusal(400, "unexpectedEntityState", f"The file '{file_id}' is not processed yet.")
+        source = self.files.path(file_id) if file_id else self.blobs.path(str(blob))
+        signed = blobs.signature(source) if source else None
         doc: Document = {
             "id": f"batch_{uuid.uuid4()}",
             "endpoint": body["endpoint"],
             "input_file_id": file_id,
-            "metadata": metadata,
-            "created_at": int(self._now()),
-            "output_expires_s": expiry.get("seconds"),
-            "summary": self._files[file_id]["summary"],
+            "input_blob": blob,
+            "output_folder": (body.get("output_folder") or {}).get("url") if blob_mode else None,
+            "signature": signed,
+            "metadata": body.get("metadata"),
+            "created_at": int(self._clock.now()),
+            "output_expires_s": (body.get("output_expires_after") or {}).get("seconds"),
+            "deployment": validate.first_deployment(source) if source and signed else None,
+            "tokens": quota.estimate(signed[0]) if signed else 0,
+            "quirks": {kind: fault.value for kind, fault in struck.items() if kind in _QUIRKS},
+            "summary": None,
+            "worked_at": None if self._forward else self._clock.now(),
             "cancel_at": None,
             "result": None,
         }
-        self._batches[doc["id"]] = doc
-        self._save(self._batches_dir, doc)
-        return self._public(doc) | {"endpoint": "", "output_file_id": "", "error_file_id": ""}
+        headers = self._enqueue(doc, struck.get("quota"))
+        self._batches.save(doc)
+        return show(doc, self._pace, self._clock.now()) | {
+            "endpoint": "",
+            "output_file_id": "",
+            "error_file_id": "",
+        }, headers
 
-    async def batch(self, batch_id: str) -> Document:
+    async def get(self, batch_id: str) -> Document:
         doc = self._batches.get(batch_id)
         if doc is None:
-            raise Fault(404, "notFound", f"The batch '{batch_id}' was not found.")
-        await self._catch_up(doc)
-        return self._public(doc)
+            raise Refusal(404, "notFound", f"The batch '{batch_id}' was not found.")
+        await self._catch_up([doc])
+        return self._show(doc)
 
-    async def batches(self) -> list[Document]:
-        """Newest first."""
-        found = [await self.batch(batch_id) for batch_id in reversed(list(self._batches))]
-        return sorted(found, key=lambda doc: int(doc["created_at"]), reverse=True)
+    async def listed(
+        self, cut: Callable[[list[str]], list[str]], keep: Callable[[Document], bool] | None, *, oldest_first: bool
+    ) -> list[Document]:
+        """Batches for which `keep` holds, newest first unless told; `cut` takes the page wanted from their ids."""
+        now = self._clock.now()
+        found = [doc for doc in self._batches.values() if now >= doc["created_at"] + doc["quirks"].get("hide_for", 0)]
+        if keep is not None:
+            await self._catch_up(found)
+            found = [doc for doc in found if keep(self._show(doc))]
+        wanted = [self._batches[batch_id] for batch_id in cut([d["id"] for d in found][:: 1 if oldest_first else -1])]
+        await self._catch_up(wanted)
+        return [self._show(doc) for doc in wanted]
 
     async def cancel(self, batch_id: str) -> Document:
-        status = (await self.batch(batch_id))["status"]
+        status = (await self.get(batch_id))["status"]
         doc = self._batches[batch_id]
-        if status not in ("validating", "in_progress", "finalizing", "cancelling"):
-            raise Fault(409, "conflict", f"The batch is {status} and cannot be cancelled.")
-        if status != "cancelling" and doc["result"] is None and batch_id not in self._writing:
-            doc["cancel_at"] = int(self._now())
-            self._save(self._batches_dir, doc)
-        return await self.batch(batch_id)
+        real = self._timeline(doc).status
+        if real in TERMINAL:
+            raise Refusal(409, "conflict", f"The batch is {status} and cannot be cancelled.")
+        if real != "cancelling" and doc["result"] is None and not (real == "finalizing" and batch_id in self._working):
+            doc["cancel_at"] = int(self._clock.now())
+            self._batches.save(doc)
+        return await self.get(batch_id)
 
-    # how time changes a batch
+    def delete_file(self, file_id: str) -> Document:
+        in_use = any(doc["input_file_id"] == file_id and doc["result"] is None for doc in self._batches.values())
+        return self.files.delete(file_id, keep_bytes=in_use)
 
-    def _timeline(self, doc: Document) -> tuple[float, float, float]:
-        """When this batch starts to run, starts to finalize, and ends."""
-        start = doc["created_at"] + VALIDATING_S
-        stop = start + RUNNING_S + RUNNING_ROW_S * doc["summary"]["lines"]
-        return start, stop, stop + FINALIZING_S
+    # quota
 
-    def _status(self, doc: Document) -> str:
-        now, cancelled = self._now(), doc["cancel_at"]
-        start, stop, end = self._timeline(doc)
-        if cancelled is not None:
-            return "cancelled" if now >= cancelled + CANCELLING_S and doc["result"] else "cancelling"
-        if now < start:
-            return "validating"
-        if doc["summary"]["errors"]:
-            return "failed"
-        if now < stop:
-            return "in_progress"
-        return "completed" if now >= end and doc["result"] else "finalizing"
+    def _enqueue(self, doc: Document, fault: Fault | None) -> dict[str, str]:
+        """Count a new batch's tokens, or refuse them: at once as a Refusal, or later by making it fail validation."""
+        if doc["deployment"] is None:
+            return {}
+        deployment = self._deployments.get(doc["deployment"]) or Deployment(doc["deployment"], doc["deployment"])
+        self._release_ended()
+        held = self._enqueued.sum(deployment.name)
+        if fault or held + doc["tokens"] > deployment.enqueued_limit:
+            words = quota.refused(deployment)
+            if not (fault.how == "late" if fault else self._late_quota):
+                raise Refusal(400, "token_limit_exceeded", words)
+            summary = validate.Summary(deployment=deployment.name)
+            summary.blame("token_limit_exceeded", words)
+            doc["summary"] = summary.document()
+        else:
+            self._enqueued.add(doc["id"], deployment.name, doc["tokens"])
+        return {
+            "deployment-enqueued-tokens": str(self._enqueued.sum(deployment.name)),
+            "deployment-maximum-enqueued-tokens": str(deployment.enqueued_limit),
+        }
 
-    def _share(self, doc: Document) -> float:
-        """The share of rows done by now, or by the time the batch was cancelled."""
-        start, stop, _ = self._timeline(doc)
-        until = self._now() if doc["cancel_at"] is None else doc["cancel_at"]
-        return min(1.0, max(0.0, (until - start) / (stop - start)))
-
-    async def _catch_up(self, doc: Document) -> None:
-        if doc["result"] is not None or self._status(doc) not in ("finalizing", "cancelling"):
+    def _release_ended(self) -> None:
+        if self._clock.now() < self._swept_at + 1.0:
             return
-        task = self._writing.get(doc["id"])
-        if task is None:
-            task = self._writing[doc["id"]] = asyncio.create_task(self._write_results(doc))
-        await asyncio.wait({task}, timeout=1.0)
-        if task.done():
-            self._writing.pop(doc["id"], None)
-            task.result()
+        self._swept_at = self._clock.now()
+        for batch_id in self._enqueued.holders():
+            if self._timeline(self._batches[batch_id]).over:
+                self._enqueued.release(batch_id)
 
-    async def _write_results(self, doc: Document) -> None:
-        source = self._files_dir / f"{doc['input_file_id']}.data"
-        if doc["summary"]["errors"]:
-            doc["result"] = {"files": [None, None], "completed": 0, "failed": 0}
-            self._save(self._batches_dir, doc)
+    # work
+
+    async def _catch_up(self, docs: list[Document]) -> None:
+        """Begin the work that is due for these batches and wait a moment for it."""
+        tasks = set()
+        for doc in docs:
+            if (task := self._working.get(doc["id"])) is None and (work := self._due(doc)):
+                task = self._working[doc["id"]] = asyncio.create_task(work(doc))
+            if task is not None:
+                tasks.add(task)
+        if not tasks:
             return
-        paths = self.new_path(), self.new_path()
-        written = await asyncio.to_thread(
-            answers.write_results,
-            source,
-            *paths,
-            seed=doc["summary"]["sha256"],
-            fail_rate=self._fail_rate,
-            share=self._share(doc),
-            created=doc["created_at"],
+        await asyncio.wait(tasks, timeout=LOOK_S)
+        for doc in docs:
+            task = self._working.get(doc["id"])
+            if task and task.done():
+                del self._working[doc["id"]]
+                task.result()
+        if any(task.done() for task in tasks):
+            await self._catch_up(docs)
+
+    def _due(self, doc: Document) -> Callable[[Document], Any] | None:
+        if doc["summary"] is None:
+            return self._inspect
+        status = self._timeline(doc).status
+        if status == "in_progress" and self._forward and not doc["worked_at"]:
+            return self._ask
+        if status in ("finalizing", "cancelling") and doc["result"] is None:
+            return self._finish
+        return None
+
+    async def _inspect(self, doc: Document) -> None:
+        source, trouble = self._source(doc)
+        if trouble:
+            summary = validate.Summary()
+            summary.blame(*trouble)
+        else:
+            summary = await asyncio.to_thread(
+                validate.inspect, source, max_lines=self.limits.max_lines, deployments=self._deployments
+            )
+        doc["summary"] = summary.document()
+        self._batches.save(doc)
+
+    async def _ask(self, doc: Document) -> None:
+        """Send every line to the model behind `--forward`."""
+        assert self._forward is not None
+        deployment = self._deployments.get(doc["deployment"])
+
+        def go_on(done: int) -> bool:
+            self._rows_done[doc["id"]] = done
+            return doc["cancel_at"] is None
+
+        await self._forward.ask(self._source(doc)[0], self._answers(doc), deployment, go_on)
+        doc["worked_at"] = self._clock.now()
+        self._batches.save(doc)
+
+    async def _finish(self, doc: Document) -> None:
+        source, trouble = self._source(doc)
+        if trouble or doc["summary"]["errors"]:
+            if trouble:
+                doc["summary"]["errors"].append(
+                    {"code": trouble[0], "message": trouble[1], "param": None, "line": None}
+                )
+            doc["result"] = {"files": [None, None], "blobs": ["", ""], "completed": 0, "failed": 0}
+            self._batches.save(doc)
+            return
+        order = Order(
+            doc["summary"]["sha256"],
+            doc["created_at"],
+            1.0 if self._forward else self._timeline(doc).share,
+            "batch_expired" if "expire" in doc["quirks"] else "batch_cancelled",
+            doc["quirks"],
         )
+        answers = self._answers(doc)
+        model = self._forward.model(answers) if self._forward else self._model
+        output, error = self.files.new_path(), self.files.new_path()
+        written = await asyncio.to_thread(write_results, source, output, error, model, order)
+        keep = self._keep_blobs if doc["output_folder"] else self._keep_files
+        doc["result"] = keep(doc, output, error) | {"completed": written.completed, "failed": written.failed}
+        self._batches.save(doc)
+        answers.unlink(missing_ok=True)
+
+    def _keep_files(self, doc: Document, output: Path, error: Path) -> Document:
         ids: list[str | None] = []
-        for path, rows, name in zip(paths, (written.completed, written.failed), ("output", "error"), strict=True):
-            if rows:
-                file_id, filename = f"file-{uuid.uuid4()}", f"{doc['id']}_{name}.jsonl"
-                self._keep_file(file_id, path, filename, "batch_output", doc["output_expires_s"], None)
-                ids.append(file_id)
+        for path, name in ((output, "output"), (error, "error")):
+            if path.stat().st_size or (name == "error" and doc["quirks"].get("no_errors") == "zero"):
+                filename = f"{doc['id']}_{name}.jsonl"
+                ids.append(self.files.add_result(path, filename, doc["output_expires_s"]))
             else:
                 path.unlink()
                 ids.append(None)
-        doc["result"] = {"files": ids, "completed": written.completed, "failed": written.failed}
-        self._save(self._batches_dir, doc)
+        return {"files": ids}
 
-    def _public(self, doc: Document) -> Document:
-        status, (start, stop, end) = self._status(doc), self._timeline(doc)
-        created, lines, done = doc["created_at"], doc["summary"]["lines"], doc["result"]
-        shown = done if status in ("completed", "cancelled") else None
-        moments = {"in_progress": start, "finalizing": stop, "completed": end, "failed": start}
-        cancelled = doc["cancel_at"]
-        counts = {"total": lines, "completed": int(lines * self._share(doc)), "failed": 0}
-        if status in ("validating", "failed"):
-            counts = {"total": lines if status == "failed" else 0, "completed": 0, "failed": 0}
-        if shown:
-            counts = {"total": lines, "completed": shown["completed"], "failed": shown["failed"]}
-        reached = {"validating": [], "failed": ["failed"], "in_progress": ["in_progress"]}.get(
-            status, ["in_progress"] if cancelled else ["in_progress", "finalizing", "completed"]
-        )
-        times = {
-            f"{name}_at": int(at) if name in reached and at <= self._now() else None for name, at in moments.items()
-        }
-        return {
-            "object": "batch",
-            "id": doc["id"],
-            "status": status,
-            "endpoint": doc["endpoint"],
-            "completion_window": "24h",
-            "input_file_id": doc["input_file_id"],
-            "output_file_id": shown["files"][0] if shown else None,
-            "error_file_id": shown["files"][1] if shown else None,
-            "errors": {"object": "list", "data": doc["summary"]["errors"]} if status == "failed" else None,
-            "request_counts": counts,
-            "metadata": doc["metadata"],
-            "created_at": created,
-            "expires_at": created + 86_400,
-            **times,
-            "expired_at": None,
-            "cancelling_at": cancelled,
-            "cancelled_at": int(cancelled + CANCELLING_S) if status == "cancelled" else None,
-        }
+    def _keep_blobs(self, doc: Document, output: Path, error: Path) -> Document:
+        urls = self.blobs.outputs(doc["output_folder"])
+        for path, url in ((output, urls[0]), (error, urls[1])):
+            target = self.blobs.path(url, make=True)
+            if target and path.stat().st_size:
+                path.rename(target)
+            else:
+                path.unlink()  # both URLs are told even where nothing was written
+        return {"files": [None, None], "blobs": urls}
 
-    # documents on disk
+    def _source(self, doc: Document) -> tuple[Path, tuple[str, str] | None]:
+        """The input of a batch, and the code and words of why it cannot be used."""
+        if doc["input_blob"] is None:
+            return self.files.path(doc["input_file_id"]), None
+        path = self.blobs.path(doc["input_blob"]) or Path("/nowhere")
+        if doc["signature"] is None:
+            return path, ("input_no_permissions", f"The blob '{doc['input_blob']}' cannot be read.")
+        if blobs.signature(path) != doc["signature"]:
+            return path, ("input_modified", f"The blob '{doc['input_blob']}' was changed after submission.")
+        return path, None
 
-    def _keep_file(
-        self,
-        file_id: str,
-        path: Path,
-        filename: str,
-        purpose: str,
-        expires_s: int | None,
-        summary: validate.Summary | None,
-    ) -> Document:
-        created = int(self._now())
-        doc: Document = {
-            "id": file_id,
-            "filename": filename,
-            "purpose": purpose,
-            "bytes": path.stat().st_size,
-            "created_at": created,
-            "expires_at": created + expires_s if expires_s else None,
-            "summary": summary.document() if summary else None,
-        }
-        path.rename(self._files_dir / f"{file_id}.data")
-        self._files[file_id] = doc
-        self._save(self._files_dir, doc)
-        return self.file(file_id)
+    def _answers(self, doc: Document) -> Path:
+        return self.files.path(f"{doc['id']}-answers")
 
-    def _save(self, directory: Path, doc: Document) -> None:
-        temporary = directory / f".{doc['id']}.{secrets.token_hex(4)}"
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(orjson.dumps(doc))
-        temporary.rename(directory / f"{doc['id']}.json")
+    # looks
 
-    def _now(self) -> float:
-        return self._clock.now()
+    def _timeline(self, doc: Document) -> Timeline:
+        return Timeline(doc, self._pace, self._clock.now(), self._rows_done.get(doc["id"]))
 
-
-def newest(directory: Path) -> float:
-    """The latest moment any kept document knows of: an emulator started again must not live before it."""
-    docs = [doc for name in ("files", "batches") for doc in _load(directory / name)]
-    return max((float(doc.get("cancel_at") or doc["created_at"]) for doc in docs), default=0.0)
-
-
-def _load(directory: Path) -> Iterator[Document]:
-    for path in directory.glob("*.json"):
-        with contextlib.suppress(orjson.JSONDecodeError):
-            yield orjson.loads(path.read_bytes())
-
-
-def _metadata_ok(metadata: Any) -> bool:
-    return (
-        isinstance(metadata, dict)
-        and len(metadata) <= 16
-        and all(len(k) <= 64 and isinstance(v, str) and len(v) <= 512 for k, v in metadata.items())
-    )
+    def _show(self, doc: Document) -> Document:
+        return show(doc, self._pace, self._clock.now(), self._rows_done.get(doc["id"]))
