@@ -20,7 +20,7 @@ from batchkit.bridge import Bridge
 from batchkit.clock import Clock, SystemClock
 from batchkit.collector.export import Shape
 from batchkit.collector.fetch import lost
-from batchkit.collector.results import Results, collect
+from batchkit.collector.results import Results, collect, survey
 from batchkit.config import Settings, Target, load_target
 from batchkit.disk import check_writable
 from batchkit.doctor import examine
@@ -28,6 +28,7 @@ from batchkit.errors import ConfigError, Unfinished
 from batchkit.intake import Intake, Source
 from batchkit.ledger import open_ledger
 from batchkit.model import Finding, Job, Result, State
+from batchkit.prices import Prices
 from batchkit.pump import Progress, Pump, Turn, holding
 from batchkit.text import duration
 from batchkit.tracker.query import Page, Query, select
@@ -162,6 +163,12 @@ class AsyncClient:
         limits = self._doors().api.target.limits
         count = await self._intake.round(found, limits, only=only, params=params or {})
         return await self._turns(await self._known(found), [Pump.submit]), count
+
+    async def report(self, job: Job | str, *, prices: Prices | None = None) -> dict[str, Any]:
+        """The numbers of a job, for a report: rows, failures, tokens, latency, parts, and cost by a price file. Asks
+        nothing of the service."""
+        found = await self.show(job)
+        return await asyncio.to_thread(survey, found, self._workdir, prices)
 
     async def cancel(self, job: Job | str) -> Job:
         """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed."""
@@ -368,6 +375,10 @@ class Client:
     ) -> tuple[Job, int]:
         """See AsyncClient.retry."""
         return self._bridge.call(self._client.retry(job, only=only, params=params, dry_run=dry_run))
+
+    def report(self, job: Job | str, *, prices: Prices | None = None) -> dict[str, Any]:
+        """See AsyncClient.report."""
+        return self._bridge.call(self._client.report(job, prices=prices))
 
     def cancel(self, job: Job | str) -> Job:
         """See AsyncClient.cancel."""

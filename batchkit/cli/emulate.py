@@ -49,9 +49,7 @@ def emulate(
         float | None, typer.Option("--fail-rate", min=0.0, max=1.0, help="The share of rows that fail. [default: 0.03]")
     ] = None,
     fault: Annotated[list[str] | None, typer.Option("--fault", help=f"{_FAULTS} Again for more.")] = None,
-    faults: Annotated[
-        Path | None, typer.Option("--faults", help="A TOML file of fault tables.")
-    ] = None,
+    faults: Annotated[Path | None, typer.Option("--faults", help="A TOML file of fault tables.")] = None,
     answers: Annotated[
         str | None,
         typer.Option("--answers", metavar="MODULE:FUNCTION", help="Your function from a request line to its answer."),

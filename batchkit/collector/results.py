@@ -11,8 +11,10 @@ from batchkit.collector import share
 from batchkit.collector.account import Account
 from batchkit.collector.export import Shape, write
 from batchkit.collector.merge import merge
+from batchkit.collector.statistics import Statistics
 from batchkit.disk import Workdir, local_errors
 from batchkit.model import Job, Result
+from batchkit.prices import Prices
 
 
 class Results:
@@ -66,6 +68,13 @@ def collect(job: Job, workdir: Workdir, out: Path | None, shape: Shape, replacea
     else:
         digest = write(_encoded(job, workdir, account, shape), out, replaceable)
     return Results(job, workdir, account, shape, digest)
+
+
+def survey(job: Job, workdir: Workdir, prices: Prices | None) -> dict[str, Any]:
+    """The numbers of a job as they stand on this machine."""
+    account, seen = Account(job.name), Statistics(job)
+    seen.gather(row.result for row in merge(job, workdir, account))
+    return seen.document(account, prices)
 
 
 def _encoded(job: Job, workdir: Workdir, account: Account, shape: Shape) -> Iterator[bytes]:
