@@ -20,7 +20,7 @@ from batchkit.bridge import Bridge
 from batchkit.clock import Clock, SystemClock
 from batchkit.collector.export import Shape
 from batchkit.collector.fetch import lost
-from batchkit.collector.results import Results, collect, survey
+from batchkit.collector.results import Results, collect, judge, survey
 from batchkit.config import Settings, Target, load_target
 from batchkit.disk import check_writable
 from batchkit.doctor import examine
@@ -134,6 +134,7 @@ class AsyncClient:
         """
         shape, path = shape_of(out, wishes), await _checked(out)
         job = await self._job(source, name, stem, new_file=None if overwrite else path)
+        await asyncio.to_thread(judge, job, self._workdir, shape)
         while True:
             job = await self._turns(job, [Pump.submit, Pump.poll, Pump.fetch], once=once, timeout_s=timeout_s)
             if job.collected and job.round < retries and await self._another_round(job):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -50,6 +49,11 @@ class Shape:
     rows: join.Rows | None = None
     each: bool = False
 
+    @property
+    def plain(self) -> bool:
+        """Whether results are written as they are, in JSON Lines with everything."""
+        return self.format == "jsonl" and self.columns is None and not self.each
+
     def table(self, job: Job, line: bytes) -> Table:
         """The columns of a job's results; `line` is one of its requests. Raises UsageError for unknown columns."""
         made = table(job, line, join.columns(self.rows) if self.rows else {}, each=self.each)
@@ -62,7 +66,7 @@ class Shape:
     def encode(self, job: Job, line: bytes, rows: Iterable[Row]) -> Iterator[bytes]:
         """The results as bytes in pieces. Raises UsageError for unknown columns, InputError for rows of another job."""
         pairs = self.pairs(rows)
-        if self.format == "jsonl" and self.columns is None and not self.each:
+        if self.plain:
             return _jsonl(pairs)
         made = self.table(job, line)
         values = made.rows((joined, row.result) for joined, row in pairs)
@@ -170,21 +174,30 @@ def _leniently_object(document: dict[str, Any]) -> bytes:
 
 def _csv(made: Table, rows: Iterable[list[Any]], delimiter: str) -> Iterator[bytes]:
     """A table for spreadsheets: text that would run as a formula is made plain, header included."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    lines = _Lines()
+    writer = csv.writer(lines, delimiter=delimiter)
     writer.writerow([csv_cell(name) for name in made.names])
     for values in rows:
         writer.writerow([_cell(value) for value in values])
-        if text.tell() > PIECE:
-            yield _taken(text)
-    yield _taken(text)
+        if len(lines.written) >= 1000:
+            yield lines.taken()
+    yield lines.taken()
 
 
-def _taken(text: io.StringIO) -> bytes:
-    taken = text.getvalue().encode("utf-8", "backslashreplace")
-    text.seek(0)
-    text.truncate()
-    return taken
+class _Lines:
+    """What a csv.writer writes, a row at a time, with line feeds at the ends. Told to end rows in line feeds itself, it
+    would leave a carriage return inside a cell without quotes."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+
+    def write(self, row: str) -> None:
+        self.written.append(row.removesuffix("\r\n"))
+
+    def taken(self) -> bytes:
+        text = "".join(f"{row}\n" for row in self.written)
+        self.written.clear()
+        return text.encode("utf-8", "backslashreplace")
 
 
 def _cell(value: Any) -> str:

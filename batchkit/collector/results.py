@@ -70,6 +70,13 @@ def collect(job: Job, workdir: Workdir, out: Path | None, shape: Shape, replacea
     return Results(job, workdir, account, shape, digest)
 
 
+def judge(job: Job, workdir: Workdir, shape: Shape) -> None:
+    """Raise UsageError for columns that the results will not have, and InputError for rows that cannot be read, before
+    anything is spent."""
+    if not shape.plain:
+        shape.table(job, _first_line(job, workdir))
+
+
 def survey(job: Job, workdir: Workdir, prices: Prices | None) -> dict[str, Any]:
     """The numbers of a job as they stand on this machine."""
     account, seen = Account(job.name), Statistics(job)

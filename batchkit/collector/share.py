@@ -36,7 +36,7 @@ class _Task(NamedTuple):
 def worthwhile(job: Job, shape: Shape) -> bool:
     """Whether two processes are faster, and can do it: joined rows are read from one end to the other."""
     bytes_asked = sum(part.bytes for part in job.parts if part.round == 0)
-    alone = shape.rows is not None or shape.format != "jsonl" or not sys.executable
+    alone = shape.rows is not None or not shape.plain or not sys.executable
     return not alone and bytes_asked >= LARGE and len(_cores()) > 1
 
 
