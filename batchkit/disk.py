@@ -217,11 +217,13 @@ async def receive(path: Path, chunks: AsyncIterable[bytes], *, behind: int = 0) 
         try:
             os.ftruncate(descriptor, behind)
             total = os.lseek(descriptor, behind, os.SEEK_SET)
-            async for chunk in chunks:
-                buffer += chunk
-                if len(buffer) >= PIECE:
-                    total += await asyncio.to_thread(_write, descriptor, buffer)
-            total += await asyncio.to_thread(_write, descriptor, buffer)
+            try:
+                async for chunk in chunks:
+                    buffer += chunk
+                    if len(buffer) >= PIECE:
+                        total += await asyncio.to_thread(_write, descriptor, buffer)
+            finally:
+                total += _write(descriptor, buffer)
             await asyncio.to_thread(os.fsync, descriptor)
         finally:
             os.close(descriptor)

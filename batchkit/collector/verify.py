@@ -13,7 +13,7 @@ from batchkit.disk import PIECE
 @dataclass(frozen=True)
 class Look:
     """What one look at a result file found. `broken` lines are no JSON objects, `strange` ones name no row of the part;
-    `ended` is false where the last line has no newline and is broken."""
+    `ended` says that the last line has its newline."""
 
     bytes: int
     lines: int
@@ -26,7 +26,7 @@ class Look:
         """Why a file cannot be whole that was `announced` to have so many bytes, and to hold `rows` rows at least."""
         if announced is not None and self.bytes != announced:
             return f"{self.bytes} of {announced} bytes"
-        if not self.ended:
+        if announced is None and not self.ended:
             return "its last line is cut"
         if self.broken:
             return f"{self.broken} of {self.lines} lines are not JSON"
@@ -41,7 +41,7 @@ def look(path: Path, asked: Path) -> Look:
         names = {name_of(line) for line in file}
     digest = hashlib.sha256()
     size = lines = broken = strange = 0
-    last, good = b"\n", True
+    last = b"\n"
     with path.open("rb", buffering=PIECE) as file:
         for last in file:
             digest.update(last)
@@ -55,4 +55,4 @@ def look(path: Path, asked: Path) -> Look:
                 good = False
             broken += not good
             strange += good and name_of(last) not in names
-    return Look(size, lines, broken, strange, last.endswith(b"\n") or good, digest.hexdigest())
+    return Look(size, lines, broken, strange, last.endswith(b"\n"), digest.hexdigest())
