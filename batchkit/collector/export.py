@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -145,31 +146,42 @@ def document(result: Result, body: bytes | None = None, row: Mapping[str, Any] =
 
 def _jsonl(pairs: Pairs) -> Iterator[bytes]:
     for row, (result, _, body) in pairs:
-        try:
-            yield orjson.dumps(document(result, body, row), default=str, option=orjson.OPT_APPEND_NEWLINE)
-        except TypeError:
-            yield _leniently(document(result, row=row))
-
-
-def _leniently(document: dict[str, Any]) -> bytes:
-    """A result that orjson will not write: a lone surrogate, or a body nested deeper than anything reads again."""
-    try:
-        return json.dumps(document, default=str).encode() + b"\n"
-    except RecursionError:
-        return orjson.dumps(document | {"response": None}, option=orjson.OPT_APPEND_NEWLINE)
+        yield _dumps(document(result, body, row)) or _leniently(document(result, row=row))
 
 
 def _objects(made: Table, rows: Iterable[list[Any]]) -> Iterator[bytes]:
     names = made.names
     for values in rows:
-        yield _leniently_object(dict(zip(names, values, strict=True)))
+        found = dict(zip(names, values, strict=True))
+        yield _dumps(found) or _leniently(found)
 
 
-def _leniently_object(document: dict[str, Any]) -> bytes:
+def _dumps(document: dict[str, Any]) -> bytes | None:
+    """A line of JSON; None for what orjson will not write: a lone surrogate, a number of more than 64 bits, a body
+    nested deeper than it goes."""
     try:
         return orjson.dumps(document, default=str, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
-        return json.dumps(document, default=str).encode() + b"\n"
+        return None
+
+
+def _leniently(document: dict[str, Any]) -> bytes:
+    """The same in JSON that any reader takes, as near to it as that allows."""
+    try:
+        return json.dumps(_exact(document), default=str, ensure_ascii=False).encode() + b"\n"
+    except RecursionError:
+        return orjson.dumps(document | {"response": None}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _exact(value: Any) -> Any:
+    """A value without what JSON does not know: surrogates are escaped, NaN and infinities are null."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {_exact(key): _exact(item) for key, item in value.items()}
+    return [_exact(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _csv(made: Table, rows: Iterable[list[Any]], delimiter: str) -> Iterator[bytes]:
