@@ -47,6 +47,10 @@ class Workdir:
     def error(self, part: Part) -> Path:
         return self._file(part, "error")
 
+    def inexact(self, path: Path) -> Path:
+        """The mark beside a result file that holds more or other than exact JSON."""
+        return path.with_suffix(".inexact")
+
     def coming(self, path: Path, file_id: str) -> Path:
         """Where the file of this id is received before it is known to be whole and gets its place at `path`."""
         return path.with_name(f".{path.name}.{hashlib.sha256(file_id.encode()).hexdigest()[:12]}.coming")

@@ -76,6 +76,14 @@ class Account:
         else:
             self.failed += 1
 
+    def good(self, number: int, input_tokens: int, output_tokens: int) -> None:
+        """Count one good row of a round."""
+        self.total += 1
+        self.ok += 1
+        self.passed[number] += 1
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
+
     def part(self, answers: Answers, *, tells: bool) -> None:
         """Take in what was counted in one part, and with `tells` the lines that should not be there."""
         self.returned[answers.part.id] = answers.good, answers.bad

@@ -32,16 +32,17 @@ class Answers:
         self.good = self.bad = 0
         self.duplicated: list[str] = []
         self._nameless = 0
-        self._batch_id = part.batch.id if part.batch else None
+        self.batch_id = part.batch.id if part.batch else None
         self._index: dict[bytes, int] = {}
         self._files: list[BinaryIO] = []
         if lost(part, workdir):
             raise LocalError(
                 f"a result file of part {part.number} is gone from {workdir.job(part.job_id)}", hint=_AGAIN
             )
-        for path in (workdir.output(part), workdir.error(part)) if part.collected else ():
-            if path.exists():
-                self._scan(path)
+        places = [path for path in (workdir.output(part), workdir.error(part)) if part.collected and path.exists()]
+        self._exact = not any(workdir.inexact(path).exists() for path in places)
+        for path in places:
+            self._scan(path)
 
     @property
     def unknown(self) -> list[str]:
@@ -59,6 +60,11 @@ class Answers:
         else:
             self.bad += 1
         return answer
+
+    def raw(self, name: bytes) -> bytes | None:
+        """The row's line as it came, left where it is for `take`; None where it is not known to be exact JSON."""
+        place = self._index.get(name) if self._exact else None
+        return None if place is None else self._line(place)
 
     def skip(self, name: bytes) -> None:
         """Leave the row to another reader of the same part."""
@@ -87,8 +93,11 @@ class Answers:
                     index[name] = place
 
     def _read(self, name: bytes, place: int) -> Answer:
+        return read(self._line(place), name, self.part.round, self.batch_id)
+
+    def _line(self, place: int) -> bytes:
         file, length, offset = self._files[place & 1], place >> 1 & _LENGTH_MASK, place >> 1 + _LENGTH_BITS
-        return read(os.pread(file.fileno(), length, offset), name, self.part.round, self._batch_id)
+        return os.pread(file.fileno(), length, offset)
 
 
 def _absent(custom_id: str, part: Part) -> Result:

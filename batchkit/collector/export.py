@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any
 
 import orjson
 
-from batchkit.collector import join
+from batchkit.collector import join, splice
+from batchkit.collector.account import Account
 from batchkit.collector.columns import Table, as_text, table
-from batchkit.collector.merge import Row
-from batchkit.disk import PIECE, replacing
+from batchkit.collector.merge import Row, latest, walk
+from batchkit.disk import PIECE, Workdir, replacing
 from batchkit.errors import UsageError
 from batchkit.model import Job, Result
 from batchkit.text import csv_cell
@@ -146,7 +148,33 @@ def document(result: Result, body: bytes | None = None, row: Mapping[str, Any] =
 
 def _jsonl(pairs: Pairs) -> Iterator[bytes]:
     for row, (result, _, body) in pairs:
-        yield _dumps(document(result, body, row)) or _leniently(document(result, row=row))
+        yield _line(result, body, row)
+
+
+def _line(result: Result, body: bytes | None, row: Mapping[str, Any] = _NOTHING) -> bytes:
+    return _dumps(document(result, body, row)) or _leniently(document(result, row=row))
+
+
+def spliced(job: Job, workdir: Workdir, account: Account, share: range | None = None) -> Iterator[bytes]:
+    """The same as a plain `encode` of `merge`, but that nothing is decoded that need not be."""
+    head, tails = splice.head(SCHEMA), dict[tuple[int, str | None], bytes]()
+    with closing(walk(job, workdir, account, share)) as steps:
+        for name, asked in steps:
+            answers = asked[0].answers
+            line = answers.raw(name) if len(asked) == 1 else None
+            if line is not None:
+                key = answers.part.round, answers.batch_id
+                if (tail := tails.get(key)) is None:
+                    tail = tails[key] = b'","round":%d,"batch_id":%s,"response":' % (key[0], orjson.dumps(key[1]))
+                if (made := splice.splice(line, name, head, tail)) is not None:
+                    answers.good += 1
+                    answers.skip(name)
+                    account.good(key[0], made.input_tokens, made.output_tokens)
+                    yield made.line
+                    continue
+            row = latest(name, asked)
+            account.row(row.result)
+            yield _line(row.result, row.body)
 
 
 def _objects(made: Table, rows: Iterable[list[Any]]) -> Iterator[bytes]:

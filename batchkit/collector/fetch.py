@@ -96,6 +96,8 @@ async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part) ->
         if announced is None or found.bytes >= announced:  # else the next try goes on behind what is here
             await asyncio.to_thread(coming.unlink)
         raise Unavailable(f"the result file {file_id} came incomplete: {wrong}")
+    if not found.exact:
+        await asyncio.to_thread(workdir.inexact(wanted.path).touch, PRIVATE)
     await asyncio.to_thread(place, coming, wanted.path)
     return f"{file_id}: {_words(found)}" + (f", taken though {wrong}" if wrong else "")
 

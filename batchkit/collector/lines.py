@@ -53,9 +53,9 @@ def text(name: bytes) -> str:
 
 def read(line: bytes, name: bytes, round_number: int, batch_id: str | None) -> Answer:
     """What a result line says; one that cannot be read gives a result that says so."""
-    plain = _plain(line, name)
-    if plain is not None:
-        body, status, request_id = plain
+    found = plain(line, name)
+    if found is not None:
+        body, status, request_id = found
         try:
             value, asked = orjson.loads(body), request_id.decode() or None
         except ValueError:
@@ -71,7 +71,7 @@ def read(line: bytes, name: bytes, round_number: int, batch_id: str | None) -> A
     return Answer(wire.result(text(name), document, round_number, batch_id), None)
 
 
-def _plain(line: bytes, name: bytes) -> tuple[bytes, bytes, bytes] | None:
+def plain(line: bytes, name: bytes) -> tuple[bytes, bytes, bytes] | None:
     """Body, status and request id of a line laid out exactly as Azure or OpenAI write it; whether the body is one JSON
     value is for the caller to see."""
     start = len(_FIRST) + len(name) + 1

@@ -37,19 +37,28 @@ def merge(job: Job, workdir: Workdir, account: Account, share: range | None = No
     Of a `share` of the positions only those rows are read, the others are passed over; whoever has position 0 also
     tells what nobody asked for.
     """
+    with closing(walk(job, workdir, account, share)) as steps:
+        for name, asked in steps:
+            row = latest(name, asked)
+            account.row(row.result)
+            yield row
+
+
+def walk(
+    job: Job, workdir: Workdir, account: Account, share: range | None = None
+) -> Generator[tuple[bytes, Sequence[Round]], None, None]:
+    """The rows of `merge` before they are read: each name, and the rounds that asked for it, which stand at it."""
     share = range(job.lines) if share is None else share
     with ExitStack() as stack:
-        rounds: list[_Round] = []
+        rounds: list[Round] = []
         for number in range(job.round + 1):
             parts = [part for part in job.parts if part.round == number]
-            rounds.append(stack.enter_context(closing(_Round(parts, workdir, account, tells=share.start == 0))))
+            rounds.append(stack.enter_context(closing(Round(parts, workdir, account, tells=share.start == 0))))
         position, first = 0, rounds[0]
         while (name := first.name) is not None:
             asked = [step for step in rounds if step.name == name]
             if share.start <= position < share.stop:
-                row = _latest(name, asked)
-                account.row(row.result)
-                yield row
+                yield name, asked
             else:
                 for step in asked:
                     step.answers.skip(name)
@@ -73,7 +82,7 @@ def changed(line: bytes, params: Mapping[str, Any]) -> bytes:
     return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
 
 
-class _Round:
+class Round:
     """One pass over rows, from part to part: `name` is the row it stands at, None at the end."""
 
     answers: Answers
@@ -104,7 +113,7 @@ class _Round:
                 self._account.part(self.answers, tells=self._tells)
 
 
-def _latest(name: bytes, asked: Sequence[_Round]) -> Row:
+def latest(name: bytes, asked: Sequence[Round]) -> Row:
     """The row's best answer, with the others beside it."""
     best, line = asked[0].answers.take(name), asked[0].line
     if len(asked) == 1:

@@ -11,14 +11,13 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from batchkit.collector.account import Account
-from batchkit.collector.export import Shape
-from batchkit.collector.merge import merge
+from batchkit.collector.export import spliced
 from batchkit.disk import PIECE, Workdir, replacing
 from batchkit.model import Job
 
@@ -33,14 +32,13 @@ class _Task(NamedTuple):
     out: Path
 
 
-def worthwhile(job: Job, shape: Shape) -> bool:
-    """Whether two processes are faster, and can do it: joined rows are read from one end to the other."""
-    bytes_asked = sum(part.bytes for part in job.parts if part.round == 0)
-    alone = shape.rows is not None or not shape.plain or not sys.executable
-    return not alone and bytes_asked >= LARGE and len(_cores()) > 1
+def worthwhile(job: Job) -> bool:
+    """Whether a second process is faster."""
+    asked = sum(part.bytes for part in job.parts if part.round == 0)
+    return asked >= LARGE and len(_cores()) > 1 and bool(sys.executable)
 
 
-def encoded(job: Job, workdir: Workdir, account: Account, shape: Shape) -> Iterator[bytes]:
+def halves(job: Job, workdir: Workdir, account: Account) -> Iterator[bytes]:
     """The whole merge as JSON Lines: the first half from here, then the second one from the other process."""
     middle = job.lines // 2
     behind = workdir.job(job.id) / f"merged-{os.getpid()}.jsonl"
@@ -56,11 +54,11 @@ def encoded(job: Job, workdir: Workdir, account: Account, shape: Shape) -> Itera
     try:
         assert other.stdin is not None
         with suppress(BrokenPipeError), other.stdin as pipe:
-            pickle.dump((task, shape), pipe)
-        yield from shape.encode(job, b"", merge(job, workdir, account, range(middle)))
+            pickle.dump(task, pipe)
+        yield from spliced(job, workdir, account, range(middle))
         answer = other.stdout.read() if other.stdout else b""
         if other.wait() != 0:  # killed, or no memory: then it is done here
-            yield from shape.encode(job, b"", merge(job, workdir, account, task.share))
+            yield from spliced(job, workdir, account, task.share)
             return
         account += pickle.loads(answer)  # noqa: S301  (from our own process)
         with behind.open("rb", buffering=0) as file:
@@ -80,13 +78,10 @@ def _cores() -> set[int]:
 
 
 def _main() -> None:
-    task, shape = pickle.load(sys.stdin.buffer)  # noqa: S301  (from our own process)
+    task = pickle.load(sys.stdin.buffer)  # noqa: S301  (from our own process)
     account = Account(task.job.name)
-    with (
-        closing(merge(task.job, Workdir(task.root), account, task.share)) as rows,
-        replacing(task.out, replaceable=None) as file,
-    ):
-        for piece in shape.encode(task.job, b"", rows):
+    with replacing(task.out) as file:
+        for piece in spliced(task.job, Workdir(task.root), account, task.share):
             file.write(piece)
     sys.stdout.buffer.write(pickle.dumps(account))
 

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
+
 from batchkit.collector.lines import loads, name_of
 from batchkit.disk import PIECE
 
@@ -13,12 +15,13 @@ from batchkit.disk import PIECE
 @dataclass(frozen=True)
 class Look:
     """What one look at a result file found. `broken` lines are no JSON objects, `strange` ones name no row of the part;
-    `ended` says that the last line has its newline."""
+    `exact` says that the strictest reader takes all, and `ended` that the last line has its newline."""
 
     bytes: int
     lines: int
     broken: int
     strange: int
+    exact: bool
     ended: bool
     sha256: str
 
@@ -41,7 +44,7 @@ def look(path: Path, asked: Path) -> Look:
         names = {name_of(line) for line in file}
     digest = hashlib.sha256()
     size = lines = broken = strange = 0
-    last = b"\n"
+    last, exact = b"\n", True
     with path.open("rb", buffering=PIECE) as file:
         for last in file:
             digest.update(last)
@@ -50,9 +53,16 @@ def look(path: Path, asked: Path) -> Look:
                 continue
             lines += 1
             try:
-                good = isinstance(loads(last), dict)
-            except ValueError:
-                good = False
+                good = isinstance(orjson.loads(last), dict)
+            except orjson.JSONDecodeError:
+                exact, good = False, _readable(last)
             broken += not good
             strange += good and name_of(last) not in names
-    return Look(size, lines, broken, strange, last.endswith(b"\n"), digest.hexdigest())
+    return Look(size, lines, broken, strange, exact and not broken, last.endswith(b"\n"), digest.hexdigest())
+
+
+def _readable(line: bytes) -> bool:
+    try:
+        return isinstance(loads(line), dict)
+    except ValueError:
+        return False
