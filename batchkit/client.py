@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, Unpack
 
 import httpx
 
 from batchkit.api.service import Service
 from batchkit.bridge import Bridge
 from batchkit.clock import Clock, SystemClock
-from batchkit.collector import export
+from batchkit.collector.export import Shape
 from batchkit.collector.fetch import lost
-from batchkit.collector.results import Results, collect
+from batchkit.collector.results import Results, collect, judge, survey
 from batchkit.config import Settings, Target, load_target
 from batchkit.disk import Workdir, check_writable, stamp
 from batchkit.doctor import examine
@@ -26,11 +28,14 @@ from batchkit.due import due_at
 from batchkit.errors import BatchkitError, CancelWished, ConfigError, Interrupted, LeaseLost, LedgerBusy, Unfinished
 from batchkit.intake import Intake, Source
 from batchkit.ledger import Hold, Ledger, open_ledger
-from batchkit.model import Finding, Job, State
+from batchkit.model import Finding, Job, Result, State
+from batchkit.prices import Prices
 from batchkit.pump import Progress, Pump, Turn, holding
 from batchkit.text import duration
 from batchkit.tracker.query import Page, Query, select
+from batchkit.wishes import Wishes, shape_of
 
+_log = logging.getLogger(__name__)
 WROTE = "wrote"
 """The kind of event that keeps the hash of a file of results, so that it may be written over later."""
 _ALL: Sequence[Turn] = (Pump.submit, Pump.poll, Pump.fetch)
@@ -86,17 +91,30 @@ class AsyncClient:
                 yield progress.job
 
     async def fetch(
-        self, job: Job | str, out: str | Path | None = None, *, format: str | None = None, overwrite: bool = False
+        self,
+        job: Job | str,
+        out: str | Path | None = None,
+        *,
+        overwrite: bool = False,
+        partial: bool = False,
+        **wishes: Unpack[Wishes],
     ) -> Results:
         """Download what came back, merge it in input order, account for every row, and write it to `out`.
 
-        The format follows the suffix (.jsonl, .csv) or `format`. Raises Unfinished while batches run, LocalError when
-        `out` holds something else and `overwrite` is not given. Rows that do not add up are in `report`.
+        How it is written say the `wishes`, see Wishes. Raises Unfinished while batches run, unless `partial`: then rows
+        that are not back are `pending`. Raises LocalError when `out` holds something else and `overwrite` is not given.
+        Rows that do not add up are in `report`.
         """
-        path = await _checked(out)
-        encode = export.format_of(path, format)
+        shape, path = shape_of(out, wishes), await _checked(out)
         found = await self._turns(await self._known(job), [Pump.poll, Pump.fetch], once=True)
-        return await self._settled(found, path, encode, overwrite)
+        return await self._settled(found, path, shape, overwrite, partial)
+
+    async def iter_results(self, job: Job | str, *, partial: bool = False) -> AsyncIterator[Result]:
+        """The results one by one, in input order, read from this machine as they are asked for. Raises as `fetch`."""
+        rows = iter(await self.fetch(job, partial=partial))
+        while some := await asyncio.to_thread(lambda: list(islice(rows, 100))):
+            for result in some:
+                yield result
 
     async def run(
         self,
@@ -105,19 +123,21 @@ class AsyncClient:
         name: str | None = None,
         stem: str | None = None,
         out: str | Path | None = None,
-        format: str | None = None,
         overwrite: bool = False,
         once: bool = False,
         timeout_s: float | None = None,
         fingerprint: str | None = None,
+        retries: int = 0,
+        **wishes: Unpack[Wishes],
     ) -> Results:
         """Submit, track and fetch: from request lines to merged results in one call, safe to repeat and to kill.
 
-        `once` does what can be done now and raises Unfinished if that was not all (for cron). An input that comes with
-        the `fingerprint` it came with before is not read again. The other words are those of `submit` and `fetch`.
+        `once` does what can be done now and raises Unfinished if that was not all (for cron). Rows that failed for a
+        passing reason are asked again up to `retries` times, unless the last time hardly any succeeded. An input that
+        comes with the `fingerprint` it came with before is not read again. The other words are those of `submit` and
+        `fetch`.
         """
-        path = await _checked(out)
-        encode = export.format_of(path, format)
+        shape, path = shape_of(out, wishes), await _checked(out)
         known = await self._ledger.known_source(fingerprint) if fingerprint else None
         if known is not None and self._intake.has_lines(known[0]):
             job = known[0]
@@ -125,8 +145,13 @@ class AsyncClient:
             job = await self._job(source, name, stem, new_file=None if overwrite else path)
             if fingerprint:
                 await self._ledger.remember_source(fingerprint, job)
-        job = await self._turns(job, _ALL, once=once, timeout_s=timeout_s)
-        results = await self._settled(job, path, encode, overwrite)
+        await asyncio.to_thread(judge, job, self._workdir, shape)
+        while True:
+            job = await self._turns(job, _ALL, once=once, timeout_s=timeout_s)
+            if not (job.collected and job.round < retries and await self._another_round(job)):
+                break
+            job = await self._known(job)
+        results = await self._settled(job, path, shape, overwrite)
         if fingerprint and path is not None:
             await self._ledger.remember_source(fingerprint, job, stamp(path, ours=True))
         return results
@@ -153,7 +178,7 @@ class AsyncClient:
             try:
                 done.append(await self._turns(job, _ALL, once=True, hold=hold))
                 if done[-1].collected:
-                    await self._settled(done[-1], None, export.format_of(None, None), False)
+                    await self._settled(done[-1], None, Shape(), False)
                     done[-1] = await self._known(job)
             except Interrupted:
                 raise
@@ -165,19 +190,33 @@ class AsyncClient:
             raise troubles[0]
         return done
 
-    async def retry(self, job: Job | str, *, only: Collection[str] = (), dry_run: bool = False) -> tuple[Job, int]:
+    async def retry(
+        self,
+        job: Job | str,
+        *,
+        only: Collection[str] = (),
+        params: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+    ) -> tuple[Job, int]:
         """Ask again for rows that failed, as the next round; the job as it then runs, and how many rows.
 
-        Rows that never ran, 408, 429 and 5xx are asked again; `only` names error codes to ask again instead. Raises
-        InputError when no row qualifies. With `dry_run` the rows are only counted.
+        Rows that never ran or never came back, 408, 429 and 5xx are asked again; `only` names what to ask again
+        instead: error codes, statuses, `4xx` or `5xx`. `params` go into every body on the way. Raises InputError when
+        no row qualifies. With `dry_run` the rows are only counted.
         """
         found = await self._known(job)
         if not found.collected:
             raise Unfinished(f"job {found.name!r} is not finished yet", hint=f"batchkit track {quote(found.name)}")
         if dry_run:
             return found, await self._intake.count(found, only=only)
-        count = await self._intake.round(found, self._doors().target, only=only)
+        count = await self._intake.round(found, self._doors().target, only=only, params=params or {})
         return await self._turns(await self._known(found), [Pump.submit]), count
+
+    async def report(self, job: Job | str, *, prices: Prices | None = None) -> dict[str, Any]:
+        """The numbers of a job, for a report: rows, failures, tokens, latency, parts, and cost by a price file. Asks
+        nothing of the service."""
+        found = await self.show(job)
+        return await asyncio.to_thread(survey, found, self._workdir, prices)
 
     async def cancel(self, job: Job | str) -> Job:
         """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed."""
@@ -248,8 +287,23 @@ class AsyncClient:
     async def _job(self, source: Source, name: str | None, stem: str | None, new_file: Path | None = None) -> Job:
         return await self._intake.job(source, self._doors().target, name=name, stem=stem, new_file=new_file)
 
-    async def _settled(self, job: Job, out: Path | None, encode: export.Encode, overwrite: bool) -> Results:
-        if not job.collected:
+    async def _another_round(self, job: Job) -> bool:
+        """Whether rows of a finished job were worth asking again, and are now."""
+        if job.cancelled_at is not None:
+            return False
+        results = await asyncio.to_thread(collect, job, self._workdir, None, Shape(), None)
+        if not results.report.retryable:
+            return False
+        if results.hopeless:
+            _log.warning("job %r: hardly any row succeeded in round %d; it is not asked again", job.name, job.round)
+            return False
+        await self._intake.round(job, self._doors().target)
+        return True
+
+    async def _settled(
+        self, job: Job, out: Path | None, shape: Shape, overwrite: bool, partial: bool = False
+    ) -> Results:
+        if not job.collected and not partial:
             counts = job.counts
             seen = max((batch.looked_at or 0.0 for part in job.parts for batch in part.batches), default=0.0)
             ago = f", as seen {duration(self._clock.now() - seen)} ago" if seen else ""
@@ -259,9 +313,10 @@ class AsyncClient:
                 hint=f"batchkit track {quote(job.name)}  # or the same command again later",
             )
         ours = {event.detail for event in await self._ledger.events(job) if event.kind == WROTE}
-        results = await asyncio.to_thread(collect, job, self._workdir, out, encode, None if overwrite else ours)
+        results = await asyncio.to_thread(collect, job, self._workdir, out, shape, None if overwrite else ours)
         unknown = results.sha256 is not None and results.sha256 not in ours
-        unsettled = job.settled_at is None or any(part.state is State.FETCHED for part in job.parts)
+        fetched = any(part.state is State.FETCHED for part in job.parts)
+        unsettled = job.collected and (job.settled_at is None or fetched)
         if unknown or unsettled:
             async with holding(self._ledger, job) as hold:
                 if results.sha256 is not None and unknown:
@@ -338,10 +393,20 @@ class Client:
         return self._bridge.iterate(self._client.track(job, timeout_s=timeout_s, once=once))
 
     def fetch(
-        self, job: Job | str, out: str | Path | None = None, *, format: str | None = None, overwrite: bool = False
+        self,
+        job: Job | str,
+        out: str | Path | None = None,
+        *,
+        overwrite: bool = False,
+        partial: bool = False,
+        **wishes: Unpack[Wishes],
     ) -> Results:
         """See AsyncClient.fetch."""
-        return self._bridge.call(self._client.fetch(job, out, format=format, overwrite=overwrite))
+        return self._bridge.call(self._client.fetch(job, out, overwrite=overwrite, partial=partial, **wishes))
+
+    def iter_results(self, job: Job | str, *, partial: bool = False) -> Iterator[Result]:
+        """See AsyncClient.iter_results."""
+        return iter(self.fetch(job, partial=partial))
 
     def run(
         self,
@@ -350,11 +415,12 @@ class Client:
         name: str | None = None,
         stem: str | None = None,
         out: str | Path | None = None,
-        format: str | None = None,
         overwrite: bool = False,
         once: bool = False,
         timeout_s: float | None = None,
         fingerprint: str | None = None,
+        retries: int = 0,
+        **wishes: Unpack[Wishes],
     ) -> Results:
         """See AsyncClient.run."""
         return self._bridge.call(
@@ -363,11 +429,12 @@ class Client:
                 name=name,
                 stem=stem,
                 out=out,
-                format=format,
                 overwrite=overwrite,
                 once=once,
                 timeout_s=timeout_s,
                 fingerprint=fingerprint,
+                retries=retries,
+                **wishes,
             )
         )
 
@@ -375,9 +442,20 @@ class Client:
         """See AsyncClient.run_due."""
         return self._bridge.call(self._client.run_due())
 
-    def retry(self, job: Job | str, *, only: Collection[str] = (), dry_run: bool = False) -> tuple[Job, int]:
+    def retry(
+        self,
+        job: Job | str,
+        *,
+        only: Collection[str] = (),
+        params: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+    ) -> tuple[Job, int]:
         """See AsyncClient.retry."""
-        return self._bridge.call(self._client.retry(job, only=only, dry_run=dry_run))
+        return self._bridge.call(self._client.retry(job, only=only, params=params, dry_run=dry_run))
+
+    def report(self, job: Job | str, *, prices: Prices | None = None) -> dict[str, Any]:
+        """See AsyncClient.report."""
+        return self._bridge.call(self._client.report(job, prices=prices))
 
     def cancel(self, job: Job | str) -> Job:
         """See AsyncClient.cancel."""

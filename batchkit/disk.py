@@ -17,8 +17,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-import aiofiles
-
 from batchkit.errors import DiskFull, InputError, LocalError
 from batchkit.model import Part
 
@@ -60,6 +58,14 @@ class Workdir:
         """Remove the lines of a part that is no more."""
         for path in (self.lines(part), self.sent(part)):
             path.unlink(missing_ok=True)
+
+    def inexact(self, path: Path) -> Path:
+        """The mark beside a result file that holds more or other than exact JSON."""
+        return path.with_suffix(".inexact")
+
+    def coming(self, path: Path, file_id: str) -> Path:
+        """Where the file of this id is received before it is known to be whole and gets its place at `path`."""
+        return path.with_name(f".{path.name}.{hashlib.sha256(file_id.encode()).hexdigest()[:12]}.coming")
 
     def _file(self, part: Part, what: str) -> Path:
         return self.job(part.job_id) / lines_name(part.round, part.number).replace("lines", what)
@@ -220,33 +226,50 @@ def check_writable(path: Path) -> None:
         temporary.unlink()
 
 
-async def receive(path: Path, chunks: AsyncIterable[bytes]) -> int:
-    """Stream `chunks` to `path` as a whole, as `replacing` does; how many bytes came."""
-    temporary, total, buffer = _temporary(path), 0, bytearray()
+def length(path: Path) -> int:
+    """The bytes of a file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+async def receive(path: Path, chunks: AsyncIterable[bytes], *, behind: int = 0) -> int:
+    """Stream `chunks` to the private file `path`, behind its first `behind` bytes; how many bytes it then has.
+
+    They are durable when this returns, and what came is kept when it fails: `path` is not to be the file's final name.
+    """
+    buffer = bytearray()
     with local_errors(path):
+        descriptor = os.open(path, _UPDATE, PRIVATE)
         try:
-            async with aiofiles.open(temporary, "wb", buffering=PIECE, opener=_private_opener) as file:
+            os.ftruncate(descriptor, behind)
+            total = os.lseek(descriptor, behind, os.SEEK_SET)
+            try:
                 async for chunk in chunks:
                     buffer += chunk
-                    total += len(chunk)
                     if len(buffer) >= PIECE:
-                        await file.write(buffer)
-                        buffer.clear()
-                await file.write(buffer)
-                await file.flush()
-                await asyncio.to_thread(os.fsync, file.fileno())
-            os.rename(temporary, path)
-            await asyncio.to_thread(_sync_directory, path.parent)
+                        total += await asyncio.to_thread(_write, descriptor, buffer)
+            finally:
+                total += _write(descriptor, buffer)
+            await asyncio.to_thread(os.fsync, descriptor)
         finally:
-            temporary.unlink(missing_ok=True)
+            os.close(descriptor)
     return total
 
 
+def _write(descriptor: int, buffer: bytearray) -> int:
+    """Write all of a buffer and empty it."""
+    size = written = len(buffer)
+    with memoryview(buffer) as view:
+        while written:
+            written -= os.write(descriptor, view[size - written :])
+    buffer.clear()
+    return size
+
+
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-
-
-def _private_opener(path: str, _flags: int) -> int:
-    return os.open(path, _CREATE, PRIVATE)
+_UPDATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 
 
 def _temporary(path: Path) -> Path:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
+from types import MappingProxyType
 from typing import Any
 
 from batchkit.builder import split
@@ -18,7 +19,7 @@ from batchkit.builder.check import check
 from batchkit.builder.lines import encode
 from batchkit.clock import Clock
 from batchkit.collector.account import retryable
-from batchkit.collector.merge import leftovers
+from batchkit.collector.merge import changed, leftovers
 from batchkit.config import Limits, Target
 from batchkit.disk import Workdir, already_there, discard, place, private_directory, sha256
 from batchkit.errors import InputError, LedgerBusy, UsageError
@@ -79,18 +80,22 @@ class Intake:
                 discard(self.workdir.job(job.id))  # another process was faster with the same job
             return added
 
-    async def round(self, job: Job, target: Target, *, only: Collection[str]) -> int:
-        """A further round of a finished job, of the rows worth asking again; how many.
+    async def round(
+        self, job: Job, target: Target, *, only: Collection[str] = (), params: Mapping[str, Any] = MappingProxyType({})
+    ) -> int:
+        """A further round of a finished job, of the rows worth asking again; how many. `params` go into every body.
 
         Raises InputError when there is none.
         """
         number = job.round + 1
         async with self._staging() as directory:
             lines = leftovers(job, self.workdir, lambda result: retryable(result, only))
+            if params:
+                lines = (changed(line, params) for line in lines)
             try:
                 staged = await asyncio.to_thread(split.stage, lines, directory, target.limits, round_number=number)
             except InputError:
-                words = f"no row of job {job.name!r} failed for a reason that may have passed"
+                words = f"no row of job {job.name!r} failed for a reason that may pass"
                 hint = "batchkit fetch JOB -o results.csv  # error_code names the codes for --only"
                 raise InputError(words if not only else f"no row failed with {', '.join(only)}", hint=hint) from None
             async with holding(self.ledger, job) as hold:

@@ -222,6 +222,11 @@ class Part:
         return self.batches[-1] if self.batches else None
 
     @property
+    def collected(self) -> bool:
+        """Whether everything there is to know of its rows is on this machine."""
+        return self.state in (State.FETCHED, State.SETTLED, State.DROPPED)
+
+    @property
     def file_name(self) -> str:
         """The name of the input file at the service: ours, unique, and made from the content."""
         return f"batchkit-{self.job_id}-{self.round}-{self.number:03d}-{(self.sent_sha256 or self.sha256)[:12]}.jsonl"
@@ -319,7 +324,7 @@ class Job:
     @property
     def collected(self) -> bool:
         """Whether everything there is to know of its rows is on this machine."""
-        return all(part.state in (State.FETCHED, State.SETTLED, State.DROPPED) for part in self.parts)
+        return all(part.collected for part in self.parts)
 
     @property
     def held(self) -> str | None:
@@ -331,7 +336,8 @@ class Result:
     """What came back for one row, good or bad.
 
     `ok` is true for HTTP 200 only. `text` is the answer's text; `response` is the whole response body. For a bad row
-    `error_code` and `error_message` say why, in the service's words where it gave any.
+    `error_code` and `error_message` say why, in the service's words where it gave any. `other_rounds` are the answers
+    of other rounds to the same row, in their order; this one is the latest good one, or the latest.
     """
 
     custom_id: str
@@ -348,12 +354,14 @@ class Result:
     round: int = 0
     batch_id: str | None = None
     response: Any = None
+    other_rounds: tuple[Result, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """The account of a job's rows: `total` = `ok` + `failed` + `missing`, or `balanced` is false.
 
+    Before the job's end `pending` rows, which are not back yet, are part of the sum.
     `duplicates` custom_ids came back twice in one batch and `unknowns` were never asked for; `duplicated`, `unknown`
     and `missing_ids` name the first hundred of each kind. `mismatched` says where the service's own counts differ from
     its files. `retryable` rows did not fail for good. `errors` counts failed rows by code.
@@ -374,6 +382,7 @@ class Report:
     errors: Mapping[str, int] = field(default_factory=dict)
     input_tokens: int = 0
     output_tokens: int = 0
+    pending: int = 0
 
     @property
     def outcome(self) -> Outcome:
@@ -381,7 +390,7 @@ class Report:
 
     @property
     def balanced(self) -> bool:
-        accounted = self.ok + self.failed + self.missing == self.total
+        accounted = self.ok + self.failed + self.missing + self.pending == self.total
         return accounted and not (self.missing or self.duplicated or self.unknown or self.mismatched)
 
 

@@ -27,8 +27,13 @@ def shortened(text: str, limit: int) -> str:
 
 
 def csv_cell(value: str) -> str:
-    """`value` with a leading `'` where a spreadsheet would otherwise run it as a formula (OWASP ASVS 1.2.10)."""
-    return "'" + value if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    """`value` with a leading `'` where a spreadsheet would otherwise run it as a formula (OWASP ASVS 1.2.10). A number
+    is none."""
+    return "'" + value if value.startswith(_FORMULA) and not _NUMBER.fullmatch(value) else value
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def slug(text: str, limit: int = 60) -> str:

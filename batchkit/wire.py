@@ -123,33 +123,51 @@ def result(custom_id: str, doc: Mapping[str, Any], round_number: int, batch_id: 
     """
     response = doc.get("response")
     response = response if isinstance(response, dict) else {}
-    body = response.get("body")
+    status, request_id = _count(response.get("status_code")), _text(response.get("request_id"))
+    return answer(custom_id, status, response.get("body"), request_id, doc.get("error"), round_number, batch_id)
+
+
+def answer(
+    custom_id: str,
+    status: int | None,
+    body: Any,
+    request_id: str | None,
+    problem: Any,
+    round_number: int,
+    batch_id: str | None,
+) -> Result:
+    """A result from the pieces of its line; `problem` is what stands beside the response, under `error`."""
     if isinstance(body, str):
         with suppress(orjson.JSONDecodeError):
             body = orjson.loads(body)
-    fields = body if isinstance(body, dict) else {}
-    status = _count(response.get("status_code"))
-    problem = fields.get("error") or doc.get("error")
+    fields: dict[str, Any] = body if isinstance(body, dict) else {}
+    problem = fields.get("error") or problem
     if status is None and fields and not problem:
         status = 200
     usage = fields.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    common: dict[str, Any] = {
-        "custom_id": custom_id,
-        "status_code": status,
-        "model": _text(fields.get("model")),
-        "input_tokens": _count(usage.get("prompt_tokens", usage.get("input_tokens"))),
-        "output_tokens": _count(usage.get("completion_tokens", usage.get("output_tokens"))),
-        "request_id": _text(response.get("request_id")),
-        "round": round_number,
-        "batch_id": batch_id,
-        "response": body,
-    }
-    if status == 200:
-        return Result(ok=True, text=_answer(fields), finish_reason=_finish(fields), **common)
-    said = _error(problem) if isinstance(problem, dict) else ServiceError("", _text(problem) or "")
-    code = said.code or (f"http_{status}" if status else "unreadable")
-    return Result(ok=False, error_code=code, error_message=said.message or None, **common)
+    good = status == 200
+    code = message = None
+    if not good:
+        said = _error(problem) if isinstance(problem, dict) else ServiceError("", _text(problem) or "")
+        code = said.code or (f"http_{status}" if status else "unreadable")
+        message = said.message or None
+    return Result(
+        custom_id,
+        good,
+        _answer(fields) if good else None,
+        status,
+        code,
+        message,
+        _finish(fields) if good else None,
+        _text(fields.get("model")),
+        _count(usage.get("prompt_tokens", usage.get("input_tokens"))),
+        _count(usage.get("completion_tokens", usage.get("output_tokens"))),
+        request_id,
+        round_number,
+        batch_id,
+        body,
+    )
 
 
 def _answer(body: Mapping[str, Any]) -> str | None:

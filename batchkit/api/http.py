@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -20,6 +21,7 @@ from batchkit.api.attempts import Budget, Call, Failure, Verdict, backoff, failu
 from batchkit.api.attempts import retry_after as asked_wait
 from batchkit.clock import Clock
 from batchkit.config import Settings, Target
+from batchkit.disk import length, receive
 from batchkit.errors import (
     BatchkitError,
     NotFound,
@@ -153,14 +155,35 @@ class Http:
 
         return await self._by_the_table(call, attempt)
 
-    async def download(self, path: str, sink: Callable[[AsyncIterator[bytes]], Any], size: int | None) -> int:
-        """Stream a body into `sink`, from its start on each attempt; how many bytes `sink` says it took."""
+    async def download(self, path: str, place: Path, size: int | None) -> int:
+        """Stream a body of `size` bytes, where that is known, into the file `place`; how many bytes it then has.
 
+        What is there already is kept only if the service answers with exactly the bytes behind it, of a whole of this
+        size; otherwise the file begins anew.
+        """
         deadline_s = self._settings.call_timeout_s + (LARGEST if size is None else size) / SLOWEST
+        resume = size is not None
 
         async def attempt() -> int:
-            async with self._answer(self._reading, self._reading.build_request("GET", path), deadline_s) as response:
-                return int(await sink(_raw(response)))
+            nonlocal resume
+            there = length(place) if resume else 0
+            if there and there == size:
+                return there
+            headers = {"Range": f"bytes={there}-"} if there else {}
+            request = self._reading.build_request("GET", path, headers=headers)
+            try:
+                async with self._answer(self._reading, request, deadline_s) as response:
+                    whole = response.status_code != 206
+                    if not whole and response.headers.get("content-range") != f"bytes {there}-{(size or 0) - 1}/{size}":
+                        raise _Failed(
+                            Failure.REFUSED, Unintelligible("the service sent another piece than was asked for")
+                        )
+                    return await receive(place, _raw(response), behind=0 if whole else there)
+            except _Failed as failed:
+                if there and failed.failure is Failure.REFUSED:
+                    resume = False
+                    raise _Failed(Failure.UNREADABLE, failed.error) from None
+                raise
 
         return await self._by_the_table(Call.CONTENT, attempt)
 

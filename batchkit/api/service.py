@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +16,7 @@ from batchkit.api.attempts import Call
 from batchkit.api.http import Http, Upload
 from batchkit.clock import Clock
 from batchkit.config import Settings, Target
-from batchkit.disk import PIECE, receive
+from batchkit.disk import PIECE
 from batchkit.errors import NotFound, Unintelligible
 from batchkit.model import CHAT, Batch, RemoteFile
 
@@ -86,8 +85,11 @@ class Service:
         return [wire.file(doc) async for doc in self._pages("files", {"purpose": "batch"})]
 
     async def content(self, file_id: str, path: Path, size: int | None = None) -> int:
-        """Stream a file's content, of `size` bytes if that is known, to `path`; how many bytes came."""
-        return await self._http.download(f"files/{_segment(file_id)}/content", partial(receive, path), size)
+        """Stream a file's content, of `size` bytes if that is known, to `path`; how many bytes it then has.
+
+        A `path` that holds the beginning of the same file is gone on with where the service can do that.
+        """
+        return await self._http.download(f"files/{_segment(file_id)}/content", path, size)
 
     async def delete(self, file_id: str) -> None:
         """Delete a file; one that is gone already is fine."""

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from batchkit import __version__
-from batchkit.cli import emulate, jobs, look, rows
+from batchkit.cli import emulate, jobs, look, report, rows
 from batchkit.cli.options import command
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ for _function, _name in (
     (jobs.run, "run"),
     (jobs.retry, "retry"),
     (jobs.cancel, "cancel"),
+    (report.report, "report"),
     (look.list_jobs, "list"),
     (look.show, "show"),
     (look.doctor, "doctor"),

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from batchkit.cli import cron, documents, rows
-from batchkit.cli.making import Making
+from batchkit.cli.making import Making, parameter
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, write_bytes
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
-from batchkit.collector.export import format_of
 from batchkit.errors import BatchFailed, ResultError, RowsFailed, Unfinished, UsageError
 from batchkit.model import ENDED as SERVICE_ENDED
 from batchkit.model import Job, Line, Report, State
 from batchkit.text import plural
+from batchkit.wishes import Wishes
 
 if TYPE_CHECKING:
     from batchkit.client import AsyncClient
@@ -31,7 +31,13 @@ ENDED = frozenset({State.ENDED, State.FETCHED, State.SETTLED, State.DROPPED})
 
 Name = Annotated[str | None, typer.Option("--name", help="The job's name. [default: the file's, and a hash]")]
 JobName = Annotated[str, typer.Argument(help="A job's name or id.", metavar="JOB")]
-Format = Annotated[str | None, typer.Option("--format", help="csv or jsonl. [default: by the suffix of -o]")]
+Format = Annotated[
+    str | None, typer.Option("--format", help="csv, tsv, parquet or jsonl. [default: by the suffix of -o, else jsonl]")
+]
+Columns = Annotated[
+    str | None, typer.Option("--columns", help="Only these, in this order: custom_id,text,…", metavar="NAME,NAME…")
+]
+Each = Annotated[bool, typer.Option("--each", help="A row for each embedding, where a request has several.")]
 Timeout = Annotated[str | None, typer.Option("--timeout", help="Give up waiting after this long: 90, 30m, 36h.")]
 Every = Annotated[
     float | None, typer.Option("--every", min=0.1, help="Seconds between looks; Azure asks for 60 or more.")
@@ -97,16 +103,24 @@ def fetch(
     job: JobName,
     out: rows.Results = None,
     format: Format = None,
+    columns: Columns = None,
+    join: Annotated[
+        Path | None,
+        typer.Option("--join", help="The rows it was built from: their columns come first.", metavar="ROWS"),
+    ] = None,
+    each: Each = False,
+    partial: Annotated[bool, typer.Option("--partial", help="What is back by now; other rows are pending.")] = False,
     overwrite: rows.Overwrite = False,
 ) -> None:
     """Download a job's results and merge them in input order.
 
-    Example: batchkit fetch nightly -o results.csv
+    Example: batchkit fetch nightly -o results.csv --join rows.csv
     """
     out = rows.place(out)
+    wishes = Wishes(format=format, columns=_names(columns), join=join, each=each)
     with opened(face, where) as session:
-        results = session.act(lambda client: client.fetch(job, out, format=format, overwrite=overwrite))
-        _deliver(face, results, out, format)
+        results = session.act(lambda client: client.fetch(job, out, overwrite=overwrite, partial=partial, **wishes))
+        _deliver(face, results, out)
 
 
 def run(
@@ -125,6 +139,12 @@ def run(
     out: rows.Results = None,
     name: Name = None,
     format: Format = None,
+    columns: Columns = None,
+    join: Annotated[bool, typer.Option("--join", help="Put the columns of the input first.")] = False,
+    each: Each = False,
+    retries: Annotated[
+        int, typer.Option("--retries", min=0, max=20, help="Ask again up to N times for rows that may yet succeed.")
+    ] = 0,
     overwrite: rows.Overwrite = False,
     once: Once = False,
     every: Every = None,
@@ -140,7 +160,9 @@ def run(
         return
     if out is not None and out.resolve() == Path(source).resolve():
         raise UsageError("the results would overwrite the input", hint="choose another -o")
-    known_as = None if where.emulator else cron.fingerprint(where, source, making, {"name": name, "format": format})
+    wishes = Wishes(format=format, columns=_names(columns), join=source if join else None, each=each)
+    asked = {"name": name, "retries": retries, **wishes}
+    known_as = None if where.emulator else cron.fingerprint(where, source, making, asked)
     if once and cron.rest(face, where, known_as, out):
         return
     with opened(face, where, every_s=every) as session:
@@ -153,14 +175,15 @@ def run(
                 name=name,
                 stem=Path(source).stem,
                 out=out,
-                format=format,
                 overwrite=overwrite,
                 once=once,
                 timeout_s=_seconds(timeout),
                 fingerprint=known_as,
+                retries=retries,
+                **wishes,
             )
         )
-        _deliver(face, results, out, format)
+        _deliver(face, results, out)
 
 
 def _run_due(face: Face, where: Where, once: bool) -> None:
@@ -182,16 +205,22 @@ def retry(
     where: Where,
     job: JobName,
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="Only rows with this error code; repeatable.", metavar="CODE")
+        list[str] | None,
+        typer.Option("--only", help="Only rows with this error code, status, 4xx or 5xx; repeatable.", metavar="CODE"),
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", help="key=value for every body on the way, such as max_tokens=4000; repeatable."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the rows; send nothing.")] = False,
 ) -> None:
     """Ask again for the rows that failed for a passing reason, as a new round of the job.
 
-    Example: batchkit retry nightly --only 429
+    Example: batchkit retry nightly --only content_filter --param max_tokens=4000
     """
+    params = dict(map(parameter, param or []))
     with opened(face, where) as session:
-        found, count = session.act(lambda client: client.retry(job, only=only or (), dry_run=dry_run))
+        found, count = session.act(lambda client: client.retry(job, only=only or (), params=params, dry_run=dry_run))
     verb = "to ask again" if dry_run else "asked again"
     face.data(documents.job(found), [f"{found.name}: {plural(count, 'row')} {verb}"])
     if not dry_run:
@@ -224,13 +253,13 @@ def cancel(
         face.next(f"batchkit track {quote(found.name)}  # then fetch what was finished")
 
 
-def _deliver(face: Face, results: Results, out: Path | None, format: str | None) -> None:
+def _deliver(face: Face, results: Results, out: Path | None) -> None:
     """The results where they were asked for, and the account of them."""
     report = results.report
     document = documents.report(report, str(out) if out else None)
     summary = _summary(report, out)
     if out is None and not face.as_json:
-        for piece in format_of(None, format)(results):
+        for piece in results.pieces():
             write_bytes(piece)
         face.say(*summary)
     else:
@@ -244,6 +273,11 @@ def _deliver(face: Face, results: Results, out: Path | None, format: str | None)
             hint=f"batchkit retry {quote(report.job)}  # asks for missing rows again"
             if report.missing
             else f"batchkit show {quote(report.job)} --events",
+        )
+    if report.pending:
+        raise Unfinished(
+            f"{report.pending} of {report.total} rows are not back yet",
+            hint=f"batchkit track {quote(report.job)}  # and then the same command",
         )
     if refused and not report.ok:
         raise BatchFailed(
@@ -268,13 +302,20 @@ def _validation(code: str) -> str:
 
 
 def _summary(report: Report, out: Path | None) -> list[str]:
+    pending = f" + {report.pending} pending" if report.pending else ""
     lines = [
         f"{out or report.job}: {report.total} rows = {report.ok} ok + {report.failed} failed + {report.missing} missing"
+        f"{pending}"
     ]
     lines += [f"  {count} × {code}" for code, count in report.errors.items()]
     if report.input_tokens:
         lines.append(f"  {report.input_tokens} tokens in, {report.output_tokens} out")
     return lines
+
+
+def _names(columns: str | None) -> list[str] | None:
+    """Column names as they are typed: with commas in between."""
+    return None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
 
 
 def _standing(job: Job) -> str:

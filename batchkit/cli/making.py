@@ -95,7 +95,7 @@ class Making:
             custom_id=self.custom_id,
             url=PLACES.get(self.url, self.url if self.url.startswith("/") else f"/v1/{self.url}"),
             system=self.system,
-            params=dict(map(_parameter, self.param or [])),
+            params=dict(map(parameter, self.param or [])),
             schema=self.schema,
             images=self.image,
             image_detail=self.image_detail,
@@ -117,7 +117,7 @@ class Making:
                 raise InputError(words, hint="save it as UTF-8") from None
 
 
-def _parameter(text: str) -> tuple[str, Any]:
+def parameter(text: str) -> tuple[str, Any]:
     """`key=value`, with the value as JSON where it is JSON and as text otherwise."""
     key, equals, value = text.partition("=")
     if not key or not equals:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write. [default: stdout]")]
 Results = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Where to write: .csv or .jsonl. [default: stdout, as JSON Lines]")
+    Path | None, typer.Option("--out", "-o", help="Where to write: .csv, .parquet or .jsonl. [default: stdout]")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that holds something else.")]
 
@@ -102,7 +102,7 @@ def check(
     prices = load_prices(cost) if cost else None
     goal = load_target(target) if target else None
     limits = goal.limits if goal else Limits()
-    counting = tokens or exact or bool(prices) or limits.max_tokens is not None
+    counting = tokens or exact or bool(prices) or limits.enqueued_tokens is not None
     reports: list[tuple[CheckReport, Cost | None]] = []
     for path in files:
         tally = _tally(path, model, exact, prices) if counting else None
@@ -186,7 +186,7 @@ def _tokens(report: CheckReport, cost: Cost | None) -> list[str]:
     if tokens.output_most:
         words.append(f"up to {tokens.output_most} tokens out")
     if tokens.unbounded:
-        words.append(f"{plural(tokens.unbounded, 'request')} without a most for tokens out (--param enqueued_tokens=N)")
+        words.append(f"{plural(tokens.unbounded, 'request')} without a most for tokens out (--param max_tokens=N)")
     if tokens.uncounted:
         words.append(f"{tokens.uncounted} of {plural(tokens.images, 'image')} not counted")
     lines = [", ".join(words)]

@@ -1,27 +1,45 @@
-"""Conservation of rows: in = ok + failed + missing, and every surprise named. Pure."""
+"""Conservation of rows: in = ok + failed + missing, every surprise named; and which rows to ask again. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from batchkit.model import Report, Result
+from batchkit.model import Job, Report, Result
+
+if TYPE_CHECKING:
+    from batchkit.collector.answers import Answers
 
 MISSING = "missing"
+PENDING = "pending"
 NAMED = 100
 """How many custom_ids of a kind a report names."""
+
+REFUSED = frozenset(
+    "invalid_json_line too_many_tasks url_mismatch model_not_found model_mismatch duplicate_custom_id empty_batch"
+    " empty_file invalid_request input_modified input_no_permissions content_filter invalid_request_error".split()
+)
+"""Codes that asking again does not change: the service's validation codes (Azure guide, "Batch failure codes") and
+filters, where they come without an HTTP status."""
+
+HOPELESS = 0.1
+"""The pass rate of a round below which asking again by itself stops …"""
+HOPELESS_ROWS = 10
+"""… once this many rows ran in it."""
 
 
 @dataclass
 class Account:
-    """The running account of one merge."""
+    """The running account of one merge, or of a share of it."""
 
     job: str
     total: int = 0
     ok: int = 0
     failed: int = 0
     missing: int = 0
+    pending: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     retryable: int = 0
@@ -29,7 +47,11 @@ class Account:
     missing_ids: list[str] = field(default_factory=list)
     duplicated: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    mismatched: list[str] = field(default_factory=list)
+    duplicates: int = 0
+    unknowns: int = 0
+    passed: Counter[int] = field(default_factory=Counter)
+    stuck: Counter[int] = field(default_factory=Counter)
+    returned: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def row(self, result: Result) -> None:
         """Count one row by how it ended."""
@@ -38,40 +60,106 @@ class Account:
         self.output_tokens += result.output_tokens or 0
         if result.ok:
             self.ok += 1
+            self.passed[result.round] += 1
             return
-        self.retryable += retryable(result)
+        again = retryable(result)
+        self.retryable += again
+        self.stuck[result.round] += again and result.status_code is not None
+        if result.error_code == PENDING:
+            self.pending += 1
+            return
         self.errors[result.error_code or "unknown"] += 1
         if result.error_code == MISSING:
             self.missing += 1
-            self.missing_ids.append(result.custom_id)
+            if len(self.missing_ids) < NAMED:
+                self.missing_ids.append(result.custom_id)
         else:
             self.failed += 1
 
-    def report(self, expected: int) -> Report:
-        """The report over `expected` rows that went in."""
+    def good(self, number: int, input_tokens: int, output_tokens: int) -> None:
+        """Count one good row of a round."""
+        self.total += 1
+        self.ok += 1
+        self.passed[number] += 1
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
+
+    def part(self, answers: Answers, *, tells: bool) -> None:
+        """Take in what was counted in one part, and with `tells` the lines that should not be there."""
+        self.returned[answers.part.id] = answers.good, answers.bad
+        if tells:
+            unknown = answers.unknown
+            self.duplicates += len(answers.duplicated)
+            self.unknowns += len(unknown)
+            self.duplicated += answers.duplicated[: NAMED - len(self.duplicated)]
+            self.unknown += unknown[: NAMED - len(self.unknown)]
+
+    def __iadd__(self, other: Account) -> Account:
+        """Take in the account of another share of the same merge, which lies behind this one."""
+        for name in (
+            "total ok failed missing pending input_tokens output_tokens retryable duplicates unknowns "
+            "errors passed stuck missing_ids duplicated unknown"
+        ).split():
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for part, (good, bad) in other.returned.items():
+            before = self.returned.get(part, (0, 0))
+            self.returned[part] = before[0] + good, before[1] + bad
+        return self
+
+    def hopeless(self) -> bool:
+        """Whether the last round brought so little that one more is not worth its price. Rows that never ran do not
+        count, since they cost nothing and say nothing."""
+        last = max([*self.passed, *self.stuck], default=0)
+        ran = self.passed[last] + self.stuck[last]
+        return ran >= HOPELESS_ROWS and self.passed[last] < HOPELESS * ran
+
+    def report(self, job: Job) -> Report:
+        """The report over the rows of `job`."""
         return Report(
             job=self.job,
-            total=expected,
+            total=job.lines,
             ok=self.ok,
             failed=self.failed,
             missing=self.missing,
-            duplicated=tuple(self.duplicated[:NAMED]),
-            unknown=tuple(self.unknown[:NAMED]),
+            pending=self.pending,
+            duplicated=tuple(self.duplicated),
+            unknown=tuple(self.unknown),
             missing_ids=tuple(self.missing_ids[:NAMED]),
-            mismatched=tuple(self.mismatched[:NAMED]),
-            duplicates=len(self.duplicated),
-            unknowns=len(self.unknown),
+            mismatched=tuple(self._mismatched(job)[:NAMED]),
+            duplicates=self.duplicates,
+            unknowns=self.unknowns,
             retryable=self.retryable,
             errors=dict(self.errors.most_common()),
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
         )
 
+    def _mismatched(self, job: Job) -> list[str]:
+        """Where the service's own counts differ from its files."""
+        found: list[str] = []
+        for part in job.parts:
+            batch, came = part.batch, self.returned.get(part.id)
+            if came is None or batch is None or batch.status != "completed" or not part.collected:
+                continue
+            if batch.counts and batch.counts.total and came != (batch.counts.completed, batch.counts.failed):
+                found.append(
+                    f"{batch.id}: the service counts {batch.counts.completed} completed and {batch.counts.failed} "
+                    f"failed, its files hold {came[0]} and {came[1]}"
+                )
+        return found
+
 
 def retryable(result: Result, only: Collection[str] = ()) -> bool:
-    """Whether asking again may help: rows that never ran, and 408, 429 and 5xx; or the codes in `only` instead."""
-    if result.ok:
+    """Whether asking again may help.
+
+    Rows that never ran or never came back (expired, cancelled, missing), and HTTP 408, 429 and 5xx; not what the
+    service refused for its content. `only` names what to ask again instead: error codes, HTTP statuses, `4xx`, `5xx`.
+    """
+    if result.ok or result.error_code == PENDING:
         return False
+    status = result.status_code
     if only:
-        return result.error_code in only
-    return result.status_code is None or result.status_code in (408, 429) or result.status_code >= 500
+        return not {result.error_code, str(status), f"{(status or 0) // 100}xx"}.isdisjoint(only)
+    if status is None:
+        return result.error_code not in REFUSED
+    return status in (408, 429) or status >= 500

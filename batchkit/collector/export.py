@@ -1,93 +1,250 @@
-"""Results written for people and programs: JSON Lines with everything, or a flat CSV for a spreadsheet."""
+"""Results written for people and programs: JSON Lines with everything, or a flat table as CSV or Parquet."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import fields
+import math
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from batchkit.disk import replacing
+from batchkit.collector import join, splice
+from batchkit.collector.account import Account
+from batchkit.collector.columns import Table, as_text, table
+from batchkit.collector.merge import Row, latest, walk
+from batchkit.disk import PIECE, Workdir, replacing
 from batchkit.errors import UsageError
-from batchkit.model import Result
+from batchkit.model import Job, Result
 from batchkit.text import csv_cell
 
 SCHEMA = "batchkit/result@1"
-COLUMNS = (
-    "custom_id ok text finish_reason status_code error_code error_message "
-    "input_tokens output_tokens model request_id round batch_id"
-).split()
-_FIELDS = [item.name for item in fields(Result)]
-Encode = Callable[[Iterable[Result]], Iterator[bytes]]
+_FIELDS = [item.name for item in fields(Result) if item.name not in ("response", "other_rounds")]
+_fields = attrgetter(*_FIELDS)
+_OTHER = "round batch_id ok status_code error_code error_message request_id".split()
+_NOTHING: Mapping[str, Any] = {}
+_FORMATS = {
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "csv": "csv",
+    "tsv": "tsv",
+    "parquet": "parquet",
+    "pq": "parquet",
+}
+Pairs = Iterable[tuple[Mapping[str, Any], Row]]
 
 
-def format_of(path: Path | None, name: str | None) -> Encode:
-    """How to write results: by name, else by the file's suffix, else JSON Lines. Raises UsageError."""
-    suffix = name or (path.suffix.lstrip(".").lower() if path else "") or "jsonl"
-    encode = _FORMATS.get(suffix)
-    if encode is None:
-        raise UsageError(f"{suffix!r} is not a format for results", hint="use .csv or .jsonl, or --format csv|jsonl")
-    return encode
+@dataclass(frozen=True)
+class Shape:
+    """How results are written: the format, which columns, the rows that are joined to them, and whether each embedding
+    has a row of its own."""
+
+    format: str = "jsonl"
+    columns: Sequence[str] | None = None
+    rows: join.Rows | None = None
+    each: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether results are written as they are, in JSON Lines with everything."""
+        return self.format == "jsonl" and self.columns is None and not self.each
+
+    def table(self, job: Job, line: bytes) -> Table:
+        """The columns of a job's results; `line` is one of its requests. Raises UsageError for unknown columns."""
+        made = table(job, line, join.columns(self.rows) if self.rows else {}, each=self.each)
+        return made.only(self.columns) if self.columns is not None else made
+
+    def pairs(self, rows: Iterable[Row]) -> Pairs:
+        """Each row with its input row, which is empty unless rows are joined."""
+        return join.beside(self.rows, rows) if self.rows else ((_NOTHING, row) for row in rows)
+
+    def encode(self, job: Job, line: bytes, rows: Iterable[Row]) -> Iterator[bytes]:
+        """The results as bytes in pieces. Raises UsageError for unknown columns, InputError for rows of another job."""
+        pairs = self.pairs(rows)
+        if self.plain:
+            return _jsonl(pairs)
+        made = self.table(job, line)
+        values = made.rows((joined, row.result) for joined, row in pairs)
+        if self.format == "jsonl":
+            return _objects(made, values)
+        if self.format == "parquet":
+            from batchkit.collector import arrow
+
+            return arrow.parquet(made, values)
+        return _csv(made, values, "\t" if self.format == "tsv" else ",")
 
 
-def write(results: Iterable[Result], path: Path, encode: Encode, replaceable: Collection[str] | None) -> str:
-    """Write all results to `path`, whole or not at all; the SHA-256 of what was written.
+def format_of(path: Path | None, name: str | None) -> str:
+    """How to write results: by name, else by the file's suffix, else JSON Lines. Raises UsageError, or MissingExtra
+    where the format needs what is not installed."""
+    suffix = (name or (path.suffix.lstrip(".") if path else "")).lower() or "jsonl"
+    found = _FORMATS.get(suffix)
+    if found is None:
+        raise UsageError(
+            f"{suffix!r} is not a format for results",
+            hint="use .csv, .parquet or .jsonl, or --format csv|parquet|jsonl",
+        )
+    if found == "parquet":
+        from batchkit.collector import arrow
+
+        arrow.arrow()
+    return found
+
+
+def write(pieces: Iterable[bytes], path: Path, replaceable: Collection[str] | None) -> str:
+    """Write all pieces to `path`, whole or not at all; the SHA-256 of what was written.
 
     A file that is there already is replaced when its own hash is among `replaceable`, or that is None.
     """
     digest = hashlib.sha256()
-    with replacing(path, mode=0o666, replaceable=replaceable) as file:
-        for piece in encode(results):
-            digest.update(piece)
-            file.write(piece)
+
+    def put(piece: bytes) -> None:
+        digest.update(piece)
+        file.write(piece)
+
+    # Hashing and writing let other Python code run meanwhile, so that they cost no time of their own.
+    with replacing(path, mode=0o666, replaceable=replaceable) as file, ThreadPoolExecutor(1) as writer:
+        doing = deque[Future[None]]()
+        for piece in _gathered(pieces):
+            if len(doing) > 2:
+                doing.popleft().result()
+            doing.append(writer.submit(put, piece))
+        for done in doing:
+            done.result()
     return digest.hexdigest()
 
 
-def document(result: Result) -> dict[str, Any]:
-    """A result as it stands in JSON Lines."""
-    return {"schema": SCHEMA, **{name: getattr(result, name) for name in _FIELDS}}
+def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of about a megabyte."""
+    some: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        some.append(piece)
+        size += len(piece)
+        if size >= PIECE:
+            yield b"".join(some)
+            some.clear()
+            size = 0
+    yield b"".join(some)
 
 
-def _jsonl(results: Iterable[Result]) -> Iterator[bytes]:
-    for result in results:
-        try:
-            yield orjson.dumps(document(result), option=orjson.OPT_APPEND_NEWLINE)
-        except TypeError:
-            yield _leniently(document(result))
+def document(result: Result, body: bytes | None = None, row: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
+    """A result as it stands in JSON Lines; `body` is its response as bytes, to be taken as they are."""
+    made: dict[str, Any] = {"schema": SCHEMA, "row": row} if row else {"schema": SCHEMA}
+    made |= zip(_FIELDS, _fields(result), strict=True)
+    if result.other_rounds:
+        made["other_rounds"] = [{name: getattr(other, name) for name in _OTHER} for other in result.other_rounds]
+    made["response"] = result.response if body is None else orjson.Fragment(body)
+    return made
+
+
+def _jsonl(pairs: Pairs) -> Iterator[bytes]:
+    for row, (result, _, body) in pairs:
+        yield _line(result, body, row)
+
+
+def _line(result: Result, body: bytes | None, row: Mapping[str, Any] = _NOTHING) -> bytes:
+    return _dumps(document(result, body, row)) or _leniently(document(result, row=row))
+
+
+def spliced(job: Job, workdir: Workdir, account: Account, share: range | None = None) -> Iterator[bytes]:
+    """The same as a plain `encode` of `merge`, but that nothing is decoded that need not be."""
+    head, tails = splice.head(SCHEMA), dict[tuple[int, str | None], bytes]()
+    with closing(walk(job, workdir, account, share)) as steps:
+        for name, asked in steps:
+            answers = asked[0].answers
+            line = answers.raw(name) if len(asked) == 1 else None
+            if line is not None:
+                key = answers.part.round, answers.batch_id
+                if (tail := tails.get(key)) is None:
+                    tail = tails[key] = b'","round":%d,"batch_id":%s,"response":' % (key[0], orjson.dumps(key[1]))
+                if (made := splice.splice(line, name, head, tail)) is not None:
+                    answers.good += 1
+                    answers.skip(name)
+                    account.good(key[0], made.input_tokens, made.output_tokens)
+                    yield made.line
+                    continue
+            row = latest(name, asked)
+            account.row(row.result)
+            yield _line(row.result, row.body)
+
+
+def _objects(made: Table, rows: Iterable[list[Any]]) -> Iterator[bytes]:
+    names = made.names
+    for values in rows:
+        found = dict(zip(names, values, strict=True))
+        yield _dumps(found) or _leniently(found)
+
+
+def _dumps(document: dict[str, Any]) -> bytes | None:
+    """A line of JSON; None for what orjson will not write: a lone surrogate, a number of more than 64 bits, a body
+    nested deeper than it goes."""
+    try:
+        return orjson.dumps(document, default=str, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        return None
 
 
 def _leniently(document: dict[str, Any]) -> bytes:
-    """A result that orjson will not write: a lone surrogate, or a body nested deeper than anything reads again."""
+    """The same in JSON that any reader takes, as near to it as that allows."""
     try:
-        return json.dumps(document).encode() + b"\n"
+        return json.dumps(_exact(document), default=str, ensure_ascii=False).encode() + b"\n"
     except RecursionError:
         return orjson.dumps(document | {"response": None}, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _csv(results: Iterable[Result]) -> Iterator[bytes]:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for result in results:
-        writer.writerow([_cell(getattr(result, column)) for column in COLUMNS])
-        yield text.getvalue().encode("utf-8", "backslashreplace")
-        text.seek(0)
-        text.truncate()
-    yield text.getvalue().encode("utf-8")
+def _exact(value: Any) -> Any:
+    """A value without what JSON does not know: surrogates are escaped, NaN and infinities are null."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {_exact(key): _exact(item) for key, item in value.items()}
+    return [_exact(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _csv(made: Table, rows: Iterable[list[Any]], delimiter: str) -> Iterator[bytes]:
+    """A table for spreadsheets: text that would run as a formula is made plain, header included."""
+    lines = _Lines()
+    writer = csv.writer(lines, delimiter=delimiter)
+    writer.writerow([csv_cell(name) for name in made.names])
+    for values in rows:
+        writer.writerow([_cell(value) for value in values])
+        if len(lines.written) >= 1000:
+            yield lines.taken()
+    yield lines.taken()
+
+
+class _Lines:
+    """What a csv.writer writes, a row at a time, with line feeds at the ends. Told to end rows in line feeds itself, it
+    would leave a carriage return inside a cell without quotes."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+
+    def write(self, row: str) -> None:
+        self.written.append(row.removesuffix("\r\n"))
+
+    def taken(self) -> bytes:
+        text = "".join(f"{row}\n" for row in self.written)
+        self.written.clear()
+        return text.encode("utf-8", "backslashreplace")
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, str):
+        return csv_cell(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    return csv_cell(value) if isinstance(value, str) else str(value)
-
-
-_FORMATS: dict[str, Encode] = {"jsonl": _jsonl, "ndjson": _jsonl, "csv": _csv}
+    return str(value) if isinstance(value, (int, float)) else csv_cell(as_text(value))

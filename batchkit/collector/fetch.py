@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
-
-import orjson
 
 from batchkit.api.service import Service
 from batchkit.clock import Clock
-from batchkit.disk import PIECE, PRIVATE, Workdir
-from batchkit.errors import BatchkitError, NotFound, Refused, Unavailable
+from batchkit.collector.verify import Look, look
+from batchkit.disk import PRIVATE, Workdir, place
+from batchkit.errors import NotFound, Refused, Unavailable
 from batchkit.ledger import Hold
 from batchkit.model import DONE, Batch, Next, Part, State
 
 MOST_TRIES = 5
 """How often a result file that does not agree with what the service says of it is asked for."""
+AT_ONCE = 3
+"""How many parts are downloaded at the same time."""
 
 
 async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir) -> Next:
@@ -24,34 +26,46 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir) -> N
     Raises Unavailable when a file cannot be had whole now. A result file that is again and again not there, or differs
     from what the service says of it, is taken as it is: the account then names what is missing.
     """
-    troubles: list[BatchkitError] = []
-    for part in (await hold.job()).parts:
-        if part.batch is None or not (part.state is State.ENDED or lost(part, workdir)):
-            continue
-        try:
-            words = [await _download(api, *wanted, strict=part.tries < MOST_TRIES) for wanted in _wanted(part, workdir)]
-        except (Unavailable, Refused) as error:
-            await hold.move(part, part.state, at=clock.now(), event=str(error), tries=part.tries + 1)
-            troubles.append(error)
-            continue
-        event = f"output {words[0]}, errors {words[1]}"
-        await hold.move(part, State.FETCHED, at=clock.now(), event=event, tries=0)
-    if troubles:
-        raise troubles[0]
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(part: Part) -> None:
+        async with room:
+            try:
+                words = [await _fetch(api, workdir, wanted, part) for wanted in _wanted(part, workdir)]
+            except (Unavailable, Refused) as error:
+                await hold.move(part, part.state, at=clock.now(), event=str(error), tries=part.tries + 1)
+                raise
+            event = f"output {words[0]}, errors {words[1]}"
+            await hold.move(part, State.FETCHED, at=clock.now(), event=event, tries=0)
+
+    parts = [part for part in (await hold.job()).parts if part.state is State.ENDED or lost(part, workdir)]
+    done = await asyncio.gather(*(one(part) for part in parts if part.batch), return_exceptions=True)
+    for trouble in done:
+        if trouble is not None:
+            raise trouble
     return DONE
 
 
-def _wanted(part: Part, workdir: Workdir) -> list[tuple[str | None, Path, int]]:
-    """The result files of a part: id, place, and how many rows the service counts in it at least.
+@dataclass(frozen=True)
+class _Wanted:
+    """A result file to be had: its id, its place here, and how many rows the service counts in it at least."""
 
-    What was fetched before and is still here is not asked for again.
-    """
+    file_id: str | None
+    path: Path
+    rows: int
+
+
+def _wanted(part: Part, workdir: Workdir) -> list[_Wanted]:
+    """The two result files of a part. What was fetched before and is still here is not asked for again."""
     batch = part.batch or Batch("", "")
-    completed = batch.counts.completed if batch.counts else 0
-    files = [(batch.output_file_id, workdir.output(part), completed), (batch.error_file_id, workdir.error(part), 0)]
+    counts = batch.counts
+    files = [
+        _Wanted(batch.output_file_id, workdir.output(part), counts.completed if counts else 0),
+        _Wanted(batch.error_file_id, workdir.error(part), 0),
+    ]
     if part.state is State.ENDED:
         return files
-    return [(None if path.exists() else file_id, path, rows) for file_id, path, rows in files]
+    return [_Wanted(None, file.path, 0) if file.path.exists() else file for file in files]
 
 
 def lost(part: Part, workdir: Workdir) -> bool:
@@ -62,33 +76,32 @@ def lost(part: Part, workdir: Workdir) -> bool:
     return any(file_id is not None and not path.exists() for file_id, path in wanted)
 
 
-async def _download(api: Service, file_id: str | None, path: Path, rows: int, *, strict: bool) -> str:
-    """One result file, and how it was, in words. None is as good as an empty one: the service does either."""
+async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part) -> str:
+    """Get one result file its place, and say how it was. None is as good as an empty one: the service does either."""
+    file_id, strict = wanted.file_id, part.tries < MOST_TRIES
     if file_id is None:
         return "none"
+    coming = workdir.coming(wanted.path, file_id)
     try:
         announced = (await api.file(file_id)).bytes
-        size = await api.content(file_id, path, announced)
+        await api.content(file_id, coming, announced)
     except NotFound as error:
         if strict:
             raise Unavailable(f"the result file {file_id} is not at the service: {error}") from None
-        await asyncio.to_thread(path.touch, PRIVATE)  # what is there stays
+        await asyncio.to_thread(wanted.path.touch, PRIVATE)  # what is there stays
         return f"{file_id} gone from the service"
-    whole = announced == size if announced is not None else await asyncio.to_thread(_whole, path, rows)
-    if strict and not whole:
-        await asyncio.to_thread(path.unlink)
-        raise Unavailable(f"the result file {file_id} came incomplete ({size} of {announced or '?'} bytes)")
-    return f"{size} bytes{'' if whole else ', taken though it seems incomplete'}"
+    found = await asyncio.to_thread(look, coming, workdir.lines(part))
+    wrong = found.wrong(announced, wanted.rows)
+    if strict and wrong:
+        if announced is None or found.bytes >= announced:  # else the next try goes on behind what is here
+            await asyncio.to_thread(coming.unlink)
+        raise Unavailable(f"the result file {file_id} came incomplete: {wrong}")
+    if not found.exact:
+        await asyncio.to_thread(workdir.inexact(wanted.path).touch, PRIVATE)
+    await asyncio.to_thread(place, coming, wanted.path)
+    return f"{file_id}: {_words(found)}" + (f", taken though {wrong}" if wrong else "")
 
 
-def _whole(path: Path, rows: int) -> bool:
-    """Whether a file of unknown size is whole: its last line is JSON, and it has the rows the service counted."""
-    last, count = b"{}", 0
-    with path.open("rb", buffering=PIECE) as file:
-        for last in file:  # noqa: B007  (the last one is looked at)
-            count += 1
-    try:
-        orjson.loads(last)
-    except orjson.JSONDecodeError:
-        return False
-    return count >= rows
+def _words(found: Look) -> str:
+    strange = f", {found.strange} of no row" if found.strange else ""
+    return f"{found.bytes} bytes, {found.lines} lines{strange}, sha256 {found.sha256}"

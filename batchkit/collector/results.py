@@ -3,40 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from batchkit.collector import export
+from batchkit.collector import share
 from batchkit.collector.account import Account
+from batchkit.collector.export import Shape, spliced, write
 from batchkit.collector.merge import merge
-from batchkit.disk import Workdir
-from batchkit.model import Job, Report, Result
+from batchkit.collector.statistics import Statistics
+from batchkit.disk import Workdir, local_errors
+from batchkit.model import Job, Result
+from batchkit.prices import Prices
 
 
 class Results:
     """A job's results: iterating reads them lazily from this machine, in input order; `report` is their account.
 
-    `sha256` is the hash of the file they were written to, if they were.
+    `sha256` is the hash of the file they were written to, if they were. Whatever takes the Arrow stream interface takes
+    results as they are, such as `polars.DataFrame(results)` or `pyarrow.table(results)`.
     """
 
-    def __init__(self, job: Job, workdir: Workdir, report: Report, sha256: str | None) -> None:
-        self.job, self.report, self.sha256, self._workdir = job, report, sha256, workdir
+    def __init__(
+        self, job: Job, workdir: Workdir, account: Account, shape: Shape = Shape(), sha256: str | None = None
+    ) -> None:
+        self.job, self.report, self.sha256 = job, account.report(job), sha256
+        self.hopeless = account.hopeless()
+        self._workdir, self._shape = workdir, shape
 
     def __iter__(self) -> Iterator[Result]:
-        return merge(self.job, self._workdir, Account(self.job.name))
+        with closing(merge(self.job, self._workdir, Account(self.job.name))) as rows:
+            for row in rows:
+                yield row.result
 
     def __len__(self) -> int:
         return self.report.total
 
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The results as an Arrow stream, read as they are asked for. Needs the extra `parquet`."""
+        return self._batches().__arrow_c_stream__(requested_schema)
 
-def collect(
-    job: Job, workdir: Workdir, out: Path | None, encode: export.Encode, replaceable: Collection[str] | None
-) -> Results:
+    def to_arrow(self) -> Any:
+        """All results as a `pyarrow.Table`, with the columns of a CSV, typed. Needs the extra `parquet`."""
+        return self._batches().read_all()
+
+    def pieces(self) -> Iterator[bytes]:
+        """The results as the bytes of a file."""
+        return _encoded(self.job, self._workdir, Account(self.job.name), self._shape)
+
+    def _batches(self) -> Any:
+        from batchkit.collector import arrow
+
+        rows = merge(self.job, self._workdir, Account(self.job.name))
+        made = self._shape.table(self.job, _first_line(self.job, self._workdir))
+        return arrow.batches(made, made.rows((joined, row.result) for joined, row in self._shape.pairs(rows)))
+
+
+def collect(job: Job, workdir: Workdir, out: Path | None, shape: Shape, replaceable: Collection[str] | None) -> Results:
     """Merge and account for all rows, writing them to `out` if there is one (see `export.write`)."""
     account, digest = Account(job.name), None
-    results = merge(job, workdir, account)
     if out is None:
-        for _ in results:
+        for _ in merge(job, workdir, account):
             continue
     else:
-        digest = export.write(results, out, encode, replaceable)
-    return Results(job, workdir, account.report(job.lines), digest)
+        digest = write(_encoded(job, workdir, account, shape), out, replaceable)
+    return Results(job, workdir, account, shape, digest)
+
+
+def judge(job: Job, workdir: Workdir, shape: Shape) -> None:
+    """Raise UsageError for columns that the results will not have, and InputError for rows that cannot be read, before
+    anything is spent."""
+    if not shape.plain:
+        shape.table(job, _first_line(job, workdir))
+
+
+def survey(job: Job, workdir: Workdir, prices: Prices | None) -> dict[str, Any]:
+    """The numbers of a job as they stand on this machine."""
+    account, seen = Account(job.name), Statistics(job)
+    seen.gather(row.result for row in merge(job, workdir, account))
+    return seen.document(account, prices)
+
+
+def _encoded(job: Job, workdir: Workdir, account: Account, shape: Shape) -> Iterator[bytes]:
+    if shape.plain and shape.rows is None:
+        return (share.halves if share.worthwhile(job) else spliced)(job, workdir, account)
+    return shape.encode(job, _first_line(job, workdir), merge(job, workdir, account))
+
+
+def _first_line(job: Job, workdir: Workdir) -> bytes:
+    """One request of the job, as good as any other to tell what answers look like."""
+    path = workdir.lines(job.parts[0])
+    with local_errors(path), path.open("rb") as file:
+        return file.readline()

@@ -1,0 +1,121 @@
+"""The answers to one part: where each row's line lies in the result files, and what it says.
+
+Only places are kept in memory; lines are read where they lie.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from batchkit.collector.account import MISSING, PENDING
+from batchkit.collector.fetch import lost
+from batchkit.collector.lines import Answer, name_of, read, text
+from batchkit.disk import PIECE, Workdir, local_errors
+from batchkit.errors import LocalError
+from batchkit.model import Part, Result, State
+
+_AGAIN = "batchkit fetch JOB gets it again from the service"
+_LENGTH_BITS = 40
+_LENGTH_MASK = (1 << _LENGTH_BITS) - 1
+
+
+class Answers:
+    """custom_id (as UTF-8) → where its line lies in the output or the error file of one part.
+
+    `good` and `bad` count what was taken, `duplicated` and `unknown` name what should not be there.
+    """
+
+    def __init__(self, part: Part, workdir: Workdir) -> None:
+        self.part = part
+        self.good = self.bad = 0
+        self.duplicated: list[str] = []
+        self._nameless = 0
+        self.batch_id = part.batch.id if part.batch else None
+        self._index: dict[bytes, int] = {}
+        self._files: list[BinaryIO] = []
+        if lost(part, workdir):
+            raise LocalError(
+                f"a result file of part {part.number} is gone from {workdir.job(part.job_id)}", hint=_AGAIN
+            )
+        places = [path for path in (workdir.output(part), workdir.error(part)) if part.collected and path.exists()]
+        self._exact = not any(workdir.inexact(path).exists() for path in places)
+        for path in places:
+            self._scan(path)
+
+    @property
+    def unknown(self) -> list[str]:
+        """What nobody took, and lines without a custom_id."""
+        return ["(a result line without custom_id)"] * self._nameless + [text(name) for name in self._index]
+
+    def take(self, name: bytes) -> Answer:
+        """The row's answer; what never came back gets the reason for it."""
+        place = self._index.pop(name, None)
+        if place is None:
+            return Answer(_absent(text(name), self.part), None)
+        answer = self._read(name, place)
+        if answer.result.ok:
+            self.good += 1
+        else:
+            self.bad += 1
+        return answer
+
+    def raw(self, name: bytes) -> bytes | None:
+        """The row's line as it came, left where it is for `take`; None where it is not known to be exact JSON."""
+        place = self._index.get(name) if self._exact else None
+        return None if place is None else self._line(place)
+
+    def skip(self, name: bytes) -> None:
+        """Leave the row to another reader of the same part."""
+        self._index.pop(name, None)
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def _scan(self, path: Path) -> None:
+        with local_errors(path):
+            self._files.append(path.open("rb", buffering=PIECE))
+        which, offset, index = len(self._files) - 1, 0, self._index
+        for line in self._files[which]:
+            length = len(line)
+            place = (offset << _LENGTH_BITS | length) << 1 | which
+            offset += length
+            name = name_of(line)
+            if name is None:
+                self._nameless += bool(line.strip())
+                continue
+            before = index.setdefault(name, place)
+            if before != place:
+                self.duplicated.append(text(name))
+                if not self._read(name, before).result.ok:
+                    index[name] = place
+
+    def _read(self, name: bytes, place: int) -> Answer:
+        return read(self._line(place), name, self.part.round, self.batch_id)
+
+    def _line(self, place: int) -> bytes:
+        file, length, offset = self._files[place & 1], place >> 1 & _LENGTH_MASK, place >> 1 + _LENGTH_BITS
+        return os.pread(file.fileno(), length, offset)
+
+
+def _absent(custom_id: str, part: Part) -> Result:
+    """The result of a row that did not come back."""
+    batch = part.batch
+    code, message = MISSING, "no result came back for this row"
+    if part.state is State.DROPPED:
+        code, message = "not_submitted", "the job was cancelled before this row was sent"
+    elif not part.collected:
+        standing = batch.status if batch else part.state
+        code, message = PENDING, f"not back yet: {standing}"
+    elif batch is None:
+        code, message = "not_submitted", "this row was not sent"
+    elif batch.status == "failed":
+        first = next(iter(batch.errors), None)
+        code = (first.code if first else "") or "batch_failed"
+        message = (first.message if first else "") or "the service refused the whole batch"
+    elif batch.status in ("expired", "cancelled"):
+        code, message = f"batch_{batch.status}", f"the batch was {batch.status} before this row was done"
+    batch_id = batch.id if batch else None
+    return Result(custom_id, False, error_code=code, error_message=message, round=part.round, batch_id=batch_id)

@@ -1,0 +1,45 @@
+"""How a caller wishes results to be written: plain words → the shape that the collector works with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from batchkit.builder.rows import Row, read_rows
+from batchkit.collector.export import Shape, format_of
+from batchkit.collector.join import Rows
+
+
+class Wishes(TypedDict, total=False):
+    """How results are written.
+
+    `format` is csv, tsv, parquet or jsonl (default: by the suffix of the file). `columns` names the columns, in their
+    order, of a flat table. `join` are the rows the job was built from, a file or mappings: their columns come first.
+    `each` gives every embedding a row of its own.
+    """
+
+    format: str | None
+    columns: Sequence[str] | None
+    join: str | Path | Iterable[Row] | None
+    each: bool
+
+
+def shape_of(out: str | Path | None, wishes: Wishes) -> Shape:
+    """The shape of results that is wished for. Raises UsageError, or MissingExtra for what is not installed."""
+    columns, join = wishes.get("columns"), wishes.get("join")
+    return Shape(
+        format=format_of(None if out is None else Path(out), wishes.get("format")),
+        columns=None if columns is None else tuple(columns),
+        rows=None if join is None else _readable(join),
+        each=wishes.get("each", False),
+    )
+
+
+def _readable(join: str | Path | Iterable[Row]) -> Rows:
+    """Rows that can be read more than once, whatever they come from."""
+    if isinstance(join, (str, Path)):
+        place = join
+        return lambda: read_rows(place)
+    kept = list(join) if isinstance(join, Iterator) else join
+    return lambda: kept

@@ -1,0 +1,228 @@
+"""No half download is taken for a whole one, whatever breaks off where; and none is begun anew without need."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from batchkit import AsyncClient, Client, Settings
+from batchkit.errors import DiskFull, Unavailable
+
+from .conftest import SMALL, World, request_lines
+from .cutting import Cutter, Framing
+
+ROWS = 40
+THOROUGH = pytest.mark.parametrize("thorough", [False, pytest.param(True, marks=pytest.mark.deep)], ids=["some", "all"])
+
+
+class Desk:
+    """A job of one part whose results are fetched again and again through a cutter."""
+
+    def __init__(self, world: World, cutter: Cutter, attempts: int) -> None:
+        self._world, self._cutter = world, cutter
+        self._settings = Settings(max_attempts=attempts)
+        with world.client() as client:
+            client.run(request_lines(ROWS), name="cut")
+        (self.place,) = world.home.glob("ledger.jobs/*/0-000.output.jsonl")
+        self.whole = self.place.read_bytes()
+
+    def fetch(self) -> str | None:
+        """One fetch; the words of its trouble, if any."""
+
+        async def work() -> None:
+            world = self._world
+            ledger = world.home / "ledger.sqlite3"
+            async with AsyncClient(
+                world.target(), ledger=ledger, clock=world.clock, settings=self._settings, transport=self._cutter
+            ) as client:
+                await client.fetch("cut")
+
+        try:
+            asyncio.run(work())
+        except Unavailable as error:
+            return str(error)
+        return None
+
+    def recover(self, at: int, framing: Framing) -> int:
+        """Lose the file, break the next download off after `at` bytes, and fetch until it is here; how often it took.
+
+        At no time there is anything but the whole file in its place.
+        """
+        self.place.unlink()
+        self._cutter.at, self._cutter.times, self._cutter.framing = at, 1, framing
+        for tries in range(1, 4):
+            trouble = self.fetch()
+            if self.place.exists():
+                assert self.place.read_bytes() == self.whole
+            if trouble is None:
+                assert self.place.exists()
+                return tries
+        raise AssertionError(f"not fetched: cut at {at}, {framing}")
+
+
+@pytest.fixture
+def cutter() -> Iterator[Cutter]:
+    with Cutter() as made:
+        yield made
+
+
+@THOROUGH
+@pytest.mark.parametrize("sizes", [True, False], ids=["sizes", "no-sizes"])
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_a_download_cut_anywhere_is_never_taken_for_whole(
+    world: World, cutter: Cutter, framing: Framing, sizes: bool, thorough: bool
+) -> None:
+    desk = Desk(world, cutter, attempts=1)
+    cutter.sizes = sizes
+    last = desk.whole.rindex(b"\n", 0, -1) + 1
+    cuts = {0, last, len(desk.whole) - 1, *range(0, len(desk.whole), 4096 if thorough else 16384)}
+    cuts.update(range(last, len(desk.whole), 1 if thorough else 149))
+    for cut in sorted(cuts):
+        tries = desk.recover(cut, framing)
+        assert tries == 2, cut
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_a_cut_download_goes_on_behind_what_is_here(world: World, cutter: Cutter, framing: Framing) -> None:
+    desk = Desk(world, cutter, attempts=1)
+    assert desk.recover(5000, framing) == 2
+    assert cutter.asked == ["", "5000"]
+
+
+def test_a_download_is_gone_on_with_within_one_fetch(world: World, cutter: Cutter) -> None:
+    desk = Desk(world, cutter, attempts=3)
+    assert desk.recover(5000, "length") == 1
+    assert cutter.asked == ["", "5000"]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        "206 Partial Content\r\nContent-Range: bytes 0-{last}/{size}",
+        "206 Partial Content\r\nContent-Range: bytes {since}-{last}/999999",
+        "206 Partial Content\r\nContent-Range: bytes {since}-{since}/{size}",
+        "206 Partial Content",
+        "416 Range Not Satisfiable",
+        "200 OK",
+    ],
+)
+def test_a_piece_that_is_not_provably_the_rest_is_not_taken(world: World, cutter: Cutter, lie: str) -> None:
+    desk = Desk(world, cutter, attempts=3)
+    desk.place.unlink()
+    cutter.framing, cutter.at, cutter.times = "close", 5000, 1
+    assert desk.fetch() is not None
+    cutter.lie = lie
+    if lie == "200 OK":
+        cutter.ranges = False
+    assert desk.fetch() is None
+    assert cutter.asked[0] == ""
+    assert cutter.asked[1] == "5000"
+    assert desk.place.read_bytes() == desk.whole
+
+
+def test_hashes_and_lines_of_result_files_are_in_the_diary(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.5)
+    with world.client() as client:
+        client.run(request_lines(ROWS), name="diary")
+        details = [event.detail for event in client.show("diary").events if event.kind == "fetched"]
+    assert len(details) == 1
+    assert details[0].count("sha256") == 2
+    assert "lines" in details[0]
+
+
+def test_parts_are_fetched_though_one_is_in_trouble(world: World, cutter: Cutter) -> None:
+    with world.client(limits=SMALL) as client:
+        job = client.submit(request_lines(12), name="three")
+        list(client.track(job))
+
+    async def fetch() -> None:
+        async with AsyncClient(
+            world.target(limits=SMALL),
+            ledger=world.home / "ledger.sqlite3",
+            clock=world.clock,
+            settings=Settings(max_attempts=1),
+            transport=cutter,
+        ) as client:
+            await client.fetch("three")
+
+    cutter.framing, cutter.at, cutter.times = "length", 10, 1
+    with pytest.raises(Unavailable):
+        asyncio.run(fetch())
+    assert len(list(world.home.glob("ledger.jobs/*/*.output.jsonl"))) == 2
+    asyncio.run(fetch())
+    with world.client(limits=SMALL) as client:
+        assert client.fetch("three").report.ok == 12
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file can grow beyond `size` bytes: to a program the same as a disk that is full there."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@THOROUGH
+@pytest.mark.parametrize("what", ["results", "download"])
+def test_a_disk_that_is_full_at_any_byte_damages_nothing(
+    make_world: Callable[..., World], tmp_path: Path, what: str, thorough: bool
+) -> None:
+    # The files are far larger than the ledger, which could not be written either below its own size.
+    world, out = make_world(fail_rate=0.0, answer=lambda _: "x" * 50_000), tmp_path / "out.jsonl"
+    with world.client() as client:
+        client.run(request_lines(ROWS), name="full", out=out)
+        whole = out.read_bytes()
+        (place,) = world.home.glob("ledger.jobs/*/0-000.output.jsonl")
+        held = place.read_bytes()
+        for at in range(1_000_000, len(held), 10_007 if thorough else 250_007):
+            out.write_bytes(b"precious")
+            if what == "download":
+                place.unlink()
+            with largest_file(at), pytest.raises(DiskFull) as full:
+                client.fetch("full", out, overwrite=True)
+            assert full.value.exit == 12
+            assert out.read_bytes() == b"precious"
+            assert not place.exists() or place.read_bytes() == held
+            assert list(tmp_path.glob(".*.part")) == []
+            client.fetch("full", out, overwrite=True)
+            assert out.read_bytes() == whole
+
+
+@pytest.mark.parametrize("share", [0.01, 1.0])
+@pytest.mark.parametrize("fault", ["drop_rows", "double_rows", "invent_rows"])
+def test_rows_that_are_dropped_doubled_or_invented_are_named(
+    make_world: Callable[..., World], fault: str, share: float
+) -> None:
+    world = make_world(fail_rate=0.0, faults=[f"{fault},{share},call=create_batch"])
+    with world.client() as client:
+        results = client.run(request_lines(100), name="odd")
+        rows = [result.custom_id for result in results]
+    report, count = results.report, round(100 * share)
+    assert rows == [f"row-{n}" for n in range(100)]
+    assert not report.balanced
+    if fault == "drop_rows":
+        assert (report.missing, len(report.missing_ids), report.ok) == (count, count, 100 - count)
+        assert set(report.missing_ids) <= set(rows)
+    elif fault == "double_rows":
+        assert (report.duplicates, len(report.duplicated), report.ok) == (count, count, 100)
+        assert set(report.duplicated) <= set(rows)
+    else:
+        assert (report.unknowns, len(report.unknown), report.ok) == (count, count, 100)
+        assert not set(report.unknown) & set(rows)
+
+
+def test_result_files_named_late_or_with_null_counts_are_had(make_world: Callable[..., World]) -> None:
+    for number, fault in enumerate(
+        ["late_output,200", "null_counts", "no_errors,zero", "no_errors,empty", "iso_times"]
+    ):
+        world = make_world(fail_rate=0.0, faults=[fault])
+        with Client(world.target(), ledger=world.home / f"ledger-{number}.sqlite3", clock=world.clock) as client:
+            assert client.run(request_lines(5), name="late").report.ok == 5

@@ -1,0 +1,125 @@
+"""The report on a job: its numbers hold, and the page shows them without reaching out for anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchkit import InputError
+from batchkit.collector.page import page
+from batchkit.collector.statistics import Distribution
+from batchkit.emulator import Reply
+from batchkit.prices import Price, Prices, read_prices
+
+from .conftest import SMALL, World, request_lines
+from .test_schemas import validate
+
+NASTY = "</td><script>alert(1)</script>\x1b[31m"
+PRICES = Prices("2025-11-01", "EUR", {"gpt-4o": Price(1.0, 10.0), "gpt-4o-mini": Price(100.0, 100.0)})
+
+
+def answer(line: dict[str, Any]) -> Any:
+    number = int(line["custom_id"].rpartition("-")[2])
+    if number % 5 == 4:
+        return Reply(400, {"error": {"code": NASTY, "message": NASTY}})
+    usage = {"prompt_tokens": 100 + number, "completion_tokens": 10}
+    choice = {"finish_reason": "stop", "message": {"content": "x"}}
+    return {"model": "gpt-4o-2024", "choices": [choice], "usage": usage, "created": 4_000_000_000 + number}
+
+
+@pytest.fixture
+def told(make_world: Callable[..., World]) -> dict[str, Any]:
+    world = make_world(fail_rate=0.0, answer=answer)
+    with world.client(limits=SMALL) as client:
+        client.run(request_lines(20), name=f"nightly {NASTY}".replace("\x1b", ""))
+        return client.report(f"nightly {NASTY}".replace("\x1b", ""), prices=PRICES)
+
+
+def test_the_numbers(told: dict[str, Any]) -> None:
+    validate("job-report", told)
+    rows = told["rows"]
+    assert (rows["total"], rows["ok"], rows["failed"], rows["missing"], rows["balanced"]) == (20, 16, 4, 0, True)
+    assert rows["input_tokens"] == sum(100 + n for n in range(20) if n % 5 != 4)
+    assert told["tokens"]["output"]["p50"] == told["tokens"]["output"]["max"] == 10
+    assert told["tokens"]["input"]["min"] == 100
+    assert sum(bar["count"] for bar in told["tokens"]["input"]["bars"]) == 16
+    assert told["cost"]["total"] == pytest.approx((rows["input_tokens"] * 1.0 + 160 * 10.0) / 1e6)
+    assert [found["examples"] for found in told["failures"]] == [["row-4", "row-9", "row-14"]]
+    assert told["latency_s"]["count"] == 16
+    assert [part["number"] for part in told["parts"]] == [0, 1, 2, 3, 4]
+    assert all(part["file_id"] and part["batches"][0]["id"] for part in told["parts"])
+
+
+def test_the_page_is_closed_and_hostile_text_is_text(told: dict[str, Any]) -> None:
+    html = page(told, version="1", now=told["job"]["settled_at"])
+    assert "<script" not in html
+    assert not re.search(r"(?:\b(?:src|href)\s*=|url\(|@import|https?://(?!127\.0\.0\.1))", html)
+    assert "\x1b" not in html
+    for part in told["parts"]:
+        for name in (part["file_id"], part["batches"][0]["id"], part["batches"][0]["output_file_id"]):
+            assert name in html
+    assert "16 ok + 4 failed + 0 missing" in html
+    opened: list[str] = []
+
+    class Balance(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag not in ("meta", "br"):
+                opened.append(tag)
+
+        def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            assert tag == "line"
+
+        def handle_endtag(self, tag: str) -> None:
+            assert opened.pop() == tag
+
+    Balance().feed(html)
+    assert opened == []
+
+
+def test_a_job_that_still_runs_has_a_page(world: World) -> None:
+    with world.client(limits=SMALL) as client:
+        job = client.submit(request_lines(6), name="running")
+        told = client.report(job)
+    validate("job-report", told)
+    assert told["rows"]["pending"] == 6
+    assert "6 pending" in page(told, version="1", now=world.clock.now())
+
+
+def test_quantiles_are_right_to_two_percent() -> None:
+    seen = Distribution()
+    for value in range(1, 10_001):
+        seen.add(value)
+    for share in (0.01, 0.5, 0.9, 0.99):
+        assert seen.quantile(share) == pytest.approx(share * 10_000, rel=0.02)
+    assert (seen.quantile(0), seen.least, seen.most) == (1, 1, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("date = ", "not valid TOML"),
+        ("date = 2025-11-01", "no table of models"),
+        ('[models.a]\ninput = "1"\noutput = 2', "needs input and output"),
+        ("[models.a]\ninput = -1\noutput = 2", "needs input and output"),
+    ],
+)
+def test_price_files_that_are_none(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "prices.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_prices(path)
+
+
+def test_the_longest_name_of_a_price_file_counts(tmp_path: Path) -> None:
+    path = tmp_path / "prices.toml"
+    path.write_text("date = 2025-11-01\n[models.gpt-4o]\ninput=1\noutput=2\n[models.gpt-4o-mini]\ninput=3\noutput=4\n")
+    prices = read_prices(path)
+    assert (prices.date, prices.currency) == ("2025-11-01", "USD")
+    assert prices.of("gpt-4o-mini-2024") == Price(3, 4)
+    assert prices.of("unknown", "gpt-4o-2024") == Price(1, 2)
+    assert prices.of("o1") is None

@@ -1,0 +1,162 @@
+"""Asking again: which rows, with what in their bodies, by itself, and when it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from batchkit import InputError
+from batchkit.collector import export
+from batchkit.collector.account import retryable
+from batchkit.emulator import Reply
+from batchkit.model import Result
+
+from .conftest import SMALL, World, request_lines
+from .test_schemas import validate
+
+
+def refused(status: int, code: str) -> Reply:
+    return Reply(status, {"error": {"code": code, "message": "no"}})
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "again"),
+    [
+        (429, "429", True),
+        (408, "timeout", True),
+        (500, "internalFailure", True),
+        (503, "http_503", True),
+        (None, "missing", True),
+        (None, "batch_expired", True),
+        (None, "batch_cancelled", True),
+        (None, "request_timeout", True),
+        (None, "not_submitted", True),
+        (None, "unreadable", True),
+        (None, "pending", False),
+        (400, "content_filter", False),
+        (None, "content_filter", False),
+        (400, "invalid_value", False),
+        (404, "DeploymentNotFound", False),
+        (None, "model_not_found", False),
+        (None, "invalid_json_line", False),
+        (None, "too_many_tasks", False),
+    ],
+)
+def test_what_is_asked_again(status: int | None, code: str, again: bool) -> None:
+    result = Result("a", False, status_code=status, error_code=code)
+    assert retryable(result) is again
+    assert retryable(result, [code]) is (code != "pending")
+    assert not retryable(result, ["another"])
+    if status:
+        assert retryable(result, [str(status)])
+        assert retryable(result, [f"{status // 100}xx"])
+    assert not retryable(Result("a", True, status_code=200), ["200", "2xx"])
+
+
+class Moody:
+    """A model that fails each row so many times, and remembers the bodies it saw."""
+
+    def __init__(self, times: Callable[[int], int], failure: Reply) -> None:
+        self._times, self._failure = times, failure
+        self.seen: dict[str, list[dict[str, Any]]] = {}
+
+    def __call__(self, line: dict[str, Any]) -> Any:
+        seen = self.seen.setdefault(line["custom_id"], [])
+        seen.append(line["body"])
+        return self._failure if len(seen) <= self._times(int(line["custom_id"][4:])) else "at last"
+
+
+def test_run_asks_again_by_itself_until_all_is_well(make_world: Callable[..., World]) -> None:
+    model = Moody(lambda number: number % 3, refused(429, "429"))
+    world = make_world(fail_rate=0.0, answer=model)
+    with world.client(limits=SMALL) as client:
+        report = client.run(request_lines(12), name="moody", retries=5).report
+        assert (report.ok, report.failed) == (12, 0)
+        assert client.show("moody").round == 2
+        results = list(client.iter_results("moody"))
+        client.run(request_lines(12), name="moody", retries=5)
+    assert [len(model.seen[f"row-{n}"]) for n in range(12)] == [1 + n % 3 for n in range(12)]
+    assert [result.round for result in results] == [n % 3 for n in range(12)]
+    assert [[other.error_code for other in result.other_rounds] for result in results][:3] == [[], ["429"], ["429"] * 2]
+    for result in results:
+        validate("result-line", export.document(result))
+
+
+def test_run_asks_at_most_so_often(make_world: Callable[..., World]) -> None:
+    model = Moody(lambda number: 9 if number == 1 else number % 2, refused(500, "oops"))
+    world = make_world(fail_rate=0.0, answer=model)
+    with world.client() as client:
+        report = client.run(request_lines(20), name="stubborn", retries=2).report
+        assert (report.ok, report.errors) == (19, {"oops": 1})
+        client.run(request_lines(20), name="stubborn", retries=2)
+        assert client.show("stubborn").round == 2
+    assert len(model.seen["row-1"]) == 3
+    assert len(model.seen["row-0"]) == 1
+
+
+def test_run_stops_when_hardly_any_row_succeeds(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0, answer=lambda _: refused(500, "oops"))
+    with world.client() as client:
+        report = client.run(request_lines(20), name="hopeless", retries=9).report
+        assert report.retryable == 20
+        assert client.show("hopeless").round == 0
+
+
+def test_rows_that_never_ran_are_asked_again_however_many(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0, faults=["expire,0,nth=1"])
+    with world.client() as client:
+        assert client.run(request_lines(20), name="expired", retries=1).report.ok == 20
+    assert len(world.batches()) == 2
+
+
+def test_a_cancelled_job_is_not_asked_again_by_itself(world: World) -> None:
+    with world.client() as client:
+        job = client.submit(request_lines(20), name="stopped")
+        client.cancel(job)
+        report = client.run(request_lines(20), name="stopped", retries=3).report
+        assert report.retryable == 20
+        assert client.show("stopped").round == 0
+
+
+def test_bodies_are_changed_on_the_way_and_stay_changed(make_world: Callable[..., World]) -> None:
+    model = Moody(lambda number: 2 if number == 3 else 0, refused(400, "length"))
+    world = make_world(fail_rate=0.0, answer=model)
+    with world.client() as client:
+        job = client.submit(request_lines(5), name="longer")
+        list(client.track(job))
+        client.fetch(job)
+        with pytest.raises(InputError, match="no row"):
+            client.retry(job)
+        assert client.retry(job, only=["length"], dry_run=True)[1] == 1
+        for params in ({"max_tokens": 4000, "messages": None}, {"top_p": 0.5}):
+            _, count = client.retry(job, only=["4xx"], params=params)
+            assert count == 1
+            list(client.track(job))
+            client.fetch(job)
+        assert client.fetch(job).report.ok == 5
+    first, second, third = model.seen["row-3"]
+    assert "max_tokens" not in first
+    assert second == {"model": "gpt-4o-batch", "max_tokens": 4000}
+    assert third == {"model": "gpt-4o-batch", "max_tokens": 4000, "top_p": 0.5}
+    assert orjson.dumps(first) == orjson.dumps(request_lines(5)[3]["body"])
+
+
+def test_a_later_answer_never_loses_a_good_or_a_real_one(make_world: Callable[..., World]) -> None:
+    replies: dict[str, Any] = {"row-0": "a", "row-1": refused(429, "first")}
+    world = make_world(fail_rate=0.0, answer=lambda line: replies[line["custom_id"]], faults=["drop_rows,1,nth=3"])
+    with world.client() as client:
+        job = client.submit(request_lines(2), name="rounds")
+        list(client.track(job))
+        client.fetch(job)
+        replies["row-1"] = refused(500, "second")
+        for _ in range(2):
+            client.retry(job)
+            list(client.track(job))
+            client.fetch(job)
+        good, bad = client.iter_results(job)
+    assert (good.ok, good.round, good.other_rounds) == (True, 0, ())
+    assert (bad.error_code, bad.round) == ("second", 1)
+    assert [(other.error_code, other.round) for other in bad.other_rounds] == [("first", 0), ("missing", 2)]
