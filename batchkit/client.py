@@ -32,6 +32,7 @@ from batchkit.model import Finding, Job, Result, State
 from batchkit.prices import Prices
 from batchkit.pump import Progress, Pump, Turn, holding
 from batchkit.text import duration
+from batchkit.tracker.lookout import Lookout
 from batchkit.tracker.query import Page, Query, select
 from batchkit.wishes import Wishes, shape_of
 
@@ -172,6 +173,7 @@ class AsyncClient:
             and (due := due_at(job, target.poll_interval_s)) is not None
             and due <= self._clock.now()
         ]
+        self._doors().lookout.expect(waiting)
         while (claimed := await self._ledger.claim(waiting)) is not None:
             job, hold = claimed
             waiting = [other for other in waiting if other.id != job.id]
@@ -271,7 +273,8 @@ class AsyncClient:
                 member.service: Service(member, self._clock, self._settings, self._transport)
                 for member in reversed(target.members)
             }
-            self._pump = Pump(target, apis, self._ledger, self._workdir, self._clock, self._settings)
+            lookout = Lookout(self._clock)
+            self._pump = Pump(target, apis, self._ledger, self._workdir, self._clock, self._settings, lookout)
             if self._stopping:
                 self._pump.stop.set()
         return self._pump

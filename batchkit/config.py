@@ -94,6 +94,12 @@ class Target:
         return self.dialect == "v1" or (self.dialect == "dated" and (self.api_version or "") >= "2025-04-01")
 
     @property
+    def filters(self) -> bool:
+        """Whether lists of batches take `$filter`: in dated previews from 2024-10-01 on (Azure API descriptions)."""
+        version = self.api_version or ""
+        return self.dialect == "dated" and version >= "2024-10-01" and version.endswith("-preview")
+
+    @property
     def local(self) -> bool:
         return urlsplit(self.base_url).hostname in LOOPBACK
 

@@ -16,6 +16,9 @@ URLS = ("/chat/completions", "/responses", "/embeddings", "/completions")
 
 _PACE = ("validating", "in_progress", "cancelling", "finalizing", "failed", "expired", "cancelled", "completed")
 
+STATUSES = frozenset(_PACE)
+"""The service's statuses, as Azure documents them (Azure guide, "Track batch job progress")."""
+
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 """The service's statuses after which a batch does not move any more. Anything else, known or not, is still moving."""
 

@@ -29,6 +29,7 @@ from batchkit.errors import (
 from batchkit.ledger import Hold, Ledger
 from batchkit.model import DONE, Job, Next, State
 from batchkit.tracker import poll
+from batchkit.tracker.lookout import Lookout
 from batchkit.uploader import submit, sweep
 
 Turn = Callable[["Pump", Hold], Awaitable[Next]]
@@ -54,6 +55,7 @@ class Pump:
     workdir: Workdir
     clock: Clock
     settings: Settings
+    lookout: Lookout
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def submit(self, hold: Hold) -> Next:
@@ -71,7 +73,10 @@ class Pump:
     async def poll(self, hold: Hold) -> Next:
         """The tracker's turn."""
         return await self._each(
-            lambda api, own: poll.turn(api=api, hold=own, clock=self.clock, settings=self.settings), hold
+            lambda api, own: poll.turn(
+                api=api, hold=own, clock=self.clock, settings=self.settings, lookout=self.lookout
+            ),
+            hold,
         )
 
     async def fetch(self, hold: Hold) -> Next:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
-from contextlib import aclosing
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from batchkit import wire
 from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.config import Settings
-from batchkit.errors import NotFound
 from batchkit.ledger import Hold, deeds
+from batchkit.ledger.sql import Tx
 from batchkit.model import DONE, Batch, Counts, Next, Part, ServiceError, State
+from batchkit.tracker.lookout import Lookout
 
 LOST_S = 900.0
 """How long a batch may be unknown to the service before it is given up: new ones show late, and a gateway's 404 is no
@@ -21,78 +22,81 @@ proof."""
 LATE_S = 1800.0
 """How long after its end the names of a batch's result files are waited for."""
 JITTER = 0.05
+AT_ONCE = 500
+"""How many looks are written down in one transaction."""
 
 
-async def turn(*, api: Service, hold: Hold, clock: Clock, settings: Settings) -> Next:
+async def turn(*, api: Service, hold: Hold, clock: Clock, settings: Settings, lookout: Lookout) -> Next:
     """Look at the batches whose last look is an interval ago; say when the next look is due.
 
     Raises Unavailable when the service cannot be asked now. A batch that it has forgotten for good ends as failed.
     """
     interval = api.target.poll_interval_s
-    running = [part for part in (await hold.job()).parts if part.state is State.RUNNING]
-    known = [part for part in running if part.batch and final(part.batch, part.batch.ended_at or 0.0, clock.now())]
-    for part in known:  # a cancel that came too late was told so
-        await _record(part, part.batches[-1], hold, clock.now(), settings)
-    running = [part for part in running if part not in known]
-    due = [part for part in running if not clock.now() - interval < _looked_at(part) <= clock.now()]
+    running = {part.id: part for part in (await hold.job()).parts if part.state is State.RUNNING and part.batch}
+    known = [
+        part for part in running.values() if final(part.batches[-1], part.batches[-1].ended_at or 0.0, clock.now())
+    ]
+    # A cancel that came too late was told so: these need no look.
+    looks = [(part, part.batch) for part in known]
+    at = clock.now()
+    due = [p for p in running.values() if p not in known and not at - interval < _looked_at(p) <= at]
     if due:
-        looks = await _look(due, api)
-        seen = [await _record(part, batch, hold, clock.now(), settings) for part, batch in looks]
-        if any(part.state is State.UPLOADED for part in seen):
-            return Next(clock.now(), "the deployment's queue is full")
-        running = [part for part in running if part not in due] + seen
-    still = [_looked_at(part) for part in running if part.state is State.RUNNING]
+        at, seen = await lookout.look(api, [part.batches[-1] for part in due])
+        looks += [(part, seen[part.batches[-1].id]) for part in due if part.batches[-1].id in seen]
+    moved = await _record(looks, hold, at, settings)
+    running |= {part.id: part for part in moved}
+    if any(part.state is State.UPLOADED for part in moved):
+        return Next(clock.now(), "the deployment's queue is full")
+    still = [_looked_at(part) for part in running.values() if part.state is State.RUNNING]
     if not still:
         return DONE
     return Next(min(still) + interval * (1 + JITTER * random.random()))
 
 
-async def _look(due: list[Part], api: Service) -> list[tuple[Part, Batch | None]]:
-    """Each part's batch as the service shows it now, None where it knows none.
+async def _record(looks: Sequence[tuple[Part, Batch | None]], hold: Hold, now: float, settings: Settings) -> list[Part]:
+    """Write the looks down, many in one transaction; move the parts on whose batches ended."""
+    quota = [part for part, seen in looks if _judge(part, seen, now).refused]
+    plain = [(part, _judge(part, seen, now)) for part, seen in looks if part not in quota]
+    moved: list[Part] = []
+    for some in range(0, len(plain), AT_ONCE):
+        chunk = plain[some : some + AT_ONCE]
 
-    One list for many, a single look for one and for the unlisted. What a single look does not find is looked for in
-    the list before it is called unknown.
-    """
-    wanted = {part.batch.id: part for part in due if part.batch}
-    seen = await _listed(wanted, api) if len(wanted) > 1 else {}
-    for batch_id in wanted:
-        if batch_id not in seen:
-            try:
-                seen[batch_id] = await api.batch(batch_id)
-            except NotFound:
-                seen |= await _listed([batch_id], api) if len(wanted) == 1 else {}
-    return [(part, seen.get(batch_id)) for batch_id, part in wanted.items()]
+        def write(tx: Tx, chunk: list[tuple[Part, _Verdict]] = chunk) -> list[Part]:
+            return [hold.moved(tx, part, verdict.to, at=now, **verdict.changes) for part, verdict in chunk]
 
-
-async def _listed(wanted: Collection[str], api: Service) -> dict[str, Batch]:
-    seen: dict[str, Batch] = {}
-    async with aclosing(api.batches()) as batches:
-        async for batch in batches:
-            if batch.id in wanted:
-                seen[batch.id] = batch
-                if len(seen) == len(wanted):
-                    break
-    return seen
+        moved += await hold.write(write)
+    for part, seen in looks:
+        if part in quota and seen is not None:
+            held = "waiting for quota: the deployment's queue is full"
+            limit = next(filter(None, (wire.token_limit(error.message) for error in seen.errors)), None)
+            again = await deeds.refused(
+                hold, part, State.UPLOADED, at=now, why=held, wait_s=settings.quota_wait, tokens=limit, batch=seen
+            )
+            moved.append(again)
+    return moved
 
 
-async def _record(part: Part, seen: Batch | None, hold: Hold, now: float, settings: Settings) -> Part:
-    """Write the look down; move the part on when its batch ended."""
+@dataclass(frozen=True)
+class _Verdict:
+    """What one look means for its part: the state it goes to, and what changes on the way."""
+
+    to: State
+    changes: dict[str, Any]
+    refused: bool = False
+
+
+def _judge(part: Part, seen: Batch | None, now: float) -> _Verdict:
     held, clean_at = None, None
     if seen is None:
         held, clean_at = "the service does not know this batch", part.clean_at or now
         seen = part.batches[-1]
         if now - clean_at >= LOST_S:
             seen = replace(seen, status="failed", errors=(ServiceError("batch_lost", held),))
-    ended_at = part.batches[-1].ended_at or now
-    if not final(seen, ended_at, now):
-        return await hold.move(part, part.state, at=now, batch=seen, held=held, clean_at=clean_at)
+    if not final(seen, part.batches[-1].ended_at or now, now):
+        return _Verdict(State.RUNNING, {"batch": seen, "held": held, "clean_at": clean_at})
     if seen.refused_for_quota:
-        held = "waiting for quota: the deployment's queue is full"
-        limit = next(filter(None, (wire.token_limit(error.message) for error in seen.errors)), None)
-        return await deeds.refused(
-            hold, part, State.UPLOADED, at=now, why=held, wait_s=settings.quota_wait, tokens=limit, batch=seen
-        )
-    return await hold.move(part, State.ENDED, at=now, batch=seen, event=seen.status, tries=0, held=None)
+        return _Verdict(State.UPLOADED, {}, refused=True)
+    return _Verdict(State.ENDED, {"batch": seen, "event": seen.status, "tries": 0, "held": None})
 
 
 def final(batch: Batch, ended_at: float, now: float) -> bool:

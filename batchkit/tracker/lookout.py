@@ -1,0 +1,104 @@
+"""One look at a service serves all its batches: lists by the hundred, single questions only where they are cheaper."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from batchkit.api.service import Service
+from batchkit.clock import Clock
+from batchkit.errors import NotFound, Unintelligible
+from batchkit.model import STATUSES, Batch, Job, State
+
+_log = logging.getLogger(__name__)
+SINGLES = 25
+"""How many batches one look asks for by id, where a list lacks them: the others wait for the next look."""
+EARLIER_S = 3600.0
+"""How much further back than the oldest batch a list is asked for: clocks differ."""
+
+Seen = Mapping[str, Batch | None]
+"""Batches by their ids as the service shows them; None for an id that it does not know."""
+
+
+@dataclass
+class _View:
+    """A list as it was `at` a moment, as far as anybody may want to know of it."""
+
+    at: float
+    batches: dict[str, Batch]
+
+
+@dataclass
+class Lookout:
+    """What the jobs of one client share: the list of a service, read once for all of them.
+
+    `expect` says which jobs are about to look, so that the first of them brings the list for all.
+    """
+
+    clock: Clock
+    _expected: dict[str, dict[str, float]] = field(default_factory=dict)
+    _views: dict[str, _View] = field(default_factory=dict)
+    _warned: set[str] = field(default_factory=set)
+
+    def expect(self, jobs: Iterable[Job]) -> None:
+        """These jobs will have their turns now."""
+        self._expected.clear()
+        for job in jobs:
+            for part in job.parts:
+                if part.state is State.RUNNING and part.batch and part.service:
+                    wanted = self._expected.setdefault(part.service, {})
+                    wanted[part.batch.id] = part.batch.created_at or 0.0
+
+    async def look(self, api: Service, batches: Collection[Batch]) -> tuple[float, Seen]:
+        """When the look was taken, and what it saw of these batches; one that is not in it could not be looked at now.
+
+        What a list does not show is asked for by its id before it is called unknown. Raises Unavailable.
+        """
+        service, last = api.target.service, max((batch.looked_at or 0.0 for batch in batches), default=0.0)
+        wanted = {batch.id: batch.created_at or 0.0 for batch in batches}
+        view = self._views.get(service)
+        fresh = view is not None and last < view.at <= self.clock.now() < view.at + api.target.poll_interval_s
+        if view is None or not fresh or not wanted.keys() <= view.batches.keys():
+            everybody = self._expected.get(service, {}) | wanted
+            listed = await self._list(api, everybody) if len(everybody) > 1 else {}
+            view = self._views[service] = _View(self.clock.now(), listed)
+        seen: dict[str, Batch | None] = {name: view.batches[name] for name in wanted if name in view.batches}
+        unlisted = [batch for batch in batches if batch.id not in seen]
+        unlisted.sort(key=lambda batch: batch.looked_at or 0.0)
+        for batch in unlisted[:SINGLES]:
+            seen[batch.id] = await self._ask(api, batch.id, listed=len(wanted) > 1)
+        self._warn(seen)
+        return view.at, seen
+
+    async def _list(self, api: Service, wanted: Mapping[str, float]) -> dict[str, Batch]:
+        """What the service's list shows of these batches. A list without an end is left where it begins to repeat."""
+        seen: dict[str, Batch] = {}
+        since = min(wanted.values()) - EARLIER_S
+        try:
+            async with aclosing(api.batches(created_after=since if since > 0 else None)) as batches:
+                async for batch in batches:
+                    if batch.id in wanted:
+                        seen[batch.id] = batch
+                        if len(seen) == len(wanted):
+                            break
+        except Unintelligible as error:
+            if not seen:
+                raise
+            _log.warning("%s; %d of %d batches were in it", error, len(seen), len(wanted))
+        return seen
+
+    async def _ask(self, api: Service, batch_id: str, *, listed: bool) -> Batch | None:
+        """One batch by its id. A 404 alone is no proof where the list was not read: gateways give them too."""
+        try:
+            return await api.batch(batch_id)
+        except NotFound:
+            return None if listed else (await self._list(api, {batch_id: 0.0})).get(batch_id)
+
+    def _warn(self, seen: Seen) -> None:
+        for batch in seen.values():
+            if batch is not None and batch.status not in STATUSES and batch.status not in self._warned:
+                self._warned.add(batch.status)
+                words = "batch %s has the status %r, which is not known here; it is taken for one that has not ended"
+                _log.warning(words, batch.id, batch.status)
