@@ -239,7 +239,8 @@ def test_likeness_of_other_kinds(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     for url, key in (("/v1/responses", "input"), ("/v1/embeddings", "input"), ("/v1/completions", "prompt")):
         lines = [
-            orjson.dumps({"custom_id": f"r{n}", "method": "POST", "url": url, "body": {"model": "d", key: text}}) + b"\n"
+            orjson.dumps({"custom_id": f"r{n}", "method": "POST", "url": url, "body": {"model": "d", key: text}})
+            + b"\n"
             for n, text in enumerate(["a", 'with "quotes"', "c" * 50, "", 7])
         ]
         path.write_bytes(b"".join(lines))

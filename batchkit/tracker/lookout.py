@@ -73,7 +73,8 @@ class Lookout:
         return view.at, seen
 
     async def _list(self, api: Service, wanted: Mapping[str, float]) -> dict[str, Batch]:
-        """What the service's list shows of these batches. A list without an end is left where it begins to repeat."""
+        """What the service's list shows of these batches. A list that cannot be read to its
+        end is no trouble: what it lacks is asked for by id."""
         seen: dict[str, Batch] = {}
         since = min(wanted.values()) - EARLIER_S
         try:
@@ -84,8 +85,6 @@ class Lookout:
                         if len(seen) == len(wanted):
                             break
         except Unintelligible as error:
-            if not seen:
-                raise
             _log.warning("%s; %d of %d batches were in it", error, len(seen), len(wanted))
         return seen
 

@@ -33,13 +33,13 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, settings: Settings, lo
     """
     interval = api.target.poll_interval_s
     running = {part.id: part for part in (await hold.job()).parts if part.state is State.RUNNING and part.batch}
-    known = [
-        part for part in running.values() if final(part.batches[-1], part.batches[-1].ended_at or 0.0, clock.now())
-    ]
-    # A cancel that came too late was told so: these need no look.
-    looks = [(part, part.batch) for part in known]
     at = clock.now()
-    due = [p for p in running.values() if p not in known and not at - interval < _looked_at(p) <= at]
+    # A batch whose cancel came too late was told so: it needs no look.
+    looks = [
+        (part, part.batch) for part in running.values() if final(part.batches[-1], part.batches[-1].ended_at or 0.0, at)
+    ]
+    known = {part.id for part, _ in looks}
+    due = [part for part in running.values() if part.id not in known and not at - interval < _looked_at(part) <= at]
     if due:
         at, seen = await lookout.look(api, [part.batches[-1] for part in due])
         looks += [(part, seen[part.batches[-1].id]) for part in due if part.batches[-1].id in seen]
@@ -47,7 +47,8 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, settings: Settings, lo
     running |= {part.id: part for part in moved}
     if any(part.state is State.UPLOADED for part in moved):
         return Next(clock.now(), "the deployment's queue is full")
-    still = [_looked_at(part) for part in running.values() if part.state is State.RUNNING]
+    asked = {part.id for part in due}  # also where there was no answer, the next is asked for an interval later
+    still = [at if part.id in asked else _looked_at(part) for part in running.values() if part.state is State.RUNNING]
     if not still:
         return DONE
     return Next(min(still) + interval * (1 + JITTER * random.random()))
@@ -55,8 +56,8 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, settings: Settings, lo
 
 async def _record(looks: Sequence[tuple[Part, Batch | None]], hold: Hold, now: float, settings: Settings) -> list[Part]:
     """Write the looks down, many in one transaction; move the parts on whose batches ended."""
-    quota = [part for part, seen in looks if _judge(part, seen, now).refused]
-    plain = [(part, _judge(part, seen, now)) for part, seen in looks if part not in quota]
+    judged = [(part, seen, _judge(part, seen, now)) for part, seen in looks]
+    plain = [(part, verdict) for part, _, verdict in judged if not verdict.refused]
     moved: list[Part] = []
     for some in range(0, len(plain), AT_ONCE):
         chunk = plain[some : some + AT_ONCE]
@@ -65,8 +66,8 @@ async def _record(looks: Sequence[tuple[Part, Batch | None]], hold: Hold, now: f
             return [hold.moved(tx, part, verdict.to, at=now, **verdict.changes) for part, verdict in chunk]
 
         moved += await hold.write(write)
-    for part, seen in looks:
-        if part in quota and seen is not None:
+    for part, seen, verdict in judged:
+        if verdict.refused and seen is not None:
             held = "waiting for quota: the deployment's queue is full"
             limit = next(filter(None, (wire.token_limit(error.message) for error in seen.errors)), None)
             again = await deeds.refused(

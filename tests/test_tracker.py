@@ -1,0 +1,250 @@
+"""The tracker's turn: how often it asks, how much, and that no odd list or answer loses a batch or never ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchkit import AsyncClient, wire
+from batchkit.config import Dialect, Limits
+from batchkit.emulator import Limits as ServiceLimits
+from batchkit.emulator import Pace
+from batchkit.errors import Unintelligible
+from batchkit.model import STATUSES, State
+
+from .conftest import World, request_lines
+from .test_emulator import create, lines, upload
+
+ONE = Limits(max_lines=1)
+LOOKS = ("list_batches", "get_batch")
+
+
+def looks(world: World) -> list[Any]:
+    return [call for call in world.service.calls if call.name in LOOKS]
+
+
+@pytest.mark.parametrize("dialect", ["dated", "v1"])
+@pytest.mark.parametrize(("hours", "count"), [(2, 110), pytest.param(24, 200, marks=pytest.mark.deep)])
+def test_no_batch_is_asked_early_and_every_end_is_seen_soon(
+    make_world: Callable[..., World], dialect: Dialect, hours: int, count: int
+) -> None:
+    world = make_world(fail_rate=0.0, pace=Pace(running_s=hours * 3600 - 600.0, row_s=0))
+    ended: dict[str, float] = {}
+    with world.client(dialect, limits=ONE) as client:
+        job = client.submit(request_lines(count), name="many")
+        world.service.calls.clear()
+        for snapshot in client.track(job):
+            for part in snapshot.parts:
+                if part.batch and part.batch.ended:
+                    ended.setdefault(part.batch.id, world.clock.now())
+    minutes = Counter(int(call.at // 60) for call in looks(world))
+    assert max(minutes.values()) <= 3  # two pages a look; jitter may bring two looks into one minute of the wall
+    times = sorted({call.at for call in looks(world)})
+    starts = [at for before, at in pairwise(times) if at - before > 1]
+    assert all(later - earlier >= 59 for earlier, later in pairwise(starts))
+    assert len(looks(world)) <= 2 * (hours * 60 + 15)
+    assert len(ended) == count
+    for batch in world.service.batches:
+        assert 0 <= ended[batch["id"]] - batch["completed_at"] <= 90
+
+
+def test_jobs_that_look_together_share_one_list(world: World) -> None:
+    with world.client() as client:
+        for number in range(30):
+            client.submit(request_lines(2), name=f"job-{number}")
+        world.clock.advance(61)
+        world.service.calls.clear()
+        client.run_due()
+        assert [call.name for call in looks(world)] == ["list_batches"]
+        world.clock.advance(400)
+        client.run_due()
+    assert Counter(call.name for call in looks(world)) == {"list_batches": 2}
+
+
+def test_one_batch_is_asked_for_by_its_id(world: World) -> None:
+    with world.client() as client:
+        job = client.submit(request_lines(2), name="one")
+        world.clock.advance(61)
+        world.service.calls.clear()
+        list(client.track(job))
+    assert {call.name for call in looks(world)} == {"get_batch"}
+
+
+@pytest.mark.parametrize("dialect", ["dated", "v1"])
+def test_old_batches_cost_nothing_where_the_service_filters(world: World, dialect: Dialect) -> None:
+    with world.http() as http:
+        file_id = upload(http, lines(1)).json()["id"]
+        for _ in range(250):
+            create(http, file_id)
+    world.clock.advance(86_400)
+    with world.client(dialect, limits=ONE) as client:
+        job = client.submit(request_lines(3), name="new")
+        world.clock.advance(61)
+        world.service.calls.clear()
+        list(client.track(job, once=True))
+    assert len(looks(world)) == 1
+
+
+def said(status: int, document: dict[str, Any]) -> httpx.Response:
+    return httpx.Response(status, stream=httpx.ByteStream(orjson.dumps(document)))
+
+
+class Odd(httpx.AsyncBaseTransport):
+    """The service behind an odd list."""
+
+    def __init__(self, change: Callable[[dict[str, Any], int], dict[str, Any]], *, refuse: str = "") -> None:
+        self._inner, self._change, self._refuse, self.pages = httpx.AsyncHTTPTransport(), change, refuse, 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self._refuse and self._refuse in request.url.query.decode():
+            return said(400, {"error": {"code": "invalidPayload", "message": "no such query"}})
+        answer = await self._inner.handle_async_request(request)
+        if request.method == "GET" and request.url.path.endswith("/batches"):
+            self.pages += 1
+            return said(200, self._change(orjson.loads(await answer.aread()), self.pages))
+        return answer
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+ODD_LISTS: dict[str, Callable[[dict[str, Any], int], dict[str, Any]]] = {
+    "has_more for ever": lambda page, _: page | {"has_more": True},
+    "the same cursor": lambda page, _: page | {"has_more": True, "last_id": "batch_same"},
+    "no cursor": lambda page, _: {"data": page["data"], "has_more": True},
+    "empty": lambda page, _: page | {"data": [], "has_more": False},
+    "half of them": lambda page, _: page | {"data": page["data"][::2], "has_more": False},
+    "twice each": lambda page, _: page | {"data": page["data"] * 2},
+    "only data": lambda page, _: {"data": page["data"]},
+    "value": lambda page, _: {"value": page["data"], "has_more": False},
+}
+
+
+@pytest.mark.parametrize("name", ODD_LISTS)
+def test_an_odd_list_neither_loops_nor_loses_a_batch(world: World, name: str) -> None:
+    with world.client(limits=ONE) as client:
+        client.submit(request_lines(5), name="odd")
+
+    async def life() -> int:
+        odd = Odd(ODD_LISTS[name])
+        target = world.target(limits=ONE)
+        async with AsyncClient(
+            target, ledger=world.home / "ledger.sqlite3", clock=world.clock, transport=odd
+        ) as client:
+            return (await client.run(request_lines(5), name="odd")).report.ok
+
+    assert asyncio.run(life()) == 5
+    assert len(looks(world)) < 120
+    assert len(world.service.batches) == 5
+
+
+def test_a_refused_filter_is_left_away_in_silence(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    async def life() -> int:
+        odd = Odd(lambda page, _: page, refuse="filter")
+        target = world.target("dated", limits=ONE)
+        async with AsyncClient(
+            target, ledger=world.home / "ledger.sqlite3", clock=world.clock, transport=odd
+        ) as client:
+            return (await client.run(request_lines(3), name="odd")).report.ok
+
+    with caplog.at_level(logging.WARNING):
+        assert asyncio.run(life()) == 3
+    assert not caplog.records
+
+
+def test_an_unknown_status_is_one_warning_and_no_end(
+    make_world: Callable[..., World], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(faults=["status,pondering"], fail_rate=0.0)
+    with caplog.at_level(logging.WARNING), world.client(limits=ONE) as client:
+        assert client.run(request_lines(3), name="odd").report.ok == 3
+    assert [record.getMessage().count("'pondering'") for record in caplog.records] == [1]
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.deep)])
+def test_a_look_at_many_batches_is_a_list_by_the_hundred(make_world: Callable[..., World], count: int) -> None:
+    world = make_world(fail_rate=0.0, limits=ServiceLimits(expiring_files=count))
+    with world.client(limits=ONE) as client:
+        job = client.submit(request_lines(count), name="soak")
+        world.clock.advance(61)
+        world.service.calls.clear()
+        list(client.track(job, once=True))
+        assert len(looks(world)) <= count // 100 + 1
+        assert {part.state for part in client.show(job).parts} == {State.RUNNING}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=5,
+)
+BATCH: dict[str, Any] = {
+    "id": "batch_1",
+    "object": "batch",
+    "status": "completed",
+    "endpoint": "/chat/completions",
+    "input_file_id": "file-1",
+    "output_file_id": "file-2",
+    "error_file_id": "",
+    "errors": {"object": "list", "data": [{"code": "a", "message": "b", "param": None, "line": 3}]},
+    "created_at": 1_760_000_000,
+    "expires_at": "2025-10-10T08:00:00.0000000+00:00",
+    "request_counts": {"total": 3, "completed": 2, "failed": 1},
+    "metadata": {"batchkit_job": "x"},
+}
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> Any:
+    """A batch document with fields removed, retyped, nulled, wrapped or recased, or something else altogether."""
+    document: Any = dict(BATCH)
+    for _ in range(draw(st.integers(1, 4))):
+        name = draw(st.sampled_from(sorted(BATCH)))
+        how = draw(st.sampled_from(["remove", "replace", "null", "wrap", "recase", "nest"]))
+        if how == "remove":
+            document.pop(name, None)
+        elif how == "recase":
+            document[name.upper()] = document.pop(name, None)
+        else:
+            old = document.get(name)
+            document[name] = {"replace": draw(JSON), "null": None, "wrap": [old], "nest": {"value": old}}[how]
+    return draw(st.sampled_from([document, [document], {"data": document}, {"batch": document}]))
+
+
+@given(mutated())
+def test_any_batch_document_is_read_right_or_refused(document: Any) -> None:
+    try:
+        batch = wire.batch(wire.document(json.dumps(document).encode()))
+    except Unintelligible:
+        return
+    assert isinstance(batch.id, str) and batch.id
+    assert batch.status == batch.status.lower()
+    assert batch.ended == (batch.status in {"completed", "failed", "expired", "cancelled"} & STATUSES)
+    assert batch.counts is None or min(batch.counts.total, batch.counts.completed, batch.counts.failed) >= 0
+    assert batch.created_at is None or batch.created_at >= 0
+    for name in (batch.output_file_id, batch.error_file_id, batch.input_file_id):
+        assert name is None or (isinstance(name, str) and name)
+
+
+@given(st.lists(mutated(), max_size=3) | JSON, JSON, JSON)
+def test_any_list_is_read_right_or_refused(data: Any, more: Any, last: Any) -> None:
+    try:
+        entries, after = wire.page(
+            wire.document(json.dumps({"data": data, "has_more": more, "last_id": last}).encode())
+        )
+        for entry in entries:
+            wire.batch(entry)
+    except Unintelligible:
+        return
+    assert after is None or (isinstance(after, str) and after)
