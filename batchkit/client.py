@@ -15,6 +15,7 @@ from typing import Any, Self, Unpack
 
 import httpx
 
+from batchkit import wire
 from batchkit.api.service import Service
 from batchkit.bridge import Bridge
 from batchkit.clock import Clock, SystemClock
@@ -25,7 +26,16 @@ from batchkit.config import Settings, Target, load_target
 from batchkit.disk import Workdir, check_writable, stamp
 from batchkit.doctor import examine
 from batchkit.due import due_at
-from batchkit.errors import BatchkitError, CancelWished, ConfigError, Interrupted, LeaseLost, LedgerBusy, Unfinished
+from batchkit.errors import (
+    BatchkitError,
+    CancelWished,
+    ConfigError,
+    Interrupted,
+    LeaseLost,
+    LedgerBusy,
+    Unfinished,
+    UnknownJob,
+)
 from batchkit.intake import Intake, Source
 from batchkit.ledger import Hold, Ledger, open_ledger
 from batchkit.model import Finding, Job, Result, State
@@ -33,7 +43,8 @@ from batchkit.prices import Prices
 from batchkit.pump import Progress, Pump, Turn, holding
 from batchkit.text import duration
 from batchkit.tracker.lookout import Lookout
-from batchkit.tracker.query import Page, Query, select
+from batchkit.tracker.query import Page, Query, Remote, RemotePage, select, select_remote
+from batchkit.watch import Watched, watch
 from batchkit.wishes import Wishes, shape_of
 
 _log = logging.getLogger(__name__)
@@ -90,6 +101,41 @@ class AsyncClient:
         async with aclosing(self._run(found, [Pump.submit, Pump.poll], once=once, timeout_s=timeout_s)) as steps:
             async for progress in steps:
                 yield progress.job
+
+    async def watch(
+        self, jobs: Collection[Job | str] = (), *, timeout_s: float | None = None, settled: bool = False
+    ) -> AsyncGenerator[list[Watched], None]:
+        """Several jobs (default: all that are unfinished) after each round of looks, until none moves any more.
+
+        With `settled` results are collected too, and it ends when every row is accounted for. A job that another
+        process works on is only looked at in the ledger. Raises Unfinished at `timeout_s`, Interrupted when told to
+        stop.
+        """
+        found = [await self._known(job) for job in jobs] if jobs else await self._ledger.jobs(unfinished=True)
+        pump, deadline = self._doors(), None if timeout_s is None else self._clock.now() + timeout_s
+
+        async def act(job: Job) -> Job:
+            job = await self._turns(job, _ALL if settled else _ALL[:2], once=True)
+            if settled and job.collected:
+                await self._settled(job, None, Shape(), False)
+            return job
+
+        async def sleep_until(at: float) -> None:
+            await pump.pause(at, deadline, found[0])
+
+        steps = watch(
+            found,
+            act,
+            ledger=self._ledger,
+            lookout=pump.lookout,
+            clock=self._clock,
+            poll_interval_s=pump.target.poll_interval_s,
+            settled=settled,
+            sleep_until=sleep_until,
+        )
+        async with aclosing(steps):
+            async for step in steps:
+                yield step
 
     async def fetch(
         self,
@@ -235,6 +281,35 @@ class AsyncClient:
     async def list(self, query: Query = Query()) -> Page:
         """The ledger's jobs that match, a page at a time; nothing is asked of the service."""
         return select(await self._ledger.jobs(), query)
+
+    async def list_remote(self, query: Query = Query()) -> RemotePage:
+        """The batches at the service that match, ours and others', a page at a time."""
+        owners = {
+            batch.id: job.name for job in await self._ledger.jobs() for part in job.parts for batch in part.batches
+        }
+        where = wire.batch_filter(
+            after=None if query.since is None else query.since - 1,
+            before=query.until,
+            status=query.status and query.status.lower(),
+        )
+        found = [
+            Remote(batch, owners.get(batch.id))
+            for api in self._doors().apis.values()
+            async for batch in api.batches(where)
+        ]
+        return select_remote(found, query)
+
+    async def show_remote(self, job: Job | str) -> tuple[Remote, ...]:
+        """A job's batches as the service shows them now, or the one batch of this id. Writes nothing down."""
+        apis = self._doors().apis
+        try:
+            found = await self._known(job)
+        except UnknownJob:
+            if isinstance(job, Job) or not job.startswith("batch"):
+                raise
+            return tuple([Remote(await api.batch(job)) for api in apis.values()][:1])
+        parts = [part for part in found.parts if part.batch and part.service in apis]
+        return tuple([Remote(await apis[part.service or ""].batch(part.batches[-1].id), found.name) for part in parts])
 
     async def show(self, job: Job | str) -> Job:
         """One job with its parts, batches and diary, from the ledger."""
@@ -467,6 +542,20 @@ class Client:
     def list(self, query: Query = Query()) -> Page:
         """See AsyncClient.list."""
         return self._bridge.call(self._client.list(query))
+
+    def watch(
+        self, jobs: Collection[Job | str] = (), *, timeout_s: float | None = None, settled: bool = False
+    ) -> Iterator[Sequence[Watched]]:
+        """See AsyncClient.watch."""
+        return self._bridge.iterate(self._client.watch(jobs, timeout_s=timeout_s, settled=settled))
+
+    def list_remote(self, query: Query = Query()) -> RemotePage:
+        """See AsyncClient.list_remote."""
+        return self._bridge.call(self._client.list_remote(query))
+
+    def show_remote(self, job: Job | str) -> tuple[Remote, ...]:
+        """See AsyncClient.show_remote."""
+        return self._bridge.call(self._client.show_remote(job))
 
     def show(self, job: Job | str) -> Job:
         """See AsyncClient.show."""

@@ -135,9 +135,13 @@ class Pump:
                     raise trouble
                 if first is None or once:
                     return
-                self._check(job, deadline)
-                await self._sleep_until(first.at or 0.0, deadline)
-                self._check(job, deadline)
+                await self.pause(first.at or 0.0, deadline, job)
+
+    async def pause(self, until: float, deadline: float | None, job: Job) -> None:
+        """Sleep until then, or until the wish to stop. Raises Unfinished at the deadline, Interrupted at the wish."""
+        self._check(job, deadline)
+        await self._sleep_until(until, deadline)
+        self._check(job, deadline)
 
     async def _one(self, turn: Turn, hold: Hold, *, patient: bool) -> Next | BatchkitError:
         """One turn, or its trouble: that of one room must not keep the others from what they can do.

@@ -76,6 +76,17 @@ def page(doc: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str | None]:
     return entries, after
 
 
+def batch_filter(*, after: float | None = None, before: float | None = None, status: str | None = None) -> str | None:
+    """The `$filter` for batches made after and before moments (Unix seconds) with a status, in the grammar that Azure's
+    guide shows; None where nothing is asked."""
+    terms = [
+        None if after is None else f"created_at gt {int(after)}",
+        None if before is None else f"created_at lt {-int(-before // 1)}",
+        None if status is None or not status.replace("_", "").isalpha() else f"status eq '{status}'",
+    ]
+    return " and ".join(filter(None, terms)) or None
+
+
 def error(body: bytes) -> ServiceError:
     """The error in the body of a refused request, in any of the envelopes; never raises."""
     try:

@@ -117,21 +117,21 @@ class Service:
     async def batch(self, batch_id: str) -> Batch:
         return await self._http.json(Call.READ, "GET", f"batches/{_segment(batch_id)}", wire.batch)
 
-    async def batches(self, *, created_after: float | None = None) -> AsyncGenerator[Batch, None]:
+    async def batches(self, where: str | None = None) -> AsyncGenerator[Batch, None]:
         """All batches, page by page; stop early by leaving the loop. Their order is not documented.
 
-        `created_after` (Unix seconds) leaves older ones away where the service can filter (dated previews from
-        2024-10-01 on, by `$filter`); elsewhere, and where it refuses the filter, they come too.
+        `where` (see `wire.batch_filter`) leaves others away where the service can filter (dated previews from
+        2024-10-01 on); elsewhere, and where it refuses the filter, they come too.
         """
         params: dict[str, str | int] = {"limit": PAGE}
-        if created_after is not None and self.target.filters and not self._unfiltered:
+        if where is not None and self.target.filters and not self._unfiltered:
             try:
-                async for doc in self._pages("batches", params | {"$filter": f"created_at gt {int(created_after)}"}):
+                async for doc in self._pages("batches", params | {"$filter": where}):
                     yield wire.batch(doc)
                 return
-            except Refused as error:
-                if error.exit != Refused.exit or isinstance(error, Unauthorized):
-                    raise
+            except Unauthorized:
+                raise
+            except Refused:
                 self._unfiltered = True
         async for doc in self._pages("batches", params):
             yield wire.batch(doc)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from batchkit import __version__
-from batchkit.cli import emulate, jobs, look, report, rows
+from batchkit.cli import emulate, follow, jobs, look, report, rows
 from batchkit.cli.options import command
 
 app = typer.Typer(
@@ -27,11 +27,11 @@ for _function, _name in (
     (rows.build, "build"),
     (rows.check, "check"),
     (jobs.submit, "submit"),
-    (jobs.track, "track"),
+    (follow.track, "track"),
     (jobs.fetch, "fetch"),
     (jobs.run, "run"),
     (jobs.retry, "retry"),
-    (jobs.cancel, "cancel"),
+    (follow.cancel, "cancel"),
     (report.report, "report"),
     (look.list_jobs, "list"),
     (look.show, "show"),

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchkit.errors import BatchkitError, InputError
 from batchkit.model import Batch, CheckReport, Cost, Finding, Job, Part, Report
+
+if TYPE_CHECKING:
+    from batchkit.tracker.query import Remote
 
 Document = dict[str, Any]
 
@@ -71,6 +74,12 @@ def _batch(batch: Batch) -> Document:
 def jobs(found: tuple[Job, ...], after: str | None) -> Document:
     """A page of jobs, and the cursor of the next page."""
     return {"schema": "batchkit/jobs@1", "jobs": [job(item) for item in found], "after": after}
+
+
+def batches(found: Sequence[Remote], after: str | None) -> Document:
+    """Batches as the service shows them, with the jobs they belong to, and the cursor of the next page."""
+    shown = [{**_batch(item.batch), "metadata": dict(item.batch.metadata), "job": item.job} for item in found]
+    return {"schema": "batchkit/batches@1", "batches": shown, "after": after}
 
 
 def report(report: Report, out: str | None) -> Document:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
@@ -17,13 +16,11 @@ from batchkit.cli.printer import Face, write_bytes
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
 from batchkit.errors import BatchFailed, ResultError, RowsFailed, Unfinished, UsageError
-from batchkit.model import ENDED as SERVICE_ENDED
 from batchkit.model import Job, Line, Report, State
 from batchkit.text import plural
 from batchkit.wishes import Wishes
 
 if TYPE_CHECKING:
-    from batchkit.client import AsyncClient
     from batchkit.collector.results import Results
 
 WAITING = frozenset({State.STAGED, State.UPLOADING, State.UPLOADED, State.SUBMITTING})
@@ -62,39 +59,13 @@ def submit(
         return
     with opened(face, where) as session:
         job = session.act(lambda client: client.submit(lines, name=name, wait=wait))
-    face.data(documents.job(job), [f"{job.name}: {_standing(job)}"])
+    face.data(documents.job(job), [f"{job.name}: {standing(job)}"])
     if any(part.state in WAITING for part in job.parts):
         raise Unfinished(f"not all of job {job.name!r} is submitted yet", hint="the same command again goes on")
     if job.collected:
         face.next(f"batchkit fetch {quote(job.name)} -o results.csv")
     else:
         face.next(f"batchkit track {quote(job.name)}")
-
-
-def track(
-    face: Face,
-    where: Where,
-    job: JobName,
-    once: Once = False,
-    every: Every = None,
-    timeout: Timeout = None,
-) -> None:
-    """Follow a job until nothing moves any more. Ctrl-C leaves it running.
-
-    Example: batchkit track nightly
-    """
-
-    async def follow(client: AsyncClient) -> Job:
-        async for seen in client.track(job, once=once, timeout_s=_seconds(timeout)):
-            last = seen
-        return last
-
-    with opened(face, where, every_s=every) as session:
-        last = session.act(follow)
-    face.data(documents.job(last), [f"{last.name}: {_standing(last)}"])
-    if not all(part.state in ENDED for part in last.parts):
-        raise Unfinished(f"job {last.name!r} is not finished yet", hint=f"batchkit track {quote(last.name)}")
-    face.next(f"batchkit fetch {quote(last.name)} -o results.csv")
 
 
 def fetch(
@@ -177,7 +148,7 @@ def run(
                 out=out,
                 overwrite=overwrite,
                 once=once,
-                timeout_s=_seconds(timeout),
+                timeout_s=seconds(timeout),
                 fingerprint=known_as,
                 retries=retries,
                 **wishes,
@@ -193,7 +164,7 @@ def _run_due(face: Face, where: Where, once: bool) -> None:
     if where.emulator or (found := cron.all_rest(where)) is None:
         with opened(face, where) as session:
             found = session.act(lambda client: client.run_due())
-    face.data(documents.jobs(tuple(found), None), [f"{job.name}: {_standing(job)}" for job in found])
+    face.data(documents.jobs(tuple(found), None), [f"{job.name}: {standing(job)}" for job in found])
     if waiting := [job.name for job in found if not job.collected]:
         raise Unfinished(
             f"{plural(len(waiting), 'job')} not finished yet: {', '.join(waiting[:10])}", hint="batchkit list"
@@ -225,32 +196,6 @@ def retry(
     face.data(documents.job(found), [f"{found.name}: {plural(count, 'row')} {verb}"])
     if not dry_run:
         face.next(f"batchkit track {quote(found.name)}")
-
-
-def cancel(
-    face: Face,
-    where: Where,
-    job: JobName,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Stop a job. Rows that are finished are kept, and billed.
-
-    Example: batchkit cancel nightly --yes
-    """
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError("cancelling needs your word", hint=f"batchkit cancel {quote(job)} --yes")
-        if not typer.confirm(f"Cancel {job}? Finished rows are kept and billed.", err=True):
-            return
-    with opened(face, where) as session:
-        found = session.act(lambda client: client.cancel(job))
-    if found.cancelled_at is None or (found.state is State.RUNNING and found.status in SERVICE_ENDED):
-        face.data(documents.job(found), [f"{found.name}: nothing to cancel, it is {found.status}"])
-        face.next(f"batchkit fetch {quote(found.name)} -o results.csv")
-        return
-    face.data(documents.job(found), [f"{found.name}: {_standing(found)}"])
-    if found.status == "cancelling":
-        face.next(f"batchkit track {quote(found.name)}  # then fetch what was finished")
 
 
 def _deliver(face: Face, results: Results, out: Path | None) -> None:
@@ -318,12 +263,12 @@ def _names(columns: str | None) -> list[str] | None:
     return None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
 
 
-def _standing(job: Job) -> str:
+def standing(job: Job) -> str:
     words = f"{job.status or job.state}, {counted(job.counts)}"
     return f"{words}; {job.held}" if job.held else words
 
 
-def _seconds(text: str | None) -> float | None:
+def seconds(text: str | None) -> float | None:
     """A duration as people write it: `90`, `30m`, `36h`, `2d`."""
     if text is None:
         return None

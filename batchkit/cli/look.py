@@ -10,13 +10,13 @@ import typer
 from batchkit.cli import documents
 from batchkit.cli.jobs import JobName
 from batchkit.cli.options import Where
-from batchkit.cli.printer import Face, table, when
+from batchkit.cli.printer import Face, csv_lines, table, when
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
 from batchkit.errors import UsageError
-from batchkit.model import Job, Part, State
+from batchkit.model import STATUSES, Job, Part, State
 from batchkit.text import duration
-from batchkit.tracker.query import Query, moment
+from batchkit.tracker.query import Query, Remote, moment
 
 
 def list_jobs(
@@ -27,36 +27,96 @@ def list_jobs(
     ] = None,
     state: Annotated[str | None, typer.Option("--state", help="Our word: running, ended, settled, …")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Names like this, with * and ?.", metavar="GLOB")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Jobs of this target.", metavar="TARGET")] = None,
     since: Annotated[str | None, typer.Option("--since", help="Made since then: 8h, 3d, 2025-11-22.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Made before then.")] = None,
+    ended_since: Annotated[str | None, typer.Option("--ended-since", help="Ended since then.")] = None,
+    ended_until: Annotated[str | None, typer.Option("--ended-until", help="Ended before then.")] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option("--metadata", help="With --remote: key=value of the batch; repeatable."),
+    ] = None,
     order: Annotated[str, typer.Option("--order", help="newest or oldest first.")] = "newest",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many jobs a page.")] = 50,
-    after: Annotated[str | None, typer.Option("--after", help="Go on after this job.", metavar="JOB")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many a page.")] = 50,
+    after: Annotated[str | None, typer.Option("--after", help="Go on after this one.", metavar="JOB")] = None,
+    remote: Annotated[bool, typer.Option("--remote", help="The service's batches instead, ours and others'.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """The jobs of the ledger. Asks nothing of the service.
+    """The jobs of the ledger; asks nothing of the service unless told to.
 
     Example: batchkit list --status completed --since 8h
     """
-    if order not in ("newest", "oldest"):
-        raise UsageError(f"--order is newest or oldest, not {order!r}")
-    if state is not None and state.lower() not in list(State):
-        raise UsageError(f"--state {state!r} is none of ours", hint=f"one of {', '.join(State)}")
+    now = time.time()
+    _check(order, status, state)
     query = Query(
         status=status,
         state=state,
         name=name,
-        since=moment(since, time.time()) if since else None,
+        target=to,
+        since=moment(since, now) if since else None,
+        until=moment(until, now) if until else None,
+        ended_since=moment(ended_since, now) if ended_since else None,
+        ended_until=moment(ended_until, now) if ended_until else None,
+        metadata=dict(map(_pair, metadata or [])),
         oldest_first=order == "oldest",
         limit=limit,
         after=after,
     )
+    shape = csv_lines if as_csv else table
+    if remote:
+        _refuse_remote(state, to, ended_since or ended_until)
+        with opened(face, where) as session:
+            found = session.act(lambda client: client.list_remote(query))
+        face.data(documents.batches(found.batches, found.after), shape(_REMOTE, map(_remote_row, found.batches)))
+        _more(face, len(found.batches), found.after, "batch", " --remote")
+        return
+    if metadata:
+        raise UsageError("--metadata is asked of batches", hint="add --remote")
     with opened(face, where, offline=True) as session:
         page = session.act(lambda client: client.list(query))
     header = ("NAME", "STATE", "STATUS", "ROWS", "OK", "FAILED", "CREATED")
-    face.data(documents.jobs(page.jobs, page.after), table(header, map(_row, page.jobs)))
-    if not page.jobs:
-        face.say("no job matches")
-    if page.after:
-        face.next(f"batchkit list --after {page.after}  # with the same filters")
+    face.data(documents.jobs(page.jobs, page.after), shape(header, map(_row, page.jobs)))
+    _more(face, len(page), page.after, "job", "")
+
+
+_REMOTE = ("BATCH", "STATUS", "ROWS", "OK", "FAILED", "CREATED", "JOB")
+
+
+def _more(face: Face, count: int, after: str | None, what: str, flags: str) -> None:
+    if not count:
+        face.say(f"no {what} matches")
+    if after:
+        face.next(f"batchkit list{flags} --after {after}  # with the same filters")
+
+
+def _check(order: str, status: str | None, state: str | None) -> None:
+    if order not in ("newest", "oldest"):
+        raise UsageError(f"--order is newest or oldest, not {order!r}")
+    if state is not None and state.lower() not in list(State):
+        raise UsageError(f"--state {state!r} is none of ours", hint=f"one of {', '.join(State)}")
+    if status is not None and status.lower() not in STATUSES:
+        known = ", ".join(sorted(STATUSES))
+        raise UsageError(f"--status {status!r} is none of the service's", hint=f"one of {known}")
+
+
+def _refuse_remote(state: str | None, to: str | None, ended: str | None) -> None:
+    """What only the ledger knows cannot be asked of the service."""
+    for flag, value in (("--state", state), ("--to", to), ("--ended-since or --ended-until", ended)):
+        if value:
+            raise UsageError(f"{flag} is asked of the ledger", hint="leave --remote away; -t names the service")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise UsageError(f"--metadata {text!r} is not key=value", hint="--metadata batchkit_job=…")
+    return key, value
+
+
+def _remote_row(item: Remote) -> tuple[str, ...]:
+    batch, counts = item.batch, item.batch.counts
+    numbers = (str(counts.total), str(counts.completed), str(counts.failed)) if counts else ("", "", "")
+    return batch.id, batch.status, *numbers, when(batch.created_at), item.job or ""
 
 
 def show(
@@ -65,11 +125,19 @@ def show(
     job: JobName,
     parts: Annotated[bool, typer.Option("--parts", help="Each part with its file and batches.")] = False,
     events: Annotated[bool, typer.Option("--events", help="The job's diary.")] = False,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Its batches as the service shows them now; a batch's id will do too.")
+    ] = False,
 ) -> None:
-    """One job: where it stands and what happened to it. Asks nothing of the service.
+    """One job: where it stands and what happened to it. Asks nothing of the service unless told to.
 
     Example: batchkit show nightly --parts --events
     """
+    if remote:
+        with opened(face, where) as session:
+            seen = session.act(lambda client: client.show_remote(job))
+        face.data(documents.batches(seen, None), table(_REMOTE, map(_remote_row, seen)))
+        return
     with opened(face, where, offline=True) as session:
         found = session.act(lambda client: client.show(job))
     words = table(("", ""), [(f"{key}:", value) for key, value in _facts(found)])[1:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
 import re
 import sys
@@ -21,7 +23,10 @@ from batchkit.text import visible
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
+    from batchkit.cli.live import View
+    from batchkit.clock import Clock
     from batchkit.pump import Progress
+    from batchkit.watch import Watched
 
 EVERY_S = 60.0
 _COMMANDS = re.compile(r"batchkit (submit|track|fetch|retry|cancel|list|show|report)\b")
@@ -37,6 +42,8 @@ class Face:
             log.setLevel(logging.DEBUG if verbose else logging.INFO)
             log.addHandler(_Said(self))
         self._bars: Bars | None = None
+        self._view: View | None = None
+        self._lines: dict[str, str] = {}
         self._said, self._said_at = "", 0.0
 
     def data(self, document: dict[str, Any], words: Iterable[str]) -> None:
@@ -73,7 +80,36 @@ class Face:
                 print(f"next:  {visible(self._complete(error.hint))}", file=sys.stderr)
         return error.exit
 
-    def watching(self) -> AbstractContextManager[Any]:
+    def following(self, clock: Clock) -> AbstractContextManager[Any]:
+        """While this is open `watched` draws a table of jobs, if somebody is looking."""
+        if self.quiet or self.as_json or not sys.stderr.isatty():
+            return nullcontext()
+        from batchkit.cli.live import View, screen
+
+        self._view = View(clock.now)
+        return screen(self._view)
+
+    def watched(self, watched: Sequence[Watched]) -> None:
+        """Show how jobs stand: a table on a terminal, a document a line for programs, else lines where words change."""
+        if self._view is not None:
+            self._view.watched = tuple(watched)
+            return
+        for item in watched:
+            words = visible(
+                item.busy or str(item.trouble or "") or item.job.held or item.job.status or item.job.state, 200
+            )
+            words = f"{item.job.name}: {words}, {rows(item.job.counts)}"
+            document = documents.job(item.job) | {"next_look_at": item.next_look_at}
+            said = orjson.dumps(document | {"events": []}).decode() if self.as_json else words
+            if self._lines.get(item.job.id) == said:
+                continue
+            self._lines[item.job.id] = said
+            if self.as_json:
+                write_bytes(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+            else:
+                self.say(words)
+
+    def watching(self, _: Clock) -> AbstractContextManager[Any]:
         """While this is open `progress` draws a bar, if somebody is looking."""
         if self.quiet or self.as_json or not sys.stderr.isatty():
             return nullcontext()
@@ -132,6 +168,15 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     cells = [list(header), *([visible(cell, 200) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def csv_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Rows as CSV under a header of small letters."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([name.lower() for name in header])
+    writer.writerows([visible(cell, 1000) for cell in row] for row in rows)
+    return text.getvalue().splitlines()
 
 
 def when(moment: float | None) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face
-from batchkit.clock import Clock
+from batchkit.clock import Clock, SystemClock
 from batchkit.config import MIN_POLL_S, Target, data_home, load_target, make_target
 from batchkit.credentials import Credential, Secret
 from batchkit.disk import local_errors
@@ -36,11 +36,18 @@ class Session:
         target = self._target
         return (target if isinstance(target, Target) else load_target(target, config=self._where.config)).deployment
 
-    def act(self, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
-        """What `work` returns for a client of this command's service and ledger."""
-        return asyncio.run(self._act(work))
+    def act(
+        self,
+        work: Callable[[AsyncClient], Awaitable[T]],
+        *,
+        watching: Callable[[Clock], AbstractContextManager[object]] | None = None,
+    ) -> T:
+        """What `work` returns for a client of this command's service and ledger; `watching` shows how it goes."""
+        return asyncio.run(self._act(work, watching or self._face.watching))
 
-    async def _act(self, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
+    async def _act(
+        self, work: Callable[[AsyncClient], Awaitable[T]], watching: Callable[[Clock], AbstractContextManager[object]]
+    ) -> T:
         from batchkit.client import AsyncClient
 
         received: list[int] = []
@@ -65,7 +72,7 @@ class Session:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stop, number)
             try:
-                with self._face.watching():
+                with watching(self._clock or SystemClock()):
                     return await doing
             except asyncio.CancelledError:
                 raise _with_exit(Interrupted("stopped at once; everything is saved"), received) from None

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from batchkit import wire
 from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.errors import NotFound, Unintelligible
@@ -78,7 +79,7 @@ class Lookout:
         seen: dict[str, Batch] = {}
         since = min(wanted.values()) - EARLIER_S
         try:
-            async with aclosing(api.batches(created_after=since if since > 0 else None)) as batches:
+            async with aclosing(api.batches(wire.batch_filter(after=since) if since > 0 else None)) as batches:
                 async for batch in batches:
                     if batch.id in wanted:
                         seen[batch.id] = batch

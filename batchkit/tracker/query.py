@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from batchkit.errors import UsageError
-from batchkit.model import Job
+from batchkit.model import Batch, Job
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """What to show. `status` is the service's word about the batches, `state` ours about the parts; `name` is a
-    glob; `since` a Unix time of creation; `after` the id or name of the last job of the page before."""
+    glob, `target` a target's name; `since` and `until` bound when it was made, `ended_since` and `ended_until` when it
+    ended (Unix times); `metadata` are pairs that a batch at the service must have; `after` is the id or name of the
+    last one of the page before."""
 
     status: str | None = None
     state: str | None = None
     name: str | None = None
+    target: str | None = None
     since: float | None = None
+    until: float | None = None
+    ended_since: float | None = None
+    ended_until: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
     oldest_first: bool = False
     limit: int = 50
     after: str | None = None
@@ -53,13 +60,64 @@ def select(jobs: Iterable[Job], query: Query) -> Page:
     return Page(tuple(page), page[-1].id if len(found) > query.limit else None)
 
 
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A batch at the service, and the job of this ledger that it belongs to, if one does."""
+
+    batch: Batch
+    job: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePage:
+    """One page of batches, and what to pass as `after` for the next; None on the last page."""
+
+    batches: tuple[Remote, ...]
+    after: str | None
+
+
+def select_remote(batches: Iterable[Remote], query: Query) -> RemotePage:
+    """The page of batches that `query` asks for: the same whether the service filtered them before or not."""
+    found = sorted(
+        (item for item in batches if _matches_remote(item, query)),
+        key=lambda item: (item.batch.created_at or 0.0, item.batch.id),
+        reverse=not query.oldest_first,
+    )
+    if query.after is not None:
+        places = [i for i, item in enumerate(found) if item.batch.id == query.after]
+        if not places:
+            raise UsageError(f"--after {query.after!r} is not among these batches", hint="leave --after away")
+        found = found[places[0] + 1 :]
+    page = found[: query.limit]
+    return RemotePage(tuple(page), page[-1].batch.id if len(found) > query.limit else None)
+
+
+def _matches_remote(item: Remote, query: Query) -> bool:
+    batch = item.batch
+    return (
+        (query.status is None or batch.status == query.status.lower())
+        and (query.name is None or fnmatchcase(item.job or "", query.name))
+        and _within(batch.created_at, query.since, query.until)
+        and query.metadata.items() <= batch.metadata.items()
+    )
+
+
 def _matches(job: Job, query: Query) -> bool:
     return (
         (query.status is None or job.status == query.status.lower())
         and (query.state is None or job.state == query.state.lower())
         and (query.name is None or fnmatchcase(job.name, query.name))
-        and (query.since is None or job.created_at >= query.since)
+        and (query.target is None or query.target in {job.target, *(part.target for part in job.parts)})
+        and _within(job.created_at, query.since, query.until)
+        and _within(job.settled_at, query.ended_since, query.ended_until)
     )
+
+
+def _within(moment: float | None, since: float | None, until: float | None) -> bool:
+    """Whether a moment lies in [since, until); one that has not come lies in no bounds."""
+    if since is None and until is None:
+        return True
+    return moment is not None and (since is None or moment >= since) and (until is None or moment < until)
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

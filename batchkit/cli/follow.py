@@ -1,0 +1,129 @@
+"""Commands that stay with jobs until they end: track, cancel."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import aclosing
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from batchkit.cli import documents
+from batchkit.cli.jobs import Every, JobName, Once, Timeout, seconds, standing
+from batchkit.cli.options import Where
+from batchkit.cli.printer import Face
+from batchkit.cli.session import opened
+from batchkit.errors import Unfinished, UsageError
+from batchkit.model import ENDED, Job, State
+from batchkit.text import plural
+
+if TYPE_CHECKING:
+    from batchkit.client import AsyncClient
+    from batchkit.watch import Watched
+
+
+def track(
+    face: Face,
+    where: Where,
+    jobs: Annotated[list[str] | None, typer.Argument(help="Names or ids of jobs.", metavar="JOB...")] = None,
+    every_job: Annotated[bool, typer.Option("--all", help="Every unfinished job of the ledger.")] = False,
+    once: Once = False,
+    until: Annotated[
+        str, typer.Option("--until", help="ended: no batch moves any more; done: the results are here too.")
+    ] = "ended",
+    every: Every = None,
+    timeout: Timeout = None,
+) -> None:
+    """Follow jobs until nothing moves any more. Ctrl-C leaves them running.
+
+    On a terminal a table, else a line when something changes; with --json one document a line after each look.
+
+    Example: batchkit track nightly
+    """
+    if bool(jobs) == every_job:
+        raise UsageError("which jobs?", hint="batchkit track JOB…, or batchkit track --all")
+    if until not in ("ended", "done"):
+        raise UsageError(f"--until is ended or done, not {until!r}")
+
+    async def follow(client: AsyncClient) -> list[Watched]:
+        last: list[Watched] = []
+        async with aclosing(client.watch(jobs or (), timeout_s=seconds(timeout), settled=until == "done")) as steps:
+            async for last in steps:
+                face.watched(last)
+                if once:
+                    break
+        return last
+
+    with opened(face, where, every_s=every) as session:
+        last = session.act(follow, watching=face.following)
+    _ended(face, last)
+
+
+def _ended(face: Face, last: list[Watched]) -> None:
+    """How jobs stood when they were last looked at, and what to type next."""
+    if not last:
+        face.say("no job is unfinished")
+    if not face.as_json:
+        face.data({}, [f"{item.job.name}: {standing(item.job)}" for item in last])
+    if trouble := next((item.trouble for item in last if item.trouble is not None), None):
+        raise trouble
+    if moving := [item.job.name for item in last if item.next_look_at is not None]:
+        names = " ".join(map(quote, moving[:10]))
+        raise Unfinished(f"not finished yet: {', '.join(moving[:10])}", hint=f"batchkit track {names}")
+    for item in last[:3]:
+        face.next(f"batchkit fetch {quote(item.job.name)} -o results.csv")
+
+
+def cancel(
+    face: Face,
+    where: Where,
+    job: JobName,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait until it is stopped (up to 10 minutes) and collect.")
+    ] = True,
+) -> None:
+    """Stop a job. Rows that are finished are kept, and billed.
+
+    Example: batchkit cancel nightly --yes
+    """
+    if not (yes or _confirmed(job)):
+        return
+
+    async def stop(client: AsyncClient) -> tuple[Job, Job]:
+        told = last = await client.cancel(job)
+        if wait and told.cancelled_at is not None and told.settled_at is None:
+            async for step in client.watch([told], settled=True):
+                face.watched(step)
+                last = step[0].job
+                if step[0].trouble is not None:
+                    raise step[0].trouble
+        return told, last
+
+    with opened(face, where) as session:
+        told, found = session.act(stop, watching=face.following)
+    if told.cancelled_at is None or (told.state is State.RUNNING and told.status in ENDED):
+        face.data(documents.job(found), [f"{found.name}: nothing to cancel, it is {told.status}"])
+        face.next(f"batchkit fetch {quote(found.name)} -o results.csv")
+        return
+    face.data(documents.job(found), [f"{found.name}: {standing(found)}", *_billed(found)])
+    if found.settled_at is None:
+        face.next(f"batchkit track {quote(found.name)}  # then fetch what was finished")
+    elif found.counts.completed:
+        face.next(f"batchkit fetch {quote(found.name)} -o results.csv")
+
+
+def _confirmed(job: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("cancelling needs your word", hint=f"batchkit cancel {quote(job)} --yes")
+    return typer.confirm(f"Cancel {job}? Finished rows are kept and billed.", err=True)
+
+
+def _billed(job: Job) -> list[str]:
+    """What a cancelled job costs, as far as that is known by now."""
+    done = sum(part.batch.counts.completed for part in job.parts if part.batch and part.batch.counts)
+    if not any(part.batch for part in job.parts):
+        return ["  nothing was sent; nothing is billed"]
+    so_far = "" if job.settled_at else " so far"
+    return [f"  {plural(done, 'row')} finished{so_far}: they are billed, and kept"]

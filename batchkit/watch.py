@@ -1,0 +1,89 @@
+"""Several jobs followed together: each in its turn, one list for all, and a look into the ledger for those that another
+process works on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from batchkit.clock import Clock
+from batchkit.due import due_at
+from batchkit.errors import BatchkitError, LeaseLost, LedgerBusy, Unavailable
+from batchkit.ledger import Ledger
+from batchkit.model import Job, State
+from batchkit.tracker.lookout import Lookout
+
+BUSY_S = 5.0
+"""How soon the ledger is read again for a job that another process works on."""
+_STILL = frozenset({State.ENDED, State.FETCHED, State.SETTLED, State.DROPPED})
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One job as it stands: `next_look_at` in Unix seconds, None when there is nothing more to look for; `busy` says
+    who works on it where that is not this process; `trouble` is what its last turn met with."""
+
+    job: Job
+    next_look_at: float | None = None
+    busy: str = ""
+    trouble: BatchkitError | None = None
+
+
+async def watch(
+    jobs: Sequence[Job],
+    act: Callable[[Job], Awaitable[Job]],
+    *,
+    ledger: Ledger,
+    lookout: Lookout,
+    clock: Clock,
+    poll_interval_s: float,
+    settled: bool,
+    sleep_until: Callable[[float], Awaitable[None]],
+) -> AsyncGenerator[list[Watched], None]:
+    """Yield all jobs after each round of turns, until no batch moves any more, or, with `settled`, all is collected.
+
+    `act` takes one turn of a job. One job's trouble is not the others': it is shown, and tried again where the service
+    only could not be had.
+    """
+    watched = [Watched(job, 0.0) for job in jobs]
+    while True:
+        due = [item for item in watched if item.next_look_at is not None and item.next_look_at <= clock.now()]
+        lookout.expect(item.job for item in due)
+        for item in due:
+            watched[watched.index(item)] = await _turn(item.job, act, ledger, clock, poll_interval_s, settled)
+        yield watched
+        times = [item.next_look_at for item in watched if item.next_look_at is not None]
+        if not times:
+            return
+        await sleep_until(min(times))
+
+
+async def _turn(
+    job: Job,
+    act: Callable[[Job], Awaitable[Job]],
+    ledger: Ledger,
+    clock: Clock,
+    poll_interval_s: float,
+    settled: bool,
+) -> Watched:
+    busy, trouble = "", None
+    if not _over(job, settled):
+        try:
+            await act(job)
+        except LeaseLost as error:
+            busy = str(error)
+        except LedgerBusy as error:
+            busy = str(error)
+        except BatchkitError as error:
+            trouble = error
+    job = await ledger.job(job)
+    job = replace(job, events=tuple(await ledger.events(job)))
+    if _over(job, settled) or (trouble is not None and not isinstance(trouble, Unavailable)):
+        return Watched(job, None, busy, trouble)
+    due = due_at(job, poll_interval_s)
+    soonest = clock.now() + (BUSY_S if busy else poll_interval_s if trouble else 0.0)
+    return Watched(job, max(due or 0.0, soonest), busy, trouble)
+
+
+def _over(job: Job, settled: bool) -> bool:
+    return job.settled_at is not None or (not settled and all(part.state in _STILL for part in job.parts))
