@@ -40,12 +40,13 @@ async def watch(
     settled: bool,
     sleep_until: Callable[[float], Awaitable[None]],
 ) -> AsyncGenerator[list[Watched], None]:
-    """Yield all jobs after each round of turns, until no batch moves any more, or, with `settled`, all is collected.
+    """Yield all jobs at once and after each round of turns, until no batch moves any more, or, with `settled`, all is collected.
 
     `act` takes one turn of a job. One job's trouble is not the others': it is shown, and tried again where the service
     only could not be had.
     """
     watched = [Watched(job, 0.0) for job in jobs]
+    yield watched
     while True:
         due = [item for item in watched if item.next_look_at is not None and item.next_look_at <= clock.now()]
         lookout.expect(item.job for item in due)

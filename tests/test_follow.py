@@ -65,7 +65,7 @@ def test_an_end_is_foretold_by_the_jobs_own_pace_and_else_by_earlier_ones() -> N
 
 def test_what_is_wrong_is_one_sentence() -> None:
     assert trouble(job(part(0, State.RUNNING, running(5)))) is None
-    assert trouble(job(part(0, State.RUNNING, running(5, 2)))) == "2 of 10 rows failed so far; fetch says why"
+    assert trouble(job(part(0, State.RUNNING, running(5, 2)))) == "2 of 10 rows failed; fetch says why"
     parts = [part(n, State.ENDED, ended("failed", code)) for n, code in enumerate(("a", "b", "b"))]
     assert trouble(job(*parts)) == "3 of 3 batches did not complete, 2 for b: because of b"
     assert trouble(job(part(0, State.ENDED, ended("expired")))) == "1 of 1 batches did not complete, 1 for expired"

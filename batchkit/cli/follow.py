@@ -49,9 +49,11 @@ def track(
     async def follow(client: AsyncClient) -> list[Watched]:
         last: list[Watched] = []
         async with aclosing(client.watch(jobs or (), timeout_s=seconds(timeout), settled=until == "done")) as steps:
+            rounds = 0
             async for last in steps:
                 face.watched(last)
-                if once:
+                rounds += 1
+                if once and rounds > 1:
                     break
         return last
 

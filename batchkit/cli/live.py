@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 BAR = 30
 """Cells of a job's bar: a part each, or a share of the parts where there are more."""
+NARROW_BAR = 10
 BYTES_PER_TOKEN = 4
-WIDE = 110
+WIDE = 150
 """From this many columns on there is room for everything."""
 _MARKS = {
     State.STAGED: "·",
@@ -34,13 +35,13 @@ _RUNNING = "▁▂▃▄▅▆▇█"
 _RANK = "?-·∘↑▁▂▃▄▅▆▇█▣■"
 
 
-def bar(parts: Sequence[Part]) -> str:
+def bar(parts: Sequence[Part], cells: int = BAR) -> str:
     """A mark a part: · staged, ↑ uploading, ∘ uploaded, ? not known, ▁ to █ running, ▣ ended, ■ fetched, - dropped.
     Where there are too many, one mark stands for several parts and shows the one furthest behind."""
     marks = [_mark(part) for part in parts]
-    if len(marks) <= BAR:
+    if len(marks) <= cells:
         return "".join(marks)
-    cut = [marks[len(marks) * i // BAR : len(marks) * (i + 1) // BAR] for i in range(BAR)]
+    cut = [marks[len(marks) * i // cells : len(marks) * (i + 1) // cells] for i in range(cells)]
     return "".join(min(some, key=_RANK.index) for some in cut)
 
 
@@ -74,9 +75,11 @@ class View:
         width = getattr(options, "max_width", 80)
         wide = width >= WIDE
         table = Table(box=None, pad_edge=False, expand=False, show_edge=False, header_style="bold")
-        table.add_column("JOB", overflow="ellipsis", no_wrap=True, max_width=40 if wide else 18)
+        table.add_column(
+            "JOB", overflow="ellipsis", no_wrap=True, max_width=40 if wide else max(12, min(40, width - 62))
+        )
         table.add_column("STATUS", no_wrap=True)
-        table.add_column("PARTS", no_wrap=True, overflow="ellipsis", max_width=BAR if wide else 10)
+        table.add_column("PARTS", no_wrap=True, overflow="ellipsis", max_width=BAR if wide else NARROW_BAR)
         table.add_column("ROWS", justify="right", no_wrap=True)
         table.add_column("FAILED", justify="right", no_wrap=True)
         if wide:
@@ -100,7 +103,7 @@ class View:
         return [
             visible(job.name, 200),
             visible(job.status or job.state, 20),
-            bar(latest),
+            bar(latest, BAR if wide else NARROW_BAR),
             f"{counts.completed + counts.failed}/{counts.total}",
             str(counts.failed or ""),
             *middle,

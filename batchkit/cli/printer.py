@@ -129,6 +129,8 @@ class Face:
 
     def progress(self, step: Progress) -> None:
         """Show how far a job is: a bar on a terminal, else a line when its status changes, and one a minute."""
+        if self._view is not None:
+            return  # the table shows it
         job, counts = step.job, step.job.counts
         done = counts.completed + counts.failed
         words = visible(step.why or job.status or job.state, 200)

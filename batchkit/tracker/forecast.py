@@ -56,4 +56,4 @@ def trouble(job: Job) -> str | None:
         example = next(said, "")
         return f"{words}: {example}" if example else words
     failed = job.counts.failed
-    return f"{failed} of {job.counts.total} rows failed so far; fetch says why" if failed else None
+    return f"{failed} of {job.counts.total} rows failed; fetch says why" if failed else None
