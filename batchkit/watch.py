@@ -40,7 +40,8 @@ async def watch(
     settled: bool,
     sleep_until: Callable[[float], Awaitable[None]],
 ) -> AsyncGenerator[list[Watched], None]:
-    """Yield all jobs at once and after each round of turns, until no batch moves any more, or, with `settled`, all is collected.
+    """Yield all jobs at once and after each round of turns, until no batch moves any more or, with `settled`, until all
+    is collected.
 
     `act` takes one turn of a job. One job's trouble is not the others': it is shown, and tried again where the service
     only could not be had.
