@@ -13,6 +13,7 @@ from typing import Self
 
 import httpx
 
+from batchkit import housekeeping
 from batchkit.api.service import Service
 from batchkit.bridge import Bridge
 from batchkit.clock import Clock, SystemClock
@@ -26,7 +27,7 @@ from batchkit.due import due_at
 from batchkit.errors import BatchkitError, CancelWished, ConfigError, Interrupted, LeaseLost, LedgerBusy, Unfinished
 from batchkit.intake import Intake, Source
 from batchkit.ledger import Hold, Ledger, open_ledger
-from batchkit.model import Finding, Job, State
+from batchkit.model import Finding, Job, State, StoredFile
 from batchkit.pump import Progress, Pump, Turn, holding
 from batchkit.text import duration
 from batchkit.tracker.query import Page, Query, select
@@ -199,6 +200,13 @@ class AsyncClient:
         """One job with its parts, batches and diary, from the ledger."""
         found = await self._known(job)
         return replace(found, events=tuple(await self._ledger.events(found)))
+
+    async def files(self, *, sweep: bool = False) -> tuple[tuple[StoredFile, ...], tuple[StoredFile, ...]]:
+        """The input files at the service with their standing, and those of them that `sweep` deleted: ours that no job
+        needs any more, never anybody else's."""
+        apis = self._doors().apis
+        found = await housekeeping.look(apis, self._ledger)
+        return found, await housekeeping.clear(apis, found) if sweep else ()
 
     async def doctor(self) -> tuple[Finding, ...]:
         """Whether endpoint, credential, service and ledger are fit for work; never raises for what it finds."""
@@ -390,6 +398,10 @@ class Client:
     def show(self, job: Job | str) -> Job:
         """See AsyncClient.show."""
         return self._bridge.call(self._client.show(job))
+
+    def files(self, *, sweep: bool = False) -> tuple[tuple[StoredFile, ...], tuple[StoredFile, ...]]:
+        """See AsyncClient.files."""
+        return self._bridge.call(self._client.files(sweep=sweep))
 
     def doctor(self) -> tuple[Finding, ...]:
         """See AsyncClient.doctor."""

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from batchkit import __version__
-from batchkit.cli import emulate, jobs, look, rows
+from batchkit.cli import emulate, jobs, look, rows, stored
 from batchkit.cli.options import command
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ for _function, _name in (
     (jobs.cancel, "cancel"),
     (look.list_jobs, "list"),
     (look.show, "show"),
+    (stored.files, "files"),
     (look.doctor, "doctor"),
     (emulate.emulate, "emulate"),
 ):

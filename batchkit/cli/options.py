@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
+from urllib.parse import urlsplit
 
 import typer
 
 from batchkit.cli.printer import Face
-from batchkit.errors import BatchkitError, Interrupted, LocalError
+from batchkit.errors import BatchkitError, Interrupted, LocalError, UsageError
 
 TALK: dict[str, Any] = {
     "as_json": Annotated[bool, typer.Option("--json", help="Print one JSON document instead of words.")],
@@ -56,9 +57,15 @@ class Where:
     @property
     def flags(self) -> str:
         """What a further command needs to find the same job."""
-        named = (("--target", self.target), ("--ledger", self.ledger), ("--config", self.config))
+        ledger = None if _password(self.ledger) else self.ledger  # it came from the environment, and is there again
+        named = (("--target", self.target), ("--ledger", ledger), ("--config", self.config))
         flags = "".join(f" {flag} {quote(str(value))}" for flag, value in named if value)
         return flags + (" --emulator" if self.emulator else "")
+
+
+def _password(ledger: str | None) -> TypeGuard[str]:
+    """Whether a ledger's address holds a password."""
+    return ledger is not None and "://" in ledger and urlsplit(ledger).password is not None
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -81,6 +88,11 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
                 values["where"] = where = Where(**{flag: values.pop(flag) for flag in WHERE})
                 face.flags = where.flags
             try:
+                if len(shared) > len(TALK) and _password(where.ledger) and any(where.ledger in a for a in sys.argv):
+                    raise UsageError(
+                        "a password in an argument can be read by everybody on this machine",
+                        hint="put it into ~/.pgpass, PGPASSWORD or BATCHKIT_LEDGER",
+                    )
                 function(face, **values)
             except BatchkitError as error:
                 raise SystemExit(face.fail(error)) from None

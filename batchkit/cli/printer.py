@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from batchkit.pump import Progress
 
 EVERY_S = 60.0
-_COMMANDS = re.compile(r"batchkit (submit|track|fetch|retry|cancel|list|show)\b")
+_COMMANDS = re.compile(r"batchkit (submit|track|fetch|retry|cancel|list|show|files)\b")
 
 
 class Face:
