@@ -19,6 +19,8 @@ from batchkit.emulator import Emulator
 
 from .postgres import database, server
 
+pytest_plugins = ["pytester"]
+
 settings.register_profile("plain", deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("plain")
 
