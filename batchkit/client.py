@@ -141,17 +141,19 @@ class AsyncClient:
         done: list[Job] = []
         target = self._doors().target
         reach = {member.service for member in target.members}
-        waiting = [
-            job
-            for job in await self._ledger.jobs(unfinished=True)
-            if {part.service for part in job.parts if part.service} <= reach
-            and (due := due_at(job, target.poll_interval_s)) is not None
-            and due <= self._clock.now()
-        ]
+
+        def is_due(job: Job) -> bool:
+            due = due_at(job, target.poll_interval_s)
+            reached = {part.service for part in job.parts if part.service} <= reach
+            return reached and due is not None and due <= self._clock.now()
+
+        waiting = [job for job in await self._ledger.jobs(unfinished=True) if is_due(job)]
         while (claimed := await self._ledger.claim(waiting)) is not None:
             job, hold = claimed
             waiting = [other for other in waiting if other.id != job.id]
             try:
+                if not is_due(job := await self._known(job)):
+                    continue  # another worker was faster
                 done.append(await self._turns(job, _ALL, once=True, hold=hold))
                 if done[-1].collected:
                     await self._settled(done[-1], None, export.format_of(None, None), False)
