@@ -12,12 +12,15 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
-from batchkit import AsyncClient
+from batchkit import AsyncClient, LocalError
+from batchkit.disk import Workdir
 from batchkit.due import due_at
 from batchkit.emulator import Emulator
-from batchkit.errors import LedgerBusy, Unfinished
+from batchkit.errors import LedgerBusy, Refused, Unfinished
+from batchkit.ledger import open_ledger
 from batchkit.model import Batch, Job, Part, State
 
 from .conftest import KEY, SMALL, World, request_lines
@@ -156,3 +159,30 @@ def test_an_input_with_a_known_fingerprint_is_not_read_again(world: World) -> No
             path.unlink()
         results = client.run(request_lines(2), name="nightly", fingerprint="as it was")
         assert results.report.ok == 2, "lines that are gone are taken in again"
+
+
+def test_a_job_goes_on_where_its_lines_are_brought(world: World, ledger_url: str) -> None:
+    """Taken in on one machine, which dies; another with the same rows goes on, one without them says what it lacks."""
+
+    def machine(name: str) -> AsyncClient:
+        ledger, _ = open_ledger(ledger_url)
+        home = (ledger, Workdir(world.home / name))
+        wire = (
+            httpx.MockTransport(lambda _: httpx.Response(403, stream=httpx.ByteStream(b"{}")))
+            if name == "first"
+            else None
+        )
+        return AsyncClient(world.target(limits=SMALL), ledger=home, clock=world.clock, transport=wire)
+
+    async def work() -> None:
+        async with machine("first") as client:
+            with pytest.raises(Refused):
+                await client.submit(request_lines(6), name="nightly")
+        async with machine("third") as client:
+            with pytest.raises(LocalError, match="is gone"):
+                await client.run_due()
+        async with machine("second") as client:
+            assert (await client.run(request_lines(6), name="nightly")).report.ok == 6
+
+    asyncio.run(work())
+    assert len(world.batches()) == 2
