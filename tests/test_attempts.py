@@ -19,6 +19,7 @@ from batchkit.config import make_target
 from batchkit.credentials import Credential, Secret
 from batchkit.errors import (
     BatchkitError,
+    LeaseLost,
     Redirected,
     Refused,
     Throttled,
@@ -275,3 +276,19 @@ def test_the_arithmetic_of_waiting() -> None:
     for _ in range(200):
         budget.earn()
     assert budget.left == budget.capacity == 100.0
+
+
+@pytest.mark.promise("A8")
+def test_a_creation_is_kept_back_when_the_lease_would_not_last(tmp_path: Path) -> None:
+    """The fence is asked before each attempt: here it lets the first one through, and the connection is refused."""
+    asked = [0]
+
+    def fence() -> None:
+        asked[0] += 1
+        if asked[0] > 1:
+            raise LeaseLost()
+
+    sent, error = attempt(
+        lambda api, _: api.create_batch("file-1", "/v1/chat/completions", {}, fence=fence), FAILURES[Failure.NOT_SENT]
+    )
+    assert (sent, asked[0], type(error)) == (1, 2, LeaseLost)
