@@ -15,7 +15,7 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from batchkit import wire
+from batchkit import housekeeping, wire
 from batchkit.api.service import Service
 from batchkit.bridge import Bridge
 from batchkit.clock import Clock, SystemClock
@@ -38,7 +38,7 @@ from batchkit.errors import (
 )
 from batchkit.intake import Intake, Source
 from batchkit.ledger import Hold, Ledger, open_ledger
-from batchkit.model import Finding, Job, Result, State
+from batchkit.model import Finding, Job, Result, State, StoredFile
 from batchkit.prices import Prices
 from batchkit.pump import Progress, Pump, Turn, holding
 from batchkit.text import duration
@@ -212,18 +212,20 @@ class AsyncClient:
         done: list[Job] = []
         target = self._doors().target
         reach = {member.service for member in target.members}
-        waiting = [
-            job
-            for job in await self._ledger.jobs(unfinished=True)
-            if {part.service for part in job.parts if part.service} <= reach
-            and (due := due_at(job, target.poll_interval_s)) is not None
-            and due <= self._clock.now()
-        ]
+
+        def is_due(job: Job) -> bool:
+            due = due_at(job, target.poll_interval_s)
+            reached = {part.service for part in job.parts if part.service} <= reach
+            return reached and due is not None and due <= self._clock.now()
+
+        waiting = [job for job in await self._ledger.jobs(unfinished=True) if is_due(job)]
         self._doors().lookout.expect(waiting)
         while (claimed := await self._ledger.claim(waiting)) is not None:
             job, hold = claimed
             waiting = [other for other in waiting if other.id != job.id]
             try:
+                if not is_due(job := await self._known(job)):
+                    continue  # another worker was faster
                 done.append(await self._turns(job, _ALL, once=True, hold=hold))
                 if done[-1].collected:
                     await self._settled(done[-1], None, Shape(), False)
@@ -315,6 +317,13 @@ class AsyncClient:
         """One job with its parts, batches and diary, from the ledger."""
         found = await self._known(job)
         return replace(found, events=tuple(await self._ledger.events(found)))
+
+    async def files(self, *, sweep: bool = False) -> tuple[tuple[StoredFile, ...], tuple[StoredFile, ...]]:
+        """The input files at the service with their standing, and those of them that `sweep` deleted: ours that no job
+        needs any more, never anybody else's."""
+        apis = self._doors().apis
+        found = await housekeeping.look(apis, self._ledger)
+        return found, await housekeeping.clear(apis, found) if sweep else ()
 
     async def doctor(self) -> tuple[Finding, ...]:
         """Whether endpoint, credential, service and ledger are fit for work; never raises for what it finds."""
@@ -560,6 +569,10 @@ class Client:
     def show(self, job: Job | str) -> Job:
         """See AsyncClient.show."""
         return self._bridge.call(self._client.show(job))
+
+    def files(self, *, sweep: bool = False) -> tuple[tuple[StoredFile, ...], tuple[StoredFile, ...]]:
+        """See AsyncClient.files."""
+        return self._bridge.call(self._client.files(sweep=sweep))
 
     def doctor(self) -> tuple[Finding, ...]:
         """See AsyncClient.doctor."""

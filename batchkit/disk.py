@@ -8,6 +8,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -24,6 +25,8 @@ PIECE = 1 << 20
 """Bytes per read or write. Small pieces are what makes transfers slow, not Python."""
 
 PRIVATE = 0o600
+ORPHAN_S = 86_400.0
+_JOB = re.compile(r"[0-9a-f]{12}")
 RACY_S = 2.0
 """A file this young may be written to again without its time showing it."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -97,6 +100,18 @@ class Workdir:
             host, _, rest = path.name.rpartition("-")[0].rpartition("-")
             if host == _staging() and rest.isdigit() and not alive(int(rest)):
                 discard(path)
+
+    def orphans(self) -> list[str]:
+        """Directories with nothing but request lines, a day old or more: what a death between staging a job and writing
+        it down leaves behind. Which of them the ledger knows is for the ledger to say."""
+        if not self.root.is_dir():
+            return []
+        old = [path for path in self.root.iterdir() if path.is_dir() and time.time() - path.stat().st_mtime > ORPHAN_S]
+        return [
+            path.name
+            for path in old
+            if _JOB.fullmatch(path.name) and all(file.name.endswith(".lines.jsonl") for file in path.iterdir())
+        ]
 
 
 def _staging() -> str:

@@ -138,6 +138,8 @@ class Intake:
     @asynccontextmanager
     async def _staging(self) -> AsyncIterator[Path]:
         self.workdir.sweep()
+        for job_id in await self.ledger.unknown(self.workdir.orphans()):
+            discard(self.workdir.job(job_id))
         directory = self.workdir.staging()
         try:
             yield directory

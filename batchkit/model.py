@@ -156,6 +156,17 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredFile:
+    """An input file at a `service` and its `standing`: "needed" or "needless" where it is that of a `job` of this
+    ledger, else "another ledger's" or "not ours"."""
+
+    file: RemoteFile
+    service: str
+    standing: str
+    job: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """A batch at the service, as last seen (`looked_at`); `ended_at` is when we first saw it ended."""
 

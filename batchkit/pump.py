@@ -180,7 +180,7 @@ class Pump:
         if self.stop.is_set():
             raise _interrupted(job)
         if deadline is not None and self.clock.now() >= deadline:
-            raise Unfinished(f"job {job.name!r} is not finished yet ({_standing(job)})", hint=_go_on(job))
+            raise Unfinished(f"job {job.name!r} is not finished yet ({standing(job)})", hint=_go_on(job))
 
     async def _sleep_until(self, at: float, deadline: float | None) -> None:
         seconds = (at if deadline is None else min(at, deadline)) - self.clock.now()
@@ -224,10 +224,10 @@ async def holding(ledger: Ledger, job: Job, taken: Hold | None = None) -> AsyncI
 
 
 def _interrupted(job: Job) -> Interrupted:
-    return Interrupted(f"stopped; job {job.name!r} is safe in the ledger ({_standing(job)})", hint=_go_on(job))
+    return Interrupted(f"stopped; job {job.name!r} is safe in the ledger ({standing(job)})", hint=_go_on(job))
 
 
-def _standing(job: Job) -> str:
+def standing(job: Job) -> str:
     """What still runs, in words about money."""
     running = sum(part.state in (State.RUNNING, State.SUBMITTING) for part in job.parts)
     if running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,3 +121,29 @@ def request_lines(count: int) -> list[dict[str, Any]]:
 
 SMALL = Limits(max_lines=4)
 """So few lines a file that a small job has several parts."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--promises", action="store_true", help="print how many cases proved each promise")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        promised = {name for mark in item.iter_markers("promise") for name in mark.args}
+        item.user_properties.extend(("promise", name) for name in sorted(promised))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The table of promises: which tests stand for each, and how many cases of them passed."""
+    if not config.getoption("--promises"):
+        return
+    cases: dict[str, Counter[str]] = defaultdict(Counter)
+    for report in terminalreporter.stats.get("passed", []):
+        test = report.nodeid.removeprefix("tests/").partition("[")[0]
+        for kind, name in report.user_properties:
+            if kind == "promise":
+                cases[name][test] += 1
+    terminalreporter.section("promises")
+    for name in sorted(cases, key=lambda known: (known[0], int(known[1:]))):
+        for test, count in cases[name].items():
+            terminalreporter.write_line(f"{name:<4} {count:>5}  {test}")

@@ -174,6 +174,7 @@ class Bench:
     fail_rate: float = 0.0
     places: tuple[Place, ...] = field(default_factory=lambda: (Place(),))
     dialect: Dialect = "v1"
+    poll_interval_s: float = 60.0
     pace: Pace = field(default_factory=Pace)
     wrap: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = field(default=lambda inner: inner)
     """The way to the service, with whatever is wrong on it."""
@@ -193,7 +194,7 @@ class Bench:
                 dialect=self.dialect,
                 api_version=VERSION if self.dialect == "dated" else None,
                 limits=replace(self.limits, enqueued_tokens=place.configured),
-                poll_interval_s=60.0,
+                poll_interval_s=self.poll_interval_s,
                 deployment=place.deployment,
             )
             for port, place in enumerate(self.places, 1)

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchkit import ManualClock, Settings
-from batchkit.api.attempts import Budget, Call, Failure, Verdict, backoff, retry_after, verdict
+from batchkit.api.attempts import Budget, Call, Failure, Verdict, backoff, failure_of_status, retry_after, verdict
 from batchkit.api.service import Service
 from batchkit.config import make_target
 from batchkit.credentials import Credential, Secret
 from batchkit.errors import (
     BatchkitError,
+    LeaseLost,
     Redirected,
     Refused,
     Throttled,
@@ -232,3 +233,62 @@ def test_the_budget_ends_retries_and_success_refills_it() -> None:
     for _ in range(1000):
         budget.earn()
     assert budget.left == budget.capacity
+
+
+@pytest.mark.promise("C2")
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (199, Failure.REDIRECT),
+        (200, None),
+        (299, None),
+        (300, Failure.REDIRECT),
+        (399, Failure.REDIRECT),
+        (400, Failure.REFUSED),
+        (407, Failure.REFUSED),
+        (408, Failure.SERVER),
+        (409, Failure.CONFLICT),
+        (410, Failure.REFUSED),
+        (429, Failure.THROTTLED),
+        (430, Failure.REFUSED),
+        (499, Failure.REFUSED),
+        (500, Failure.SERVER),
+        (599, Failure.SERVER),
+    ],
+)
+def test_what_a_status_means(status: int, expected: Failure | None) -> None:
+    assert failure_of_status(status) is expected
+
+
+@pytest.mark.promise("C3")
+def test_the_arithmetic_of_waiting() -> None:
+    assert [backoff(attempt, 0.5) for attempt in (1, 2, 3, 6, 40)] == [1.0, 2.0, 4.0, 30.0, 30.0]
+    assert backoff(1, 0.5, base_s=3.0) == 3.0
+    budget = Budget()
+    assert [budget.spend(timed_out=False) for _ in range(21)] == [True] * 20 + [False]
+    budget = Budget()
+    assert [budget.spend(timed_out=True) for _ in range(11)] == [True] * 10 + [False]
+    for _ in range(4):
+        budget.earn()
+    assert not budget.spend(timed_out=False)
+    budget.earn()
+    assert budget.spend(timed_out=False)
+    for _ in range(200):
+        budget.earn()
+    assert budget.left == budget.capacity == 100.0
+
+
+@pytest.mark.promise("A8")
+def test_a_creation_is_kept_back_when_the_lease_would_not_last(tmp_path: Path) -> None:
+    """The fence is asked before each attempt: here it lets the first one through, and the connection is refused."""
+    asked = [0]
+
+    def fence() -> None:
+        asked[0] += 1
+        if asked[0] > 1:
+            raise LeaseLost()
+
+    sent, error = attempt(
+        lambda api, _: api.create_batch("file-1", "/v1/chat/completions", {}, fence=fence), FAILURES[Failure.NOT_SENT]
+    )
+    assert (sent, asked[0], type(error)) == (1, 2, LeaseLost)

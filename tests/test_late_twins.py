@@ -155,6 +155,10 @@ def test_of_twins_one_is_kept_and_only_ours_are_dropped(current: str, others: li
         assert kept == "b-known"
 
 
+def test_a_part_without_a_batch_has_no_twins() -> None:
+    assert reconcile.twins(PART, [Batch("b", "validating", "file-1")]) is None
+
+
 def test_marks_are_read_back() -> None:
     """A batch is known by its part's id and the hash of its lines together; by its file only where it has no marks."""
     marks = reconcile.marks(PART, "i")

@@ -81,6 +81,7 @@ def test_what_is_written_is_read_again(ledger_url: str) -> None:
     asyncio.run(work())
 
 
+@pytest.mark.promise("A7")
 def test_a_name_has_one_content(ledger_url: str) -> None:
     async def work() -> None:
         async with opened(ledger_url) as ledger:
@@ -92,6 +93,7 @@ def test_a_name_has_one_content(ledger_url: str) -> None:
     asyncio.run(work())
 
 
+@pytest.mark.promise("A7", "A8")
 def test_of_many_who_add_the_same_job_at_once_one_does(ledger_url: str) -> None:
     async def one(number: int) -> str:
         async with opened(ledger_url) as ledger:
@@ -106,6 +108,7 @@ def test_of_many_who_add_the_same_job_at_once_one_does(ledger_url: str) -> None:
     assert len(set(asyncio.run(work()))) == 1
 
 
+@pytest.mark.promise("A8")
 def test_only_the_holder_writes(ledger_url: str) -> None:
     async def work() -> None:
         async with opened(ledger_url) as ledger:
@@ -148,6 +151,7 @@ def test_a_wish_to_cancel_needs_no_lease_and_reaches_the_holder(ledger_url: str)
     asyncio.run(work())
 
 
+@pytest.mark.promise("A9")
 def test_a_queue_is_never_filled_by_two_at_once(ledger_url: str) -> None:
     """Whoever announces a batch sees the room that the others took, in the same moment."""
 
@@ -223,6 +227,7 @@ def test_two_services_may_give_the_same_id_but_one_may_not(ledger_url: str) -> N
     asyncio.run(work())
 
 
+@pytest.mark.promise("A8")
 def test_a_lease_is_renewed_while_it_is_held_and_lost_when_it_is_not(ledger_url: str) -> None:
     """In real time, with a short lease: another host never gets in while the holder renews, and does once it stops."""
     terms = Terms(ttl_s=0.5, renew_s=0.1, retry_s=0.05, takeover_s=0.2)
@@ -255,6 +260,7 @@ def test_a_lease_is_renewed_while_it_is_held_and_lost_when_it_is_not(ledger_url:
     asyncio.run(work())
 
 
+@pytest.mark.promise("D4")
 def test_a_newer_format_is_refused(ledger_url: str) -> None:
     async def work() -> None:
         async with opened(ledger_url) as ledger:
@@ -273,6 +279,7 @@ def test_a_newer_format_is_refused(ledger_url: str) -> None:
     asyncio.run(work())
 
 
+@pytest.mark.promise("D4")
 def test_a_ledger_of_the_first_format_is_brought_up_to_date(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
     first = resources.files("batchkit.ledger").joinpath("migrations", "0001_first.sql").read_text("utf-8")
@@ -331,6 +338,23 @@ def test_a_lease_is_never_taken_from_a_living_process_and_always_from_a_dead_one
     assert not takeable(f"elsewhere/{boot}/{rest}", expires_at=10.0, now=9.0)
     assert not takeable(f"elsewhere/{boot}/{rest}", expires_at=10.0, now=189.0)
     assert takeable(f"elsewhere/{boot}/{rest}", expires_at=10.0, now=191.0)
+
+
+def test_the_legal_moves_are_these() -> None:
+    """Written down once more, by hand."""
+    moves = """
+        staged uploading dropped
+        uploading uploaded staged
+        uploaded submitting running staged dropped
+        submitting running uploaded
+        running ended uploaded
+        ended fetched
+        fetched settled
+        settled fetched
+        dropped
+    """
+    table = {before: set(after) for before, *after in (line.split() for line in moves.split("\n") if line.strip())}
+    assert table == {str(before): {str(state) for state in after} for before, after in LEGAL.items()}
 
 
 @given(st.sampled_from(State), st.sampled_from(State))

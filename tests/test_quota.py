@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from batchkit.emulator.app import Emulated
 from batchkit.emulator.faults import Faults, made
 from batchkit.emulator.settings import Limits as ServiceLimits
 from batchkit.errors import Unauthorized
-from batchkit.model import Queue
+from batchkit.model import Next, Part, Queue, State
 from batchkit.uploader import quota
 from batchkit.uploader.quota import Admission, Room
 
@@ -209,6 +210,39 @@ def test_who_is_let_in_fits(size: int, lines: int, queue: Queue, configured: int
     else:
         assert found.why
         assert found.at is None or found.at > now
+
+
+@pytest.mark.promise("A9")
+def test_a_part_that_is_refused_again_and_again_may_be_too_large_after_all() -> None:
+    """Its tokens are only estimated. With nothing of ours in the queue, and not far from the limit, it is cut."""
+    alone = Queue(bytes=0, tokens=1000, tries=quota.HOPELESS)
+    assert quota.admit(3000, 9, alone, None, 0.0).room is Room.TOO_LARGE
+    assert quota.admit(3000, 1, alone, None, 0.0).room is Room.GO
+    assert quota.admit(900, 9, alone, None, 0.0).room is Room.GO
+    assert quota.admit(3000, 9, replace(alone, tries=quota.HOPELESS - 1), None, 0.0).room is Room.GO
+    assert quota.admit(3000, 9, replace(alone, bytes=4), None, 0.0).room is Room.GO
+    assert quota.admit(3000, 9, replace(alone, next_try_at=9.0), None, 0.0).room is Room.WAIT
+    assert quota.admit(3000, 9, replace(alone, next_try_at=2 * quota.LONGEST_WAIT_S), None, 0.0).room is Room.TOO_LARGE
+
+
+def test_exactly_full_is_not_over() -> None:
+    assert quota.admit(400, 9, Queue(bytes=400), 200, 0.0).room is Room.GO
+    assert quota.admit(404, 9, Queue(bytes=400), 200, 0.0).room is Room.WAIT
+    assert quota.admit(800, 9, Queue(), 200, 0.0).room is Room.GO
+    assert quota.admit(801, 9, Queue(), 200, 0.0).room is Room.TOO_LARGE
+    assert quota.admit(801, 1, Queue(), 200, 0.0).room is Room.GO
+    assert quota.admit(400, 9, Queue(bytes=400, tokens=150), 200, 0.0).room is Room.WAIT
+    assert quota.admit(400, 9, Queue(bytes=400, tokens=300), 150, 0.0).room is Room.WAIT
+    assert (quota.tokens(1), quota.tokens(4), quota.tokens(5)) == (1, 1, 2)
+
+
+def test_a_part_waits_until_its_time_and_no_longer_than_a_day() -> None:
+    part = Part("p", "j", 0, 0, State.STAGED, 1, 9, "ab", held="full", next_try_at=100.0)
+    assert quota.waits(part, 99.0) == Next(100.0, "full")
+    assert quota.waits(part, 100.0) is None
+    assert quota.waits(replace(part, next_try_at=None), 0.0) is None
+    assert quota.waits(replace(part, next_try_at=quota.LONGEST_WAIT_S), 0.0) is not None
+    assert quota.waits(replace(part, next_try_at=quota.LONGEST_WAIT_S + 1), 0.0) is None
 
 
 def test_of_those_with_room_the_emptiest_is_chosen() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from batchkit import __version__
-from batchkit.cli import emulate, follow, jobs, look, report, rows
+from batchkit.cli import emulate, follow, jobs, look, report, rows, stored
 from batchkit.cli.options import command
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ for _function, _name in (
     (report.report, "report"),
     (look.list_jobs, "list"),
     (look.show, "show"),
+    (stored.files, "files"),
     (look.doctor, "doctor"),
     (emulate.emulate, "emulate"),
 ):

@@ -142,7 +142,7 @@ def show(
         found = session.act(lambda client: client.show(job))
     words = table(("", ""), [(f"{key}:", value) for key, value in _facts(found)])[1:]
     if parts:
-        header = ("PART", "STATE", "ROWS", "BYTES", "FILE", "BATCH", "STATUS")
+        header = ("PART", "STATE", "ROWS", "BYTES", "TARGET", "FILE", "BATCH", "STATUS")
         words += ["", *table(header, map(_part, found.parts))]
     if events:
         words += ["", *table(("AT", "PART", "WHAT", ""), [_event_row(found, i) for i in range(len(found.events))])]
@@ -200,6 +200,7 @@ def _part(part: Part) -> tuple[str, ...]:
         part.state,
         str(part.lines),
         str(part.bytes),
+        part.target or "",
         part.file_id or "",
         batch.id if batch else "",
         batch.status if batch else "",

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
+from urllib.parse import urlsplit
 
 import typer
 
 from batchkit.cli.making import DEFAULTS, MAKE, Making
 from batchkit.cli.printer import Face
-from batchkit.errors import BatchkitError, Interrupted, LocalError
+from batchkit.errors import BatchkitError, Interrupted, LocalError, UsageError
 
 TALK: dict[str, Any] = {
     "as_json": Annotated[bool, typer.Option("--json", help="Print one JSON document instead of words.")],
@@ -63,13 +64,27 @@ class Where:
     @property
     def flags(self) -> str:
         """What a further command needs to find the same job."""
-        named = (("--target", self.target), ("--ledger", self.ledger), ("--config", self.config))
+        ledger = None if _password(self.ledger) else self.ledger  # it came from the environment, and is there again
+        named = (("--target", self.target), ("--ledger", ledger), ("--config", self.config))
         flags = "".join(f" {flag} {quote(str(value))}" for flag, value in named if value)
         return flags + (" --emulator" if self.emulator else "")
 
 
 GROUPS: dict[str, tuple[dict[str, Any], type]] = {"where": (WHERE, Where), "making": (MAKE, Making)}
 """By the name of a command's parameter: the flags it stands for, and what they become."""
+
+
+def _password(ledger: str | None) -> TypeGuard[str]:
+    """Whether a ledger's address holds a password."""
+    return ledger is not None and "://" in ledger and urlsplit(ledger).password is not None
+
+
+def _check_password(ledger: str | None) -> None:
+    if _password(ledger) and any(ledger in argument for argument in sys.argv):
+        raise UsageError(
+            "a password in an argument can be read by everybody on this machine",
+            hint="put it into ~/.pgpass, PGPASSWORD or BATCHKIT_LEDGER",
+        )
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -92,9 +107,10 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
             for name in groups:
                 flags, kind = GROUPS[name]
                 values[name] = kind(**{flag: values.pop(flag) for flag in flags})
-            if "where" in values:
-                face.flags = values["where"].flags
             try:
+                if "where" in values:
+                    face.flags = values["where"].flags
+                    _check_password(values["where"].ledger)
                 function(face, **values)
             except BatchkitError as error:
                 raise SystemExit(face.fail(error)) from None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from batchkit.watch import Watched
 
 EVERY_S = 60.0
-_COMMANDS = re.compile(r"batchkit (submit|track|fetch|retry|cancel|list|show|report)\b")
+_COMMANDS = re.compile(r"batchkit (submit|track|fetch|retry|cancel|list|show|report|files)\b")
 
 
 class Face:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, TypeVar
 
 from batchkit.cli.options import Where
@@ -20,6 +21,7 @@ from batchkit.errors import ConfigError, Interrupted, LedgerBusy, MissingExtra
 
 if TYPE_CHECKING:
     from batchkit.client import AsyncClient
+    from batchkit.pump import Progress
 
 T = TypeVar("T")
 
@@ -51,12 +53,18 @@ class Session:
         from batchkit.client import AsyncClient
 
         received: list[int] = []
+        steps: list[Progress] = []
+
+        def progress(step: Progress) -> None:
+            steps[:] = [step]
+            self._face.progress(step)
+
         async with AsyncClient(
             self._target,
             ledger=self._ledger,
             config=self._where.config,
             clock=self._clock,
-            on_progress=self._face.progress,
+            on_progress=progress,
         ) as client:
             doing = asyncio.ensure_future(work(client))
 
@@ -75,7 +83,7 @@ class Session:
                 with watching(self._clock or SystemClock()):
                     return await doing
             except asyncio.CancelledError:
-                raise _with_exit(Interrupted("stopped at once; everything is saved"), received) from None
+                raise _with_exit(_stopped(steps), received) from None
             except Interrupted as error:
                 raise _with_exit(error, received) from None
 
@@ -116,6 +124,17 @@ def _emulator(directory: Path, speed: float, stack: ExitStack) -> tuple[Target, 
         ) from None
     target = make_target("emulator", service.url, Credential(Secret(service.key), bearer=False), dialect="v1")
     return replace(target, identity="emulator", poll_interval_s=MIN_POLL_S), service.clock
+
+
+def _stopped(steps: list[Progress]) -> Interrupted:
+    """Stopped at once, with what was last seen of the job: the ledger knows the rest."""
+    from batchkit.pump import standing
+
+    if not steps:
+        return Interrupted("stopped at once; everything is saved", hint="batchkit list")
+    job = steps[0].job
+    words = f"stopped at once; job {job.name!r} is safe in the ledger (as last seen, {standing(job)})"
+    return Interrupted(words, hint=f"batchkit show {quote(job.name)}  # or the same command again to go on")
 
 
 def _with_exit(error: Interrupted, received: list[int]) -> Interrupted:

@@ -86,9 +86,9 @@ async def twin(hold: Hold, part: Part, batch: Batch, *, at: float, words: str) -
     return await hold.write(work)
 
 
-async def job_ids(hold: Hold) -> list[str]:
+async def job_ids(hold: Hold) -> set[str]:
     """The ids of all jobs of this ledger."""
-    return [row["id"] for row in await hold.write(lambda tx: tx.rows("SELECT id FROM jobs"))]
+    return await hold.write(rows.job_ids)
 
 
 async def cut(hold: Hold, part: Part, pieces: Sequence[Part], *, at: float, why: str) -> None:

@@ -142,7 +142,7 @@ class PostgresStore:
             raise LedgerBusy(f"the ledger {self.name} is in heavy use", hint="run the same command again") from None
         except psycopg.OperationalError as error:
             self._close()
-            reason = visible(str(error).strip().splitlines()[-1], 300)
+            reason = visible((str(error).strip().splitlines() or ["no reason given"])[0], 300)
             raise LedgerError(
                 f"the ledger {self.name} cannot be reached: {reason}",
                 hint="check the address, PGPASSWORD or ~/.pgpass; nothing is lost, and the same command again goes on",

@@ -31,6 +31,11 @@ def by_id(tx: Tx, job_id: str) -> Job | None:
     return job_of(tx, row) if row else None
 
 
+def job_ids(tx: Tx) -> set[str]:
+    """The ids of all jobs."""
+    return {row["id"] for row in tx.rows("SELECT id FROM jobs")}
+
+
 def must(job: Job | None) -> Job:
     """A job that was there a moment ago."""
     if job is None:

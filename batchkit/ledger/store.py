@@ -118,6 +118,11 @@ class Ledger:
         ACTIVE.add(token)
         return taken, Hold(self.store, taken.id, token, self.terms)
 
+    async def unknown(self, ids: Sequence[str]) -> list[str]:
+        """Those of these job ids that this ledger has never had."""
+        known = await self.store.run(rows.job_ids) if ids else set()
+        return [job_id for job_id in ids if job_id not in known]
+
     async def known_source(self, fingerprint: str) -> tuple[Job, str | None] | None:
         """The job that was made of exactly this input, and the stamp of the results file written for it."""
 

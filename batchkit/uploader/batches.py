@@ -18,13 +18,25 @@ from batchkit.uploader.work import Work
 _log = logging.getLogger(__name__)
 
 
+async def room(work: Work, part: Part) -> Next | None:
+    """When to try again, if the queue has no room; asked of the ledger before anything is asked of the service."""
+    queue = await deeds.queue_of(work.hold, part.service or "", part.deployment or "")
+    admission = _admitted(work, part, queue)
+    return None if admission.room is Room.GO else await _no_room(work, part, admission)
+
+
+def _admitted(work: Work, part: Part, queue: Queue) -> Admission:
+    configured = work.member(part).limits.enqueued_tokens
+    return quota.admit(part.size, part.lines, queue, configured, work.clock.now())
+
+
 async def create(work: Work, part: Part) -> Next | None:
     """Start a part's batch if its deployment's queue has room; None once it runs."""
-    member, settings = work.member(part), work.settings
+    settings = work.settings
     decided: list[Admission] = []
 
     def fits(queue: Queue) -> bool:
-        decided[:] = [quota.admit(part.size, part.lines, queue, member.limits.enqueued_tokens, work.clock.now())]
+        decided[:] = [_admitted(work, part, queue)]
         return decided[0].room is Room.GO
 
     intent = secrets.token_hex(8)
@@ -61,7 +73,7 @@ async def _no_room(work: Work, part: Part, admission: Admission) -> Next:
     if admission.room is Room.TOO_LARGE:
         await place.cut(work, part, admission.why)
         return Next(work.clock.now(), admission.why)
-    at = admission.at or work.clock.now() + work.settings.quota_wait_s
+    at = admission.at or work.clock.now() + max(work.settings.quota_wait_s, work.member(part).poll_interval_s)
     if part.held != admission.why or part.next_try_at != at:
         await work.move(part, part.state, held=admission.why, next_try_at=at)
     return Next(at, admission.why)

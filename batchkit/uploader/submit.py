@@ -94,6 +94,8 @@ async def _batch_of(work: Work, part: Part, file: RemoteFile | None) -> Next | N
     """From an uploaded file to a running batch."""
     if (full := work.full.get((part.service, part.deployment))) is not None:
         return full
+    if (later := await batches.room(work, part)) is not None:
+        return later
     if (later := await files.until_processed(work, part, file)) is not None:
         return later
     if await batches.look_first(work, part) is not None:

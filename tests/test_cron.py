@@ -1,0 +1,188 @@
+"""`run --once`: what is due is done and nothing else; nothing due costs no network, no reading and no waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from batchkit import AsyncClient, LocalError
+from batchkit.disk import Workdir
+from batchkit.due import due_at
+from batchkit.emulator import Emulator
+from batchkit.errors import LedgerBusy, Refused, Unfinished
+from batchkit.ledger import open_ledger
+from batchkit.model import Batch, Job, Part, State
+
+from .conftest import KEY, SMALL, World, request_lines
+from .processes import zygote
+
+COMMAND = "run rows.csv -o out.csv --name nightly --custom-id sku --prompt {text} -d gpt-4o-batch --once".split()
+LOADS = (
+    "import sys; from batchkit.__main__ import main\n"
+    "try:\n    main()\nexcept SystemExit as end:\n    code = end.code\n"
+    "print(code or 0, sorted({'httpx', 'batchkit.client', 'batchkit.intake'} & set(sys.modules)), file=sys.stderr)"
+)
+
+
+def job(*parts: Part, **changes: object) -> Job:
+    made = Job("j", "nightly", "a", "s", "t", "/v1/chat/completions", "d", 1000.0, parts)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def part(state: State, **changes: object) -> Part:
+    return replace(Part("p", "j", 0, 0, state, 1, 9, "ab"), **changes)  # type: ignore[arg-type]
+
+
+RUNNING = part(State.RUNNING, batches=(Batch("b", "in_progress", looked_at=5000.0),))
+ENDED = part(State.RUNNING, batches=(Batch("b", "cancelling", looked_at=5000.0),))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (job(part(State.STAGED)), 0.0),
+        (job(part(State.STAGED, next_try_at=7000.0)), 7000.0),
+        (job(part(State.STAGED, next_try_at=7000.0), cancelled_at=1.0), 0.0),
+        (job(part(State.UPLOADING, next_try_at=7000.0)), 0.0),
+        (job(part(State.SUBMITTING)), 0.0),
+        (job(RUNNING), 5060.0),
+        (job(RUNNING, cancelled_at=1.0), 0.0),
+        (job(ENDED, cancelled_at=1.0), 5060.0),
+        (job(RUNNING, part(State.ENDED)), 0.0),
+        (job(RUNNING, part(State.FETCHED)), 5060.0),
+        (job(part(State.FETCHED)), 0.0),
+        (job(part(State.DROPPED)), 0.0),
+        (job(part(State.SETTLED), settled_at=1.0), None),
+    ],
+)
+def test_when_a_job_is_due(found: Job, expected: float | None) -> None:
+    assert due_at(found, 60.0) == expected
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Emulator]:
+    (tmp_path / "rows.csv").write_text("sku,text\na,thing\nb,thing\n")
+    os.utime(tmp_path / "rows.csv", (time.time() - 60,) * 2)
+    with Emulator(tmp_path / "service", key=KEY, speed=600, fail_rate=0.0) as service:
+        yield service
+
+
+def env(service: Emulator) -> dict[str, str]:
+    return {"AZURE_OPENAI_ENDPOINT": service.url, "AZURE_OPENAI_API_KEY": KEY}
+
+
+def test_nothing_due_asks_nothing_and_loads_no_network(tmp_path: Path, service: Emulator) -> None:
+    with zygote(tmp_path, env(service)) as start:
+        assert start.run(COMMAND) == 7
+        asked = len(service.calls)
+        assert start.run(COMMAND) == 7
+        assert len(service.calls) == asked
+        until = time.monotonic() + 30
+        while (code := start.run(COMMAND)) == 7:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        assert code == 0
+        asked = len(service.calls)
+        assert start.run(COMMAND) == 0
+        assert start.run(["run", "--once"]) == 0
+        assert len(service.calls) == asked
+    home = {"XDG_DATA_HOME": str(tmp_path / "data"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    ended = subprocess.run(
+        [sys.executable, "-c", LOADS, *COMMAND],
+        cwd=tmp_path,
+        env=os.environ | env(service) | home,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.stderr.splitlines()[-1] == "0 []"
+    assert ended.stdout == "out.csv: 2 rows = 2 ok + 0 failed + 0 missing\n"
+    (tmp_path / "out.csv").unlink()
+    with zygote(tmp_path, env(service)) as start:
+        assert start.run(COMMAND) == 0
+        assert (tmp_path / "out.csv").exists(), "results that are gone are written again"
+        (tmp_path / "rows.csv").write_text("sku,text\na,thing\nb,other\n")
+        assert start.run(COMMAND) == 3, "other content under the same name"
+
+
+@pytest.mark.promise("A8")
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_share_the_jobs_that_are_due(world: World, ledger_url: str, workers: int) -> None:
+    """Each job is turned by one of them, in one go round; a job that somebody holds is left out."""
+
+    async def work() -> None:
+        async with AsyncExitStack() as stack:
+            clients = [
+                await stack.enter_async_context(
+                    AsyncClient(world.target(limits=SMALL), ledger=ledger_url, clock=world.clock)
+                )
+                for _ in range(workers)
+            ]
+            first = clients[0]
+            for number in range(4):
+                await first.submit(request_lines(number + 1), name=f"job-{number}")
+            looks = aiter(first.track("job-0"))
+            await anext(looks)
+            with pytest.raises(LedgerBusy):
+                await clients[-1].fetch("job-0")
+            world.clock.advance(600)
+            turned = await asyncio.gather(*(client.run_due() for client in clients))
+            names = sorted(job.name for jobs in turned for job in jobs)
+            assert names == ["job-1", "job-2", "job-3"]
+            assert {job.state for jobs in turned for job in jobs} == {State.SETTLED}
+            del looks
+            await asyncio.sleep(0.1)  # for the loop to close what nobody iterates any more
+            assert [job.name for job in await clients[-1].run_due()] == ["job-0"]
+            assert await first.run_due() == []
+            assert (await first.fetch("job-3")).report.ok == 4
+
+    asyncio.run(work())
+
+
+def test_an_input_with_a_known_fingerprint_is_not_read_again(world: World) -> None:
+    lines = iter(request_lines(2))
+    with world.client() as client:
+        with pytest.raises(Unfinished):
+            client.run(lines, name="nightly", once=True, fingerprint="as it was")
+        world.clock.advance(600)
+        assert client.run(lines, name="nightly", once=True, fingerprint="as it was").report.ok == 2
+        for path in world.home.glob("ledger.jobs/*/*.lines.jsonl"):
+            path.unlink()
+        results = client.run(request_lines(2), name="nightly", fingerprint="as it was")
+        assert results.report.ok == 2, "lines that are gone are taken in again"
+
+
+def test_a_job_goes_on_where_its_lines_are_brought(world: World, ledger_url: str) -> None:
+    """Taken in on one machine, which dies; another with the same rows goes on, one without them says what it lacks."""
+
+    def machine(name: str) -> AsyncClient:
+        ledger, _ = open_ledger(ledger_url)
+        home = (ledger, Workdir(world.home / name))
+        wire = (
+            httpx.MockTransport(lambda _: httpx.Response(403, stream=httpx.ByteStream(b"{}")))
+            if name == "first"
+            else None
+        )
+        return AsyncClient(world.target(limits=SMALL), ledger=home, clock=world.clock, transport=wire)
+
+    async def work() -> None:
+        async with machine("first") as client:
+            with pytest.raises(Refused):
+                await client.submit(request_lines(6), name="nightly")
+        async with machine("third") as client:
+            with pytest.raises(LocalError, match="is gone"):
+                await client.run_due()
+        async with machine("second") as client:
+            assert (await client.run(request_lines(6), name="nightly")).report.ok == 6
+
+    asyncio.run(work())
+    assert len(world.batches()) == 2

@@ -1,0 +1,133 @@
+"""The first signal stops between two steps, the second at once; both leave a ledger that goes on where it stood."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from batchkit import AsyncClient, Settings
+from batchkit.emulator import Emulator
+from batchkit.errors import Interrupted
+from batchkit.model import State
+
+from .conftest import KEY, World, request_lines
+from .processes import Zygote, send, zygote
+
+COMMAND = "run rows.csv -o out.csv --name nightly --custom-id sku --prompt {text} -d gpt-4o-batch".split()
+
+
+class Slow(httpx.AsyncBaseTransport):
+    """A wire whose answers to creations come when they are let go."""
+
+    def __init__(self) -> None:
+        self._inner = httpx.AsyncHTTPTransport()
+        self.arrived, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._inner.handle_async_request(request)
+        if request.method == "POST" and request.url.path.endswith("/batches"):
+            self.arrived.set()
+            await self.let_go.wait()
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def interrupt(world: World, grace_s: float, *, answered: bool) -> str:
+    """Interrupt a client while a creation is on its way; what it says."""
+
+    async def work() -> str:
+        wire = Slow()
+        async with AsyncClient(
+            world.target(),
+            ledger=world.home / "ledger.sqlite3",
+            clock=world.clock,
+            transport=wire,
+            settings=Settings(grace_s=grace_s),
+        ) as client:
+            doing = asyncio.create_task(client.run(request_lines(2), name="nightly"))
+            await wire.arrived.wait()
+            client.interrupt()
+            await asyncio.sleep(0)
+            if answered:
+                wire.let_go.set()
+            with pytest.raises(Interrupted) as caught:
+                await doing
+            return str(caught.value)
+
+    return asyncio.run(work())
+
+
+@pytest.mark.promise("D2")
+def test_a_creation_on_its_way_may_finish(world: World) -> None:
+    words = interrupt(world, 10.0, answered=True)
+    assert "1 batch runs on at the service and will be billed" in words
+    with world.client() as client:
+        assert client.show("nightly").state is State.RUNNING
+        assert client.run(request_lines(2), name="nightly").report.ok == 2
+    assert len(world.batches()) == 1
+
+
+@pytest.mark.promise("D2", "A1")
+def test_a_creation_that_takes_too_long_is_left_to_be_found(world: World) -> None:
+    words = interrupt(world, 0.05, answered=False)
+    assert "will be billed" in words
+    with world.client() as client:
+        assert client.show("nightly").state is State.SUBMITTING
+        assert client.run(request_lines(2), name="nightly").report.ok == 2
+    assert len(world.batches()) == 1
+
+
+def stopped(start: Zygote, home: Path, dice: random.Random, number: int, *, twice: bool) -> int:
+    """Start a job, signal it at a random moment, and check what it leaves; its exit code."""
+    command = [*COMMAND, "--name", f"job-{number}", "-o", f"out-{number}.csv"]
+    kind = dice.choice([signal.SIGINT, signal.SIGTERM])
+    (pid,) = start.start(command)
+    time.sleep(dice.uniform(0.05, 1.0))
+    send(pid, kind)
+    if twice:
+        time.sleep(dice.uniform(0.0, 0.05))
+        send(pid, kind)
+    ended = start.wait(1)[pid]
+    assert ended.code in (0, 128 + kind, -kind), start.log.read_text()
+    assert ended.seconds < 12
+    ledger = home / "data" / "batchkit" / "ledger.sqlite3"
+    if ended.code == 128 + kind and ledger.exists():
+        connection = sqlite3.connect(ledger)
+        assert connection.execute("SELECT count(*) FROM leases").fetchone() == (0,), "the lease is free"
+        connection.close()
+    return ended.code
+
+
+def many(home: Path, service: Emulator, seed: int, count: int) -> None:
+    (home / "rows.csv").write_text("sku,text\na,thing\nb,thing\n")
+    env = {"AZURE_OPENAI_ENDPOINT": service.url, "AZURE_OPENAI_API_KEY": KEY}
+    dice, codes = random.Random(seed), list[int]()
+    with service, zygote(home, env) as start:
+        for number in range(count):
+            codes.append(stopped(start, home, dice, number, twice=number % 3 == 0))
+        assert sum(code > 128 for code in codes) > count / 2, codes
+        assert "safe in the ledger" in start.log.read_text()
+        for number in range(count):
+            assert start.run([*COMMAND, "--name", f"job-{number}", "-o", f"out-{number}.csv"]) == 0
+        assert sum(call.name == "create_batch" for call in service.calls) == count
+
+
+@pytest.mark.promise("D2")
+def test_signals_at_random_moments(tmp_path: Path) -> None:
+    many(tmp_path, Emulator(tmp_path / "service", key=KEY, speed=2000, fail_rate=0.0), 1, 8)
+
+
+@pytest.mark.deep
+@pytest.mark.promise("D2")
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_many_signals_at_random_moments(tmp_path: Path, seed: int) -> None:
+    many(tmp_path, Emulator(tmp_path / "service", key=KEY, speed=2000, fail_rate=0.0), seed, 20)
