@@ -77,7 +77,7 @@ def test_what_cannot_be_sent_is_refused_with_its_row(
 
 
 def test_a_missing_column_is_an_error_or_skipped_or_empty() -> None:
-    rows = [{"a": "1"}, {"b": "2"}, {"a": None}, {"a": float("nan")}, {"a": "5"}]
+    rows: list[dict[str, Any]] = [{"a": "1"}, {"b": "2"}, {"a": None}, {"a": float("nan")}, {"a": "5"}]
     with pytest.raises(InputError, match=r"row 2: column 'a' is missing \(there are: b\)"):
         build(rows)
     assert [line["custom_id"] for line in build(rows, on_missing="skip")] == ["row-1", "row-5"]
