@@ -7,10 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import builder
+from . import builder, upload
 from .harness import ROUNDS
 
-TABLES = {"check": builder.table_check, "build": builder.table_build}
+TABLES = {"check": builder.table_check, "build": builder.table_build, "upload": upload.table_upload}
 
 
 def main() -> int:

@@ -16,7 +16,8 @@ A contender is a function of a module, named so that a new process can find it, 
 
 The first contender is what the others are measured against (× = times as fast, by the wall clock). `at_least` holds a
 contender to a multiple of another one's speed and `rss` to MB of peak memory; what is missed is marked, and `compare`
-says False. A function prints nothing, and returns when its work is done; a server that it needs is started by the
+says False. A function prints nothing, and returns when its work is done; `prepare_` before its name
+is what is called first and not measured, such as imports; a server that it needs is started by the
 caller. `python -m tests.benchmarks [TABLE…] [--rounds N] [--scale X]` runs tables; modules of other rooms add theirs to
 `tests/benchmarks/__main__.py`.
 """
@@ -66,8 +67,8 @@ def compare(title: str, contenders: Sequence[Contender], *, rounds: int = ROUNDS
         turn = contenders if number % 2 == 0 else list(reversed(contenders))
         for contender in turn:
             taken[contender.name].append(measure(contender))
-            print(f"\r{title}: round {number + 1} of {rounds}, {contender.name}\033[K", end="", file=sys.stderr)
-    print("\r\033[K", end="", file=sys.stderr)
+            if sys.stderr.isatty():
+                print(f"\r{title}: round {number + 1} of {rounds}, {contender.name}\033[K", end="\r", file=sys.stderr)
     wall = {name: statistics.median(item.wall for item in found) for name, found in taken.items()}
     cpu = {name: statistics.median(item.cpu for item in found) for name, found in taken.items()}
     rss = {name: max(item.rss for item in found) for name, found in taken.items()}
@@ -97,8 +98,10 @@ def measure(contender: Contender) -> Measure:
 
 
 def _run(where: str, arguments: Sequence[str]) -> Measure:
-    module, _, function = where.partition(":")
-    work = getattr(importlib.import_module(module), function)
+    name, _, function = where.partition(":")
+    module = importlib.import_module(name)
+    getattr(module, f"prepare_{function}", lambda: None)()
+    work = getattr(module, function)
     began, cpu = time.perf_counter(), _cpu()
     work(*arguments)
     wall, spent = time.perf_counter() - began, _cpu() - cpu
