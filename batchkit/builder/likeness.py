@@ -12,7 +12,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import compress, repeat
-from operator import call, getitem, lt, ne, not_
+from operator import call, getitem, lt, not_
 from typing import Any, BinaryIO, NamedTuple
 
 import orjson
@@ -92,24 +92,29 @@ class Likeness:
         opening, between, ending, way = self._examples[0]
         starts = [*map(bytes.find, lines, repeat(b'"'), repeat(len(opening)))]
         texts = [*map(len(between).__add__, starts)]
-        holes = [*map((-len(ending)).__add__, map(len, lines))]
+        quotes = [*map(bytes.find, lines, repeat(b'"'), texts)]
         alike = (
             all(map(bytes.startswith, lines, repeat(opening)))
             and all(map(bytes.startswith, lines, repeat(between), starts))
-            and all(map(bytes.endswith, lines, repeat(ending)))
-            and all(map(lt, texts, holes))
+            and all(map(lt, texts, quotes))
         )
         if not alike:
             return set()
+        # A line has one line feed, its last byte: where it goes on with the ending, it is at its end.
+        plain = [*map(bytes.startswith, lines, repeat(ending), quotes)]
+        quoted = [*compress(lines, map(not_, plain))]
         custom_ids = [line[len(opening) : end] for line, end in zip(lines, starts, strict=True)]
-        quotes = [*map(ne, map(bytes.find, lines, repeat(b'"'), texts), holes)]
         if b"\\" in b"".join(custom_ids) or not all(custom_ids):
             return set()
+        if not all(
+            line.endswith(ending, quote) for line, quote in compress(zip(lines, quotes, strict=True), map(not_, plain))
+        ):
+            return set()
         try:
-            deque(map(self._parse, compress(lines, map(not_, quotes))), 0)
+            deque(map(self._parse, compress(lines, plain)), 0)
         except _NO_JSON:
             return set()
-        return set(map(hash, custom_ids)) if self._sizes_are([*compress(lines, quotes)], way) else set()
+        return set(map(hash, custom_ids)) if self._sizes_are(quoted, way) else set()
 
     def _id_of(self, line: bytes) -> bytes | None:
         """The id of a line that is like any example, as it stands there; its text may hold quotes."""
