@@ -23,7 +23,7 @@ from batchkit.builder.rules import KEYS
 
 _ID = re.compile(rb'\{\s*"custom_id"\s*:\s*"')
 _TEXT = rb'"%b"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"'
-_CHUNK = 1 << 17
+_CHUNK = 1 << 18
 _MOST_EXAMPLES = 8
 _MOST_TRIES = 8
 
