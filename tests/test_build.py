@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import batchkit
@@ -73,7 +73,7 @@ def test_jsonl_rows_keep_their_types(tmp_path: Path) -> None:
         ("a.csv", b"caf\xe9\n", "not UTF-8"),
         ("a.jsonl", b'{"a": 1}\noops\n', "line 2: not JSON"),
         ("a.jsonl", b"[1]\n", "line 1: not a JSON object"),
-        ("a.xlsx", b"", r"\.csv, \.tsv or \.jsonl"),
+        ("a.xlsx", b"", r"\.csv, \.tsv, \.jsonl, \.json, \.parquet or \.arrow"),
     ],
 )
 def test_bad_tables_are_refused_with_their_place(tmp_path: Path, name: str, data: bytes, words: str) -> None:
@@ -123,6 +123,7 @@ def test_a_body_may_be_a_function() -> None:
         list(batchkit.lines([{}], deployment="d", body=lambda row: {"input": row["q"]}))
 
 
+@settings(max_examples=50)
 @given(
     st.lists(st.binary(min_size=0, max_size=30).map(lambda b: b.replace(b"\n", b"") + b"\n"), min_size=1, max_size=40),
     st.integers(1, 7),

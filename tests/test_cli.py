@@ -289,7 +289,7 @@ def test_wrong_settings(shell: Shell, env: dict[str, str], code: int, words: str
         (("build", "rows.csv", "-d", "d", "-p", "{a}", "--json"), 2, "-o LINES"),
         (("build", "rows.csv", "-d", "d", "-p", "{a}", "--url", "/v1/foo"), 3, "batches do not take the url"),
         (("build", "rows.csv", "-d", "<name>", "-p", "{a}"), 3, "placeholder"),
-        (("build", "rows.csv", "-d", "d", "-p", "{a}", "--param", "stream=true"), 3, "body.stream is set"),
+        (("build", "rows.csv", "-d", "d", "-p", "{a}", "--param", "stream=true"), 3, "body.stream is True"),
         (("check", "rows.csv"), 3, "check again"),
         (("run", "taken.jsonl", "-o", "nowhere/out.csv", "--emulator"), 12, "the directory must exist"),
         (("show", "nobody"), 2, "there is no job 'nobody'"),

@@ -133,7 +133,7 @@ def test_whose_a_file_is_by_its_name() -> None:
 
 @pytest.mark.promise("E3")
 @pytest.mark.parametrize("path", ["https://elsewhere.example/files/f", "http://127.0.0.1:9/openai/v1/files/f"])
-def test_the_key_never_goes_to_another_origin(world: World, path: str) -> None:
+def test_the_key_never_goes_to_another_origin(world: World, path: str, tmp_path: Path) -> None:
     sent: list[httpx.Request] = []
 
     def serve(request: httpx.Request) -> httpx.Response:
@@ -143,7 +143,7 @@ def test_the_key_never_goes_to_another_origin(world: World, path: str) -> None:
     async def work() -> None:
         http = Http(world.target(), world.clock, Settings(), httpx.MockTransport(serve))
         with pytest.raises(Redirected, match="another host"):
-            await http.download(path, lambda _: None, 1)
+            await http.download(path, tmp_path / "f", 1)
         await http.close()
 
     asyncio.run(work())

@@ -21,7 +21,7 @@ def arrow_file(path: Path) -> Iterator[dict[str, Any]]:
     with reading(path):
         try:
             if path.suffix.lower() == ".parquet":
-                with parquet.ParquetFile(path, memory_map=True, buffer_size=1 << 20) as file:
+                with parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
                     yield from _rows(file.iter_batches(_ROWS, use_threads=False), path)
                 return
             with pyarrow.memory_map(str(path)) as source:

@@ -12,7 +12,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import compress, repeat
-from operator import lt, ne
+from operator import call, getitem, lt, not_
 from typing import Any, BinaryIO, NamedTuple
 
 import orjson
@@ -48,6 +48,8 @@ class Likeness:
 
     def __init__(self) -> None:
         self._parse: Any = simdjson.Parser().parse
+        self._parses: list[Any] = []
+        """One parser for each of several lines that are looked into at the same time."""
         self._examples: list[Example] = []
         self.lines = 0
         """How many lines there were, once all were seen."""
@@ -90,24 +92,29 @@ class Likeness:
         opening, between, ending, way = self._examples[0]
         starts = [*map(bytes.find, lines, repeat(b'"'), repeat(len(opening)))]
         texts = [*map(len(between).__add__, starts)]
-        holes = [*map((-len(ending)).__add__, map(len, lines))]
+        quotes = [*map(bytes.find, lines, repeat(b'"'), texts)]
         alike = (
             all(map(bytes.startswith, lines, repeat(opening)))
             and all(map(bytes.startswith, lines, repeat(between), starts))
-            and all(map(bytes.endswith, lines, repeat(ending)))
-            and all(map(lt, texts, holes))
+            and all(map(lt, texts, quotes))
         )
         if not alike:
             return set()
+        # A line has one line feed, its last byte: where it goes on with the ending, it is at its end.
+        plain = [*map(bytes.startswith, lines, repeat(ending), quotes)]
+        quoted = [*compress(lines, map(not_, plain))]
         custom_ids = [line[len(opening) : end] for line, end in zip(lines, starts, strict=True)]
-        quoted = compress(lines, map(ne, map(bytes.find, lines, repeat(b'"'), texts), holes))
         if b"\\" in b"".join(custom_ids) or not all(custom_ids):
             return set()
+        if not all(
+            line.endswith(ending, quote) for line, quote in compress(zip(lines, quotes, strict=True), map(not_, plain))
+        ):
+            return set()
         try:
-            deque(map(self._parse, lines), 0)
+            deque(map(self._parse, compress(lines, plain)), 0)
         except _NO_JSON:
             return set()
-        return set(map(hash, custom_ids)) if all(self._sizes_are(line, way) for line in quoted) else set()
+        return set(map(hash, custom_ids)) if self._sizes_are(quoted, way) else set()
 
     def _id_of(self, line: bytes) -> bytes | None:
         """The id of a line that is like any example, as it stands there; its text may hold quotes."""
@@ -118,21 +125,22 @@ class Likeness:
             end = line.find(b'"', start)
             if end > start and line.startswith(between, end) and end + len(between) < len(line) - len(ending):
                 custom_id = line[start:end]
-                return custom_id if b"\\" not in custom_id and self._sizes_are(line, way) else None
+                return custom_id if b"\\" not in custom_id and self._sizes_are([line], way) else None
         return None
 
-    def _sizes_are(self, line: bytes, way: Way) -> bool:
+    def _sizes_are(self, lines: list[bytes], way: Way) -> bool:
+        """Whether the objects and lists on the way to the text have the sizes they should, in every line."""
+        while len(self._parses) < len(lines):
+            self._parses.append(simdjson.Parser().parse)
         try:
-            level = self._parse(line)
-            if len(level) != len(KEYS):
-                return False
+            levels = [*map(call, self._parses, lines)]
+            right = set(map(len, levels)) <= {len(KEYS)}
             for step, size in way:
-                level = level[step]
-                if len(level) != size:
-                    return False
+                levels = [*map(getitem, levels, repeat(step))]
+                right = right and set(map(len, levels)) <= {size}
         except (*_NO_JSON, LookupError, TypeError):
             return False
-        return True
+        return right
 
 
 def _example(line: bytes, document: dict[str, Any]) -> Example | None:

@@ -35,6 +35,8 @@ def load_schema(source: str | Mapping[str, Any] | type) -> dict[str, Any]:
             f"{source!r} is no pydantic model", hint="give a class with model_json_schema, or a JSON Schema"
         )
     schema = make()
+    if "$ref" in schema:  # a model that holds itself stands among the definitions, and the root must be an object
+        schema = schema["$defs"][schema["$ref"].rpartition("/")[2]] | {"$defs": schema["$defs"]}
     for _, node in _objects(schema, "schema"):
         node["additionalProperties"] = False
         node["required"] = list(node["properties"])

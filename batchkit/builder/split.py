@@ -19,6 +19,9 @@ from batchkit.config import Limits
 from batchkit.disk import PIECE, lines_name, reading, replacing
 from batchkit.errors import InputError
 
+_BLOCK = 64
+"""Lines handled at once: few enough that lines with images stay small in memory."""
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -66,15 +69,15 @@ def stage(lines: Iterable[bytes], directory: Path, limits: Limits, *, round_numb
     InputError when there is no line, or one that no file may hold.
     """
     source = iter(lines)
-    first = line = next(source, None)
-    if first is None:
+    block = [*islice(source, _BLOCK)]
+    if not block:
         raise InputError("there is nothing to submit: no rows", hint="check that the input has rows")
-    document = orjson.loads(first)
+    document = orjson.loads(block[0])
     whole, parts = hashlib.sha256(), list[_Part]()
-    while line is not None:
+    while block:
         part = _Part(directory / lines_name(round_number, len(parts)), limits)
         # The first part begins as the whole does, so that its hash is had for nothing.
-        line = part.fill(chain((line,), source), whole, None if not parts else hashlib.sha256())
+        block = part.fill(block, source, whole, None if not parts else hashlib.sha256())
         parts.append(part)
     if len(parts) > 1 and parts[-1].size.load(limits) * 2 < parts[-2].size.load(limits):
         _share(parts[-2], parts[-1], limits)
@@ -89,34 +92,40 @@ class _Part:
         self.path, self._limits = path, limits
         self.size, self.sha256 = Size(), ""
 
-    def fill(self, lines: Iterator[bytes], whole: Any, own: Any) -> bytes | None:
-        """Write lines until one does not fit, and return that one."""
-        most, left = self._limits.max_lines, self._limits.max_bytes
-        count, tokens, own_tokens, leftover = 0, 0, 0, None
-        token_limit = self._limits.enqueued_tokens
+    def fill(self, block: list[bytes], source: Iterator[bytes], whole: Any, own: Any) -> list[bytes]:
+        """Write `block` and what follows in `source` until a line does not fit, and return what was read too far."""
+        rest: list[bytes] = []
         with replacing(self.path) as file, _Hashed(file, [whole] if own is None else [whole, own]) as out:
-            write = out.write
-            for line in lines:
-                left -= len(line)
-                if token_limit:
-                    own_tokens = tokens_of(line)
-                    tokens += own_tokens
-                if count == most or left < 0 or (token_limit and tokens > token_limit):
-                    left, tokens, leftover = left + len(line), tokens - own_tokens, line
-                    break
-                count += 1
-                write(line)
-            if leftover is not None and not count:
-                raise _too_large(leftover, self._limits)
-        self.size = Size(count, self._limits.max_bytes - left, tokens)
+            while block and not rest:
+                size = self.size.plus(self._size_of(block))
+                if size.load(self._limits) > 1:
+                    size, block, rest = self._what_fits(block)
+                self.size = size
+                out.write(block)
+                block = rest or [*islice(source, _BLOCK)]
+            if not self.size.lines:
+                raise _too_large(rest[0], self._limits)
         self.sha256 = (whole if own is None else own).hexdigest()
-        return leftover
+        return rest
 
     def sizes(self) -> Iterator[Size]:
         """The size of each line in it."""
         with self.path.open("rb", buffering=PIECE) as file:
             for line in file:
-                yield Size(1, len(line), tokens_of(line) if self._limits.enqueued_tokens else 0)
+                yield self._size_of([line])
+
+    def _what_fits(self, block: list[bytes]) -> tuple[Size, list[bytes], list[bytes]]:
+        """The lines of a block that still fit, with the size they make, and the others."""
+        size = self.size
+        for index, line in enumerate(block):
+            more = size.plus(self._size_of([line]))
+            if more.load(self._limits) > 1:
+                return size, block[:index], block[index:]
+            size = more
+        return size, block, []
+
+    def _size_of(self, lines: list[bytes]) -> Size:
+        return Size(len(lines), sum(map(len, lines)), sum(map(tokens_of, lines)) if self._limits.enqueued_tokens else 0)
 
 
 def _share(before: _Part, last: _Part, limits: Limits) -> None:
@@ -132,8 +141,8 @@ def _share(before: _Part, last: _Part, limits: Limits) -> None:
         for part, size in ((before, cut), (last, total.minus(cut))):
             digest = hashlib.sha256()
             with replacing(part.path) as file, _Hashed(file, [digest]) as out:
-                for line in islice(lines, size.lines):
-                    out.write(line)
+                for start in range(0, size.lines, _BLOCK):
+                    out.write([*islice(lines, min(_BLOCK, size.lines - start))])
             part.size, part.sha256 = size, digest.hexdigest()
 
 
@@ -157,9 +166,9 @@ class _Hashed:
             if self._hashing is not None:
                 self._hashing.result()
 
-    def write(self, line: bytes) -> None:
-        self._lines.append(line)
-        self._pending += len(line)
+    def write(self, lines: list[bytes]) -> None:
+        self._lines += lines
+        self._pending += sum(map(len, lines))
         if self._pending >= PIECE:
             self._flush()
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, BinaryIO
 
-from batchkit.builder.strict import wide_encoding
-from batchkit.disk import PIECE
+from batchkit.builder.strict import BOM, wide_encoding
 from batchkit.errors import InputError
 
 _QUOTES = 'a cell with the separator, a quote or a line break goes in "quotes", with quotes in it doubled'
@@ -24,35 +23,35 @@ def cells(file: BinaryIO, name: str) -> Iterator[dict[str, str]]:
     head = file.peek(_HEAD)[:_HEAD] if isinstance(file, io.BufferedReader) else b""
     if encoding := wide_encoding(head):
         raise InputError(f"{name} is {encoding}, not UTF-8", hint=f"iconv -f {encoding} -t UTF-8 IN > OUT")
-    decoder = _Decoder(file, name)
-    reader = csv.reader(decoder.lines(), delimiter=separator(head.decode("utf-8", "replace")), strict=True)
+    # Decoded line by line: text with one emoji in it is four times as large, and slow to cut, down to its last line.
+    lines = chain((file.readline().removeprefix(BOM),), file)
+    reader = csv.reader(map(bytes.decode, lines), delimiter=separator(head.decode("utf-8", "replace")), strict=True)
     try:
-        header = next(reader, None)
+        yield from _rows(reader, name)
     except csv.Error as error:
-        raise InputError(f"{name}, header: {error}", hint=_QUOTES) from None
+        raise InputError(f"{name}, line {reader.line_num}: {error}", hint=_QUOTES) from None
+    except UnicodeDecodeError as error:
+        raise _undecodable(file, name, reader.line_num + 1, error) from None
+
+
+def _rows(reader: Any, name: str) -> Iterator[dict[str, str]]:
+    header: list[str] | None = next(reader, None)
     if not header:
         raise InputError(f"{name} is empty", hint="it needs a header line and at least one row")
     doubled = sorted({column for column in header if header.count(column) > 1})
     if doubled:
         raise InputError(f"{name}: the header names {', '.join(map(repr, doubled))} more than once")
-    yield from _rows(reader, header, name)
-
-
-def _rows(reader: Any, header: list[str], name: str) -> Iterator[dict[str, str]]:
     width, number = len(header), 0
-    try:
-        for row in reader:
-            if len(row) == width:
-                number += 1
-                yield dict(zip(header, row))  # noqa: B905  (their lengths were just compared)
-            elif row:
-                raise InputError(
-                    f"{name}, row {number + 1} (ends on line {reader.line_num}) has {len(row)} cells, "
-                    f"the header has {width}",
-                    hint=_QUOTES,
-                )
-    except csv.Error as error:
-        raise InputError(f"{name}, line {reader.line_num}: {error}", hint=_QUOTES) from None
+    for row in reader:
+        if len(row) == width:
+            number += 1
+            yield dict(zip(header, row))  # noqa: B905  (their lengths were just compared)
+        elif row:
+            raise InputError(
+                f"{name}, row {number + 1} (ends on line {reader.line_num}) has {len(row)} cells, "
+                f"the header has {width}",
+                hint=_QUOTES,
+            )
 
 
 def separator(head: str) -> str:
@@ -78,36 +77,16 @@ def _unquoted(line: str) -> str:
     return "".join(line.split('"')[::2])
 
 
-class _Decoder:
-    """Bytes → lines of text, with the place of the first byte that is not UTF-8."""
-
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self._file, self._name = file, name
-
-    def lines(self) -> Iterator[str]:
-        """The lines, each with its end; a BOM in front, as spreadsheets put it, is dropped."""
-        number = offset = 0
-        first = True
-        while pieces := self._file.readlines(PIECE):
-            data = b"".join(pieces)
-            try:
-                text = data.decode()
-            except UnicodeDecodeError as error:
-                raise self._error(data, error, number, offset) from None
-            if first:
-                text, first = text.removeprefix("\ufeff"), False
-            yield from io.StringIO(text, newline="")
-            number, offset = number + len(pieces), offset + len(data)
-
-    def _error(self, data: bytes, error: UnicodeDecodeError, number: int, offset: int) -> InputError:
-        byte, line = data[error.start], number + data.count(b"\n", 0, error.start) + 1
-        encoding = "WINDOWS-1252" if 0x80 <= byte < 0xA0 else "ISO-8859-1"
-        guess = ""
-        try:
-            guess = f"; as {encoding} it is {codecs.decode(bytes([byte]), encoding)!r}"
-        except UnicodeDecodeError:
-            encoding = "ENCODING"
-        return InputError(
-            f"{self._name}, line {line}, byte {offset + error.start}: 0x{byte:02x} is not UTF-8{guess}",
-            hint=f"save it as UTF-8, or: iconv -f {encoding} -t UTF-8 IN > OUT",
-        )
+def _undecodable(file: BinaryIO, name: str, line: int, error: UnicodeDecodeError) -> InputError:
+    """The place of the first byte that is not UTF-8, and what it would be in the encodings that tables come in."""
+    place = f"byte {file.tell() - len(error.object) + error.start}" if file.seekable() else f"column {error.start + 1}"
+    byte = error.object[error.start]
+    encoding = "WINDOWS-1252" if 0x80 <= byte < 0xA0 else "ISO-8859-1"
+    try:
+        guess = f"; as {encoding} it is {bytes([byte]).decode(encoding)!r}"
+    except UnicodeDecodeError:
+        encoding, guess = "ENCODING", ""
+    return InputError(
+        f"{name}, line {line}, {place}: 0x{byte:02x} is not UTF-8{guess}",
+        hint=f"save it as UTF-8, or: iconv -f {encoding} -t UTF-8 IN > OUT",
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,15 +48,17 @@ def estimated(text: str) -> int:
 
 def exact(model: str | None) -> tuple[Callable[[str], int], str]:
     """A counter for a model (default: the newest vocabulary) and the vocabulary's name. Raises MissingExtra."""
-    try:
-        import bpe_openai
-    except ImportError:
-        raise MissingExtra(
-            "counting tokens needs an extra; without --exact they are estimated",
-            hint="pip install '.[tokens]' in the checkout",
-        ) from None
     name = "cl100k_base" if model and _CL100K.match(model) else "o200k_base"
-    encode = bpe_openai.get_encoding(name).encode_ordinary
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of how it opens its own vocabulary
+        try:
+            import bpe_openai
+        except ImportError:
+            raise MissingExtra(
+                "counting tokens needs an extra; without --exact they are estimated",
+                hint="pip install '.[tokens]' in the checkout",
+            ) from None
+        encode = bpe_openai.get_encoding(name).encode_ordinary
     return lambda text: len(encode(text)), name
 
 

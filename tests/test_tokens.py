@@ -1,0 +1,175 @@
+"""Tokens and cost against published numbers, and estimates that say that they are."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from batchkit import check
+from batchkit.builder.images import image_size
+from batchkit.builder.tokens import Tally, _patches, _tiles, estimated, exact, image_tokens, model_of
+
+from .conftest import EXAMPLES, request_line
+from .test_check import batchkit as command
+from .test_making import png
+
+PUBLISHED = {
+    "antidisestablishmentarianism": (6, 6),
+    "2 + 2 = 4": (7, 7),
+    "お誕生日おめでとう": (9, 8),
+    "tiktoken is great!": (6, 6),
+}
+"""OpenAI cookbook, "How to count tokens with tiktoken": text, tokens in cl100k_base and in o200k_base."""
+
+EXAMPLE: list[dict[str, str]] = [
+    {
+        "role": "system",
+        "content": "You are a helpful, pattern-following assistant that translates corporate jargon "
+        "into plain English.",
+    },
+    {"role": "system", "name": "example_user", "content": "New synergies will help drive top-line growth."},
+    {
+        "role": "system",
+        "name": "example_assistant",
+        "content": "Things working well together will increase revenue.",
+    },
+    {
+        "role": "system",
+        "name": "example_user",
+        "content": "Let's circle back when we have more bandwidth to touch base on opportunities "
+        "for increased leverage.",
+    },
+    {
+        "role": "system",
+        "name": "example_assistant",
+        "content": "Let's talk later when we're less busy about how to do better.",
+    },
+    {
+        "role": "user",
+        "content": "This late pivot means we don't have time to boil the ocean for the client deliverable.",
+    },
+]
+"""The conversation of the same page: 129 tokens for gpt-4, 124 for gpt-4o."""
+
+
+@pytest.mark.parametrize("text", PUBLISHED)
+def test_texts_have_as_many_tokens_as_published(text: str) -> None:
+    assert tuple(exact(model)[0](text) for model in ("gpt-4", "gpt-4o")) == PUBLISHED[text]
+
+
+@pytest.mark.parametrize(("model", "tokens"), [("gpt-4", 129), ("gpt-4o", 124), ("gpt-4o-mini", 124)])
+def test_a_conversation_has_as_many_tokens_as_published(model: str, tokens: int) -> None:
+    tally = Tally(model, *exact(model))
+    tally.line(orjson.dumps(request_line(1) | {"body": {"model": model, "messages": EXAMPLE, "max_tokens": 9}}))
+    assert (tally.tokens.input, tally.tokens.output_most, tally.tokens.unbounded) == (tokens, 9, 0)
+    assert tally.tokens.how == exact(model)[1]
+
+
+def test_the_estimate_is_near_and_says_what_it_is() -> None:
+    text = (EXAMPLES / "packages.csv").read_text("utf-8")
+    count, _ = exact("gpt-4o")
+    assert 0.7 < estimated(text) / count(text) < 1.3
+    assert 0.6 < estimated("お誕生日おめでとう" * 20) / count("お誕生日おめでとう" * 20) < 1.6
+    assert Tally().tokens.how == "estimated"
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("gpt-4o-batch", "gpt-4o"),
+        ("prod-GPT-4.1-mini-eu", "gpt-4.1-mini"),
+        ("gpt-5-nano", "gpt-5-nano"),
+        ("o4-mini", "o4-mini"),
+        ("nightly", None),
+    ],
+)
+def test_the_model_that_a_deployment_speaks_of(name: str, model: str | None) -> None:
+    assert model_of(name) == model
+
+
+def test_images_cost_what_is_published() -> None:
+    assert [_tiles(*size, 85, 170) for size in ((1024, 1024), (2048, 4096), (512, 512))] == [765, 1105, 255]
+    assert [_patches(*size) for size in ((1024, 1024), (1800, 2400))] == [1024, 1452]
+    url = "data:image/png;base64," + base64.b64encode(png(1024, 1024)).decode()
+    assert image_tokens(url, "high", "gpt-4o") == 765
+    assert image_tokens(url, "low", "gpt-4o") == 85
+    assert image_tokens(url, None, "gpt-4.1-mini") == 1659
+    assert image_tokens("https://host/a.png", "high", "gpt-4o") is None
+    assert image_tokens(url, None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("head", "size"),
+    [
+        (png(640, 480), (640, 480)),
+        (b"GIF89a" + (320).to_bytes(2, "little") + (200).to_bytes(2, "little"), (320, 200)),
+        (b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc0\x00\x11\x08\x01\xe0\x02\x80" + b"\0" * 9, (640, 480)),
+        (b"RIFF\0\0\0\0WEBPVP8X" + b"\0" * 8 + b"\x7f\x02\x00\xdf\x01\x00", (640, 480)),
+        (b"\x89PNG\r\n\x1a\n", (0, 0)),
+        (b"no image", None),
+    ],
+)
+def test_how_large_an_image_is(head: bytes, size: tuple[int, int] | None) -> None:
+    assert image_size(head) == size
+
+
+def lines(path: Path, **body: Any) -> Path:
+    made = request_line(1)["body"] | body
+    path.write_bytes(b"".join(orjson.dumps(request_line(n) | {"body": made}) + b"\n" for n in range(1000)))
+    return path
+
+
+def test_images_that_cannot_be_counted_are_reported(tmp_path: Path) -> None:
+    content = [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": "https://host/a.png"}}]
+    path = lines(tmp_path / "lines.jsonl", messages=[{"role": "user", "content": content}])
+    tokens = check(path, tally=Tally()).tokens
+    assert tokens is not None
+    assert (tokens.images, tokens.uncounted) == (1000, 1000)
+    _, out, _ = command(tmp_path, "check", str(path), "--tokens")
+    assert "1000 of 1000 images not counted" in out
+    assert "about " in out
+    assert "(estimated)" in out
+
+
+PRICES = 'date = 2025-11-01\ncurrency = "USD"\n[deployments.gpt-4o-batch]\ninput = 1.25\noutput = 5\n'
+
+
+def test_what_a_file_costs_by_the_users_own_prices(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text(PRICES)
+    path = lines(tmp_path / "lines.jsonl", max_tokens=100)
+    code, out, err = command(tmp_path, "check", str(path), "--cost", str(prices), "--exact", "--json")
+    assert code == 0, err
+    (file,) = orjson.loads(out)["files"]
+    assert file["tokens"]["how"] == "o200k_base"
+    assert file["cost"] == {
+        "input": round(file["tokens"]["input"] * 1.25e-6, 6),
+        "output_most": 0.5,
+        "currency": "USD",
+        "prices_of": "2025-11-01",
+    }
+    _, out, _ = command(tmp_path, "check", str(path), "--cost", str(prices))
+    assert "up to 0.50 out, by the prices of 2025-11-01" in out
+    _, out, _ = command(tmp_path, "check", str(lines(path)), "--cost", str(prices))
+    assert "tokens out have no bound" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("date = 2025-11-01\n", "lacks 'deployments'"),
+        (PRICES.replace("2025-11-01", '"soon"'), "date is no date"),
+        (PRICES.replace("input = 1.25", "input = -1"), "input is no price"),
+        (PRICES.replace("gpt-4o-batch", "other"), "has no deployment 'gpt-4o-batch'"),
+        ("= nonsense", "not valid TOML"),
+    ],
+)
+def test_a_bad_price_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text(text)
+    code, _, err = command(tmp_path, "check", str(lines(tmp_path / "lines.jsonl")), "--cost", str(prices))
+    assert (code, words in err) == (4, True), err
