@@ -16,6 +16,8 @@ from batchkit.config import Dialect, Limits, make_target
 from batchkit.credentials import Credential, Secret
 from batchkit.emulator import Emulator
 
+pytest_plugins = ["pytester"]
+
 settings.register_profile("plain", deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("plain")
 

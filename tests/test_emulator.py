@@ -11,6 +11,8 @@ import httpx
 import openai
 import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from batchkit.builder.lines import encode
 from batchkit.emulator import Emulator, Limits
@@ -37,6 +39,26 @@ def lines(count: int = 5) -> bytes:
 def create(http: httpx.Client, file_id: str, **changes: Any) -> httpx.Response:
     body = {"input_file_id": file_id, "endpoint": "/chat/completions", "completion_window": "24h"}
     return http.post("/openai/v1/batches", json=body | changes)
+
+
+def run(world: World, count: int = 100) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One batch of `count` rows to its end, and the lines of both its files."""
+    with world.http() as http:
+        made = create(http, upload(http, lines(count)).json()["id"], metadata={"a": "b"}).json()
+    return finish(world, made["id"])
+
+
+def finish(world: World, batch_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A batch at its end, and the lines of both its files."""
+    with world.http() as http:
+        for _ in range(100):
+            batch: dict[str, Any] = http.get(f"/openai/v1/batches/{batch_id}").json()
+            if batch["status"].lower() in ("completed", "failed", "expired"):
+                break
+            world.clock.advance(1800)
+        files = [batch[name] for name in ("output_file_id", "error_file_id") if batch.get(name)]
+        found = [http.get(f"/openai/v1/files/{file_id}/content").content.splitlines() for file_id in files]
+    return batch, [orjson.loads(line) for part in found for line in part]
 
 
 @pytest.mark.parametrize(
@@ -283,3 +305,39 @@ def test_the_official_sdk(world: World, dialect: str, tmp_path: Path) -> None:
         assert client.files.delete(uploaded.id).deleted
         with pytest.raises(openai.NotFoundError):
             client.files.retrieve(uploaded.id)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+BODIES = st.fixed_dictionaries(
+    {"model": st.just("m") | JSON},
+    optional=dict.fromkeys(("messages", "input", "response_format", "text", "dimensions", "stream"), JSON),
+)
+ODD_LINES = st.one_of(
+    st.binary(max_size=60),
+    JSON.map(orjson.dumps),
+    st.fixed_dictionaries(
+        {
+            "custom_id": st.text(max_size=4) | JSON,
+            "method": st.just("POST") | JSON,
+            "url": st.sampled_from(["/v1/chat/completions", "/v1/responses", "/v1/embeddings"]) | JSON,
+            "body": BODIES | JSON,
+        }
+    ).map(orjson.dumps),
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(ODD_LINES, max_size=4), st.sampled_from([b"", b"\xef\xbb\xbf"]))
+def test_any_file_is_judged_and_any_batch_ends(world: World, odd: list[bytes], start: bytes) -> None:
+    with world.http() as http:
+        uploaded = upload(http, start + b"\n".join(odd)).json()
+        made = create(http, uploaded["id"]).json()
+        http.delete(f"/openai/v1/files/{uploaded['id']}")
+    batch, results = finish(world, made["id"])
+    assert batch["status"] in ("failed", "completed")
+    assert (batch["status"] == "failed") == bool(batch["errors"])
+    assert len(results) == (batch["request_counts"]["total"] if batch["status"] == "completed" else 0)

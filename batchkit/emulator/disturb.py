@@ -57,10 +57,10 @@ def hearing(receive: Receive, scope: Scope, struck: Struck, cut: Cut) -> Receive
         nonlocal heard
         message = await receive()
         heard += len(message.get("body", b""))
-        if heard >= fault.number and message["type"] == "http.request":
-            cut(scope)
-            return {"type": "http.disconnect"}
-        return message
+        if heard < fault.number:
+            return message
+        await _hang_up(scope, receive, cut)
+        return {"type": "http.disconnect"}
 
     return until_cut
 

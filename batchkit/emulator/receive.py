@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from python_multipart.multipart import parse_options_header
 
 from batchkit.emulator.api import Refusal
 from batchkit.emulator.store import private
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a hostile form is the sender's trouble, not ours
 
 FIELD_BYTES = 64 << 10
 FIELDS = 32

@@ -55,17 +55,18 @@ class Model:
         failure = self._failure(line["custom_id"], seed)
         if failure is not None:
             return failure
-        if self.answer is None:
-            said: Any = echo(line)
-        else:
-            try:
-                said = self.answer(line)
-                orjson.dumps(said.body if isinstance(said, Reply) else said)
-            except Exception as error:  # noqa: BLE001  (whatever the user's function raises is that row's failure)
-                return refusal(500, "internalFailure", f"{type(error).__name__}: {error}")
-        if said is None or isinstance(said, Reply):
-            return said
-        return Reply(200, said if isinstance(said, dict) else body(line, str(said), created, self.name))
+        try:
+            said = (self.answer or echo)(line)
+            if said is not None and not isinstance(said, Reply):
+                said = Reply(200, said if isinstance(said, dict) else body(line, str(said), created, self.name))
+            if self.answer and said:
+                orjson.dumps(said.body)
+        except Exception as error:  # noqa: BLE001  (what the user's function raises, or a senseless body, is a failed row)
+            words = f"{type(error).__name__}: {error}"
+            return (
+                refusal(500, "internalFailure", words) if self.answer else refusal(400, "invalid_request_error", words)
+            )
+        return said
 
     def _failure(self, custom_id: str, seed: str) -> Reply | None:
         """Half of the failures stay with a row whatever file it comes in; the others pass."""

@@ -84,7 +84,7 @@ class Emulator:
             os.close(self._lock)
             raise
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        service = Service(
+        self._service = Service(
             directory,
             self.clock,
             Model(answer, fail_rate),
@@ -94,7 +94,7 @@ class Emulator:
             forward=Forward(forward) if isinstance(forward, str) else forward,
             late_quota=late_quota,
         )
-        self.app = Emulated(service, self.key, self.clock, script, _cut)
+        self.app = Emulated(self._service, self.key, self.clock, script, _cut)
         config = uvicorn.Config(
             self.app, http=_Protocol, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2
         )
@@ -105,6 +105,11 @@ class Emulator:
     def calls(self) -> deque[Call]:
         """The requests answered so far, oldest first (the last 100,000)."""
         return self.app.calls
+
+    @property
+    def batches(self) -> list[dict[str, Any]]:
+        """All batches there are, newest first, as the service shows them in lists."""
+        return self._service.all()
 
     def inject(self, *faults: Fault | str) -> None:
         """Play more faults from now on."""
@@ -135,7 +140,7 @@ class Emulator:
             return 0.0
 
 
-_connections: dict[Any, asyncio.BaseTransport] = {}
+_connections: dict[Any, asyncio.Transport] = {}
 """Open connections by the client's address, so that a fault can cut one: ASGI itself has no word for that."""
 
 
@@ -150,8 +155,7 @@ class _Protocol(H11Protocol):
 
 
 def _cut(scope: Scope) -> None:
-    transport = _connections.get(scope["client"])
-    if isinstance(transport, asyncio.Transport):
+    if transport := _connections.get(tuple(scope["client"])):
         transport.close()
 
 

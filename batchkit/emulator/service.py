@@ -121,6 +121,10 @@ class Service:
         await self._catch_up(wanted)
         return [self._show(doc) for doc in wanted]
 
+    def all(self) -> list[Document]:
+        """Every batch as it stands, newest first, hidden ones too."""
+        return [self._show(doc) for doc in reversed(list(self._batches.values()))]
+
     async def cancel(self, batch_id: str) -> Document:
         status = (await self.get(batch_id))["status"]
         doc = self._batches[batch_id]
