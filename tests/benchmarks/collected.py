@@ -1,4 +1,4 @@
-"""Jobs whose results are here, made from a seed: request lines, and shuffled results of which one in a hundred is bad."""
+"""Jobs whose results are here, made from a seed: request lines, and shuffled results, one in a hundred of them bad."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def _part(
         for row in order:
             failed = draw.random() < 0.01
             bad += failed
-            body = _failure() if failed else _answer(_text(draw, words, answer))
-            response = {"body": body, "request_id": "660b7424-b648-4b67", "status_code": 429 if failed else 200}
+            said = _failure() if failed else _answer(_text(draw, words, answer))
+            response = {"body": said, "request_id": "660b7424-b648-4b67", "status_code": 429 if failed else 200}
             result = {"custom_id": f"row-{row:08d}", "response": response, "error": None}
             (bad_file if failed else good_file).write(orjson.dumps(result, option=_LINE))
     counts = Counts(len(rows), len(rows) - bad, bad)

@@ -155,14 +155,8 @@ def polars_join(home: str, out: str) -> None:
 
     asked, answered = _files(home)
     kinds = {"custom_id": polars.String}
-    response = polars.Struct(
-        {
-            "body": polars.Struct(
-                {"choices": polars.List(polars.Struct({"message": polars.Struct({"content": polars.String})}))}
-            ),
-            "status_code": polars.Int64,
-        }
-    )
+    choices = polars.List(polars.Struct({"message": polars.Struct({"content": polars.String})}))
+    response = polars.Struct({"body": polars.Struct({"choices": choices}), "status_code": polars.Int64})
     left = polars.read_ndjson(list(asked), schema=kinds)
     right = polars.read_ndjson(list(answered), schema=kinds | {"response": response})
     left.join(right, on="custom_id", how="left", maintain_order="left").write_ndjson(out)
@@ -172,14 +166,21 @@ def duckdb_join(home: str, out: str) -> None:
     import duckdb
 
     asked, answered = _files(home)
-    columns = (
-        "columns={custom_id: 'VARCHAR', response: 'JSON'}, format='newline_delimited', maximum_object_size=33554432"
-    )
-    names = "columns={custom_id: 'VARCHAR'}, format='newline_delimited', maximum_object_size=33554432"
     left, right = ([str(path) for path in paths] for paths in (asked, answered))
+    options = "format='newline_delimited', maximum_object_size=33554432"
     duckdb.connect().execute(
-        f"COPY (SELECT l.custom_id, r.response FROM (SELECT custom_id, row_number() OVER () AS n FROM read_json({left}, {names}))"
-        f" l LEFT JOIN read_json({right}, {columns}) r USING (custom_id) ORDER BY l.n) TO '{out}' (FORMAT json)"
+        f"""
+        COPY (
+            SELECT l.custom_id, r.response
+            FROM (
+                SELECT custom_id, row_number() OVER () AS n
+                FROM read_json({left}, columns={{custom_id: 'VARCHAR'}}, {options})
+            ) l
+            LEFT JOIN read_json({right}, columns={{custom_id: 'VARCHAR', response: 'JSON'}}, {options}) r
+            USING (custom_id)
+            ORDER BY l.n
+        ) TO '{out}' (FORMAT json)
+        """
     )
 
 
