@@ -193,6 +193,26 @@ def test_results_one_by_one_in_both_clients(world: World) -> None:
     assert asyncio.run(names()) == [f"row-{n}" for n in range(250)]
 
 
+@pytest.mark.parametrize("fault", ["", "drop_rows,0.2", "expire,0.5"])
+def test_raw_lines_are_the_services_own_in_input_order(make_world: Callable[..., World], fault: str) -> None:
+    world = make_world(fail_rate=0.3, faults=[fault] if fault else [])
+    with world.client() as client:
+        results = client.run(request_lines(60), name="raw", format="raw")
+        found = [orjson.loads(line) for line in b"".join(results.pieces()).splitlines()]
+        rows = list(results)
+        with pytest.raises(UsageError, match="no columns"):
+            client.fetch("raw", format="raw", columns=["ok"])
+    theirs: dict[str, Any] = {}
+    for path in world.home.glob("ledger.jobs/*/*.[oe][ur]*.jsonl"):
+        theirs |= {line["custom_id"]: line for line in map(orjson.loads, path.read_bytes().splitlines())}
+    assert [line["custom_id"] for line in found] == [f"row-{n}" for n in range(60)]
+    for line, row in zip(found, rows, strict=True):
+        if row.custom_id in theirs:
+            assert line == theirs[row.custom_id]
+        else:
+            assert (line["response"], line["error"]["code"]) == (None, "missing")
+
+
 HOSTILE = ["=cmd()", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\0=1", "＝1", "－1", "＠x"]
 
 

@@ -18,6 +18,10 @@ _NUMBER = re.compile(rb"(\d{1,15})[,}]")
 _ESCAPE = ord("\\")
 
 
+_USAGE = 800
+"""Bytes from the end of a body within which its usage is looked for."""
+
+
 class Spliced(NamedTuple):
     """A line of results, and the tokens it counts."""
 
@@ -70,6 +74,20 @@ def splice(line: bytes, name: bytes, head: bytes, tail: bytes) -> Spliced | None
         tail, body, b"}\n",
     )  # fmt: skip
     return Spliced(b"".join(pieces), int(asked[1]), int(answered[1]))
+
+
+def tokens(line: bytes, name: bytes) -> tuple[int, int] | None:
+    """Tokens in and out of a good answer that is handed on as it came; None for a line that is not plain enough."""
+    found = plain(line, name)
+    if found is None or found[1] != b"200":
+        return None
+    body = found[0]
+    at = body.rfind(b'"usage":{', -_USAGE)
+    if at < 0:
+        return None
+    usage = body[at:]
+    asked, said = (_NUMBER.match(usage, _only(usage, key)) for key in (b'"prompt_tokens":', b'"completion_tokens":'))
+    return (int(asked[1]), int(said[1])) if asked and said else None
 
 
 def _only(body: bytes, name: bytes) -> int:

@@ -4,8 +4,6 @@ the service and waits on instead of submitting the rows again.
     dagster asset materialize -m dagster_assets --select aisles --partition 2025-11-22
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import polars
