@@ -90,6 +90,18 @@ def test_rows_that_are_called_by_their_number_are_joined_by_it(world: World) -> 
     assert [(row["question"], row["custom_id"]) for row in written] == [(f"q{n}", f"row-{n + 1}") for n in range(12)]
 
 
+def test_rows_are_joined_by_the_name_that_is_made_of_them(world: World) -> None:
+    rows = [{"land": land, "n": n} for land in ("de", "fr") for n in range(3)]
+    made = [request_line(i) | {"custom_id": f"{row['land']}-{row['n']}"} for i, row in enumerate(rows)]
+    with world.client() as client:
+        results = client.run(
+            made, name="named", join=rows, named=lambda row, _: f"{row['land']}-{row['n']}", format="csv", columns=["n"]
+        )
+        assert b"".join(results.pieces()) == b"n\n0\n1\n2\n0\n1\n2\n"
+        with pytest.raises(InputError, match="not those of the job"):
+            list(client.fetch("named", join=rows, format="csv").pieces())
+
+
 def test_rows_that_were_not_sent_are_passed_over_and_other_rows_refused(world: World, tmp_path: Path) -> None:
     table = tmp_path / "rows.csv"
     table.write_text("sku,n\nzero,0\na,1\nb,2\nhalf,2.5\nc,3\nlast,9\n")

@@ -51,6 +51,7 @@ class Shape:
     format: str = "jsonl"
     columns: Sequence[str] | None = None
     rows: join.Rows | None = None
+    named: join.Named | None = None
     each: bool = False
 
     def __post_init__(self) -> None:
@@ -69,7 +70,7 @@ class Shape:
 
     def pairs(self, rows: Iterable[Row]) -> Pairs:
         """Each row with its input row, which is empty unless rows are joined."""
-        return join.beside(self.rows, rows) if self.rows else ((_NOTHING, row) for row in rows)
+        return join.beside(self.rows, rows, self.named) if self.rows else ((_NOTHING, row) for row in rows)
 
     def encode(self, job: Job, line: bytes, rows: Iterable[Row]) -> Iterator[bytes]:
         """The results as bytes in pieces. Raises UsageError for unknown columns, InputError for rows of another job."""
