@@ -14,10 +14,10 @@ from batchkit.collector.join import Named, Rows
 class Wishes(TypedDict, total=False):
     """How results are written.
 
-    `format` is csv, tsv, parquet, jsonl or raw (the service's own lines; default: by the suffix of the file). `columns` names the columns, in their
-    order, of a flat table. `join` are the rows the job was built from, a file or mappings: their columns come first;
-    `named` makes the custom_id of such a row and its number, where no column holds it.
-    `each` gives every embedding a row of its own.
+    `format` is csv, tsv, parquet, jsonl, or raw for the service's own lines (default: by the suffix of the file).
+    `columns` names the columns, in their order, of a flat table. `join` are the rows the job was built from, a file or
+    mappings: their columns come first; `named` makes the custom_id of such a row and its number, where no column holds
+    it. `each` gives every embedding a row of its own.
     """
 
     format: str | None
