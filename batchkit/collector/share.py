@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from batchkit.collector.account import Account
 from batchkit.collector.export import lines
-from batchkit.disk import PIECE, Workdir, replacing
+from batchkit.disk import PIECE, Workdir, alive, replacing
 from batchkit.model import Job
 
 LARGE = 100_000_000
@@ -41,6 +41,9 @@ def worthwhile(job: Job) -> bool:
 
 def halves(job: Job, workdir: Workdir, account: Account, *, raw: bool = False) -> Iterator[bytes]:
     """The whole merge as JSON Lines: the first half from here, then the second one from the other process."""
+    for stale in workdir.job(job.id).glob("*merged-*"):
+        if not alive(int(stale.name.partition("merged-")[2].partition(".")[0])):
+            stale.unlink(missing_ok=True)  # of a process that was killed
     middle = job.lines // 2
     behind = workdir.job(job.id) / f"merged-{os.getpid()}.jsonl"
     task = _Task(replace(job, events=()), workdir.root, range(middle, job.lines), behind, raw)
