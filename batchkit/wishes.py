@@ -8,20 +8,22 @@ from typing import TypedDict
 
 from batchkit.builder.rows import Row, read_rows
 from batchkit.collector.export import Shape, format_of
-from batchkit.collector.join import Rows
+from batchkit.collector.join import Named, Rows
 
 
 class Wishes(TypedDict, total=False):
     """How results are written.
 
-    `format` is csv, tsv, parquet or jsonl (default: by the suffix of the file). `columns` names the columns, in their
-    order, of a flat table. `join` are the rows the job was built from, a file or mappings: their columns come first.
-    `each` gives every embedding a row of its own.
+    `format` is csv, tsv, parquet, jsonl, or raw for the service's own lines (default: by the suffix of the file).
+    `columns` names the columns, in their order, of a flat table. `join` are the rows the job was built from, a file or
+    mappings: their columns come first; `named` makes the custom_id of such a row and its number, where no column holds
+    it. `each` gives every embedding a row of its own.
     """
 
     format: str | None
     columns: Sequence[str] | None
     join: str | Path | Iterable[Row] | None
+    named: Named | None
     each: bool
 
 
@@ -32,6 +34,7 @@ def shape_of(out: str | Path | None, wishes: Wishes) -> Shape:
         format=format_of(None if out is None else Path(out), wishes.get("format")),
         columns=None if columns is None else tuple(columns),
         rows=None if join is None else _readable(join),
+        named=wishes.get("named"),
         each=wishes.get("each", False),
     )
 

@@ -362,10 +362,10 @@ def test_a_read_only_place_and_a_full_disk(shell: Shell) -> None:
 
 
 def test_spreadsheets_run_no_formula_of_an_answer(shell: Shell) -> None:
-    (shell.home / "rows.csv").write_text('id\n"=cmd()"\n+1\n@x\n')
+    (shell.home / "rows.csv").write_text('id\n"=cmd()"\n+1+1\n@x\n-1\n')
     run = ("run", "rows.csv", "--custom-id", "id", "-p", "{id}", "-d", "d", "--emulator", "--speed", "3000")
     assert shell(*run, "-o", "out.csv")[0] in (0, 8)
-    assert [row["custom_id"] for row in rows(shell.home / "out.csv")] == ["'=cmd()", "'+1", "'@x"]
+    assert [row["custom_id"] for row in rows(shell.home / "out.csv")] == ["'=cmd()", "'+1+1", "'@x", "-1"]
 
 
 def test_a_full_disk_while_results_come_in_is_noticed(shell: Shell) -> None:

@@ -90,6 +90,18 @@ def test_rows_that_are_called_by_their_number_are_joined_by_it(world: World) -> 
     assert [(row["question"], row["custom_id"]) for row in written] == [(f"q{n}", f"row-{n + 1}") for n in range(12)]
 
 
+def test_rows_are_joined_by_the_name_that_is_made_of_them(world: World) -> None:
+    rows = [{"land": land, "n": n} for land in ("de", "fr") for n in range(3)]
+    made = [request_line(i) | {"custom_id": f"{row['land']}-{row['n']}"} for i, row in enumerate(rows)]
+    with world.client() as client:
+        results = client.run(
+            made, name="named", join=rows, named=lambda row, _: f"{row['land']}-{row['n']}", format="csv", columns=["n"]
+        )
+        assert b"".join(results.pieces()) == b"n\n0\n1\n2\n0\n1\n2\n"
+        with pytest.raises(InputError, match="not those of the job"):
+            list(client.fetch("named", join=rows, format="csv").pieces())
+
+
 def test_rows_that_were_not_sent_are_passed_over_and_other_rows_refused(world: World, tmp_path: Path) -> None:
     table = tmp_path / "rows.csv"
     table.write_text("sku,n\nzero,0\na,1\nb,2\nhalf,2.5\nc,3\nlast,9\n")
@@ -191,6 +203,26 @@ def test_results_one_by_one_in_both_clients(world: World) -> None:
         client.run(request_lines(250), name="steps")
         assert [result.custom_id for result in client.iter_results("steps")] == [f"row-{n}" for n in range(250)]
     assert asyncio.run(names()) == [f"row-{n}" for n in range(250)]
+
+
+@pytest.mark.parametrize("fault", ["", "drop_rows,0.2", "expire,0.5"])
+def test_raw_lines_are_the_services_own_in_input_order(make_world: Callable[..., World], fault: str) -> None:
+    world = make_world(fail_rate=0.3, faults=[fault] if fault else [])
+    with world.client() as client:
+        results = client.run(request_lines(60), name="raw", format="raw")
+        found = [orjson.loads(line) for line in b"".join(results.pieces()).splitlines()]
+        rows = list(results)
+        with pytest.raises(UsageError, match="no columns"):
+            client.fetch("raw", format="raw", columns=["ok"])
+    theirs: dict[str, Any] = {}
+    for path in world.home.glob("ledger.jobs/*/*.[oe][ur]*.jsonl"):
+        theirs |= {line["custom_id"]: line for line in map(orjson.loads, path.read_bytes().splitlines())}
+    assert [line["custom_id"] for line in found] == [f"row-{n}" for n in range(60)]
+    for line, row in zip(found, rows, strict=True):
+        if row.custom_id in theirs:
+            assert line == theirs[row.custom_id]
+        else:
+            assert (line["response"], line["error"]["code"]) == (None, "missing")
 
 
 HOSTILE = ["=cmd()", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\0=1", "＝1", "－1", "＠x"]

@@ -183,7 +183,7 @@ def test_no_part_passes_a_limit_and_none_is_a_runt(
     for document, size in zip(documents, texts, strict=True):
         document["body"]["messages"][0]["content"] = "x" * size
     lines = list(encode(documents))
-    limits = Limits(max_lines=max_lines, max_bytes=max_bytes, max_tokens=max_tokens)
+    limits = Limits(max_lines=max_lines, max_bytes=max_bytes, enqueued_tokens=max_tokens)
     hashes = []
     for _ in range(2):
         with tempfile.TemporaryDirectory() as name:

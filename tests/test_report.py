@@ -90,6 +90,15 @@ def test_a_job_that_still_runs_has_a_page(world: World) -> None:
     assert "6 pending" in page(told, version="1", now=world.clock.now())
 
 
+def test_waits_for_quota_are_told(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0, faults=["quota,call=create_batch,nth=1"])
+    with world.client() as client:
+        client.run(request_lines(3), name="full")
+        told = client.report("full")
+    assert [wait["part"] for wait in told["waits"]] == [0]
+    assert "Waits for quota" in page(told, version="1", now=world.clock.now())
+
+
 def test_quantiles_are_right_to_two_percent() -> None:
     seen = Distribution()
     for value in range(1, 10_001):

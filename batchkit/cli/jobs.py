@@ -29,7 +29,10 @@ ENDED = frozenset({State.ENDED, State.FETCHED, State.SETTLED, State.DROPPED})
 Name = Annotated[str | None, typer.Option("--name", help="The job's name. [default: the file's, and a hash]")]
 JobName = Annotated[str, typer.Argument(help="A job's name or id.", metavar="JOB")]
 Format = Annotated[
-    str | None, typer.Option("--format", help="csv, tsv, parquet or jsonl. [default: by the suffix of -o, else jsonl]")
+    str | None,
+    typer.Option(
+        "--format", help="csv, tsv, parquet, jsonl, or raw: the service's own lines. [default: by the suffix]"
+    ),
 ]
 Columns = Annotated[
     str | None, typer.Option("--columns", help="Only these, in this order: custom_id,text,…", metavar="NAME,NAME…")

@@ -66,6 +66,11 @@ class Answers:
         place = self._index.get(name) if self._exact else None
         return None if place is None else self._line(place)
 
+    def taken(self, name: bytes) -> None:
+        """The row's line was good, and is used as it came."""
+        self._index.pop(name)
+        self.good += 1
+
     def skip(self, name: bytes) -> None:
         """Leave the row to another reader of the same part."""
         self._index.pop(name, None)

@@ -38,6 +38,7 @@ _FORMATS = {
     "tsv": "tsv",
     "parquet": "parquet",
     "pq": "parquet",
+    "raw": "raw",
 }
 Pairs = Iterable[tuple[Mapping[str, Any], Row]]
 
@@ -50,12 +51,17 @@ class Shape:
     format: str = "jsonl"
     columns: Sequence[str] | None = None
     rows: join.Rows | None = None
+    named: join.Named | None = None
     each: bool = False
+
+    def __post_init__(self) -> None:
+        if self.format == "raw" and (self.columns is not None or self.each or self.rows):
+            raise UsageError("the service's own lines have no columns", hint="--format jsonl has, and csv, and parquet")
 
     @property
     def plain(self) -> bool:
         """Whether results are written as they are, in JSON Lines with everything."""
-        return self.format == "jsonl" and self.columns is None and not self.each
+        return self.format == "raw" or (self.format == "jsonl" and self.columns is None and not self.each)
 
     def table(self, job: Job, line: bytes) -> Table:
         """The columns of a job's results; `line` is one of its requests. Raises UsageError for unknown columns."""
@@ -64,7 +70,7 @@ class Shape:
 
     def pairs(self, rows: Iterable[Row]) -> Pairs:
         """Each row with its input row, which is empty unless rows are joined."""
-        return join.beside(self.rows, rows) if self.rows else ((_NOTHING, row) for row in rows)
+        return join.beside(self.rows, rows, self.named) if self.rows else ((_NOTHING, row) for row in rows)
 
     def encode(self, job: Job, line: bytes, rows: Iterable[Row]) -> Iterator[bytes]:
         """The results as bytes in pieces. Raises UsageError for unknown columns, InputError for rows of another job."""
@@ -90,7 +96,7 @@ def format_of(path: Path | None, name: str | None) -> str:
     if found is None:
         raise UsageError(
             f"{suffix!r} is not a format for results",
-            hint="use .csv, .parquet or .jsonl, or --format csv|parquet|jsonl",
+            hint="use .csv, .tsv, .parquet or .jsonl, or --format csv|tsv|parquet|jsonl|raw",
         )
     if found == "parquet":
         from batchkit.collector import arrow
@@ -155,26 +161,42 @@ def _line(result: Result, body: bytes | None, row: Mapping[str, Any] = _NOTHING)
     return _dumps(document(result, body, row)) or _leniently(document(result, row=row))
 
 
-def spliced(job: Job, workdir: Workdir, account: Account, share: range | None = None) -> Iterator[bytes]:
-    """The same as a plain `encode` of `merge`, but that nothing is decoded that need not be."""
+def lines(
+    job: Job, workdir: Workdir, account: Account, share: range | None = None, *, raw: bool = False
+) -> Iterator[bytes]:
+    """The same as a plain `encode` of `merge`, but that nothing is decoded that need not be. With `raw` they are the
+    service's own lines; a row that has none gets one that says why, laid out as the service does."""
     head, tails = splice.head(SCHEMA), dict[tuple[int, str | None], bytes]()
     with closing(walk(job, workdir, account, share)) as steps:
         for name, asked in steps:
             answers = asked[0].answers
             line = answers.raw(name) if len(asked) == 1 else None
-            if line is not None:
+            made: splice.Spliced | None = None
+            if line is not None and raw:
+                counted = splice.tokens(line, name)
+                made = counted and splice.Spliced(line, *counted)
+            elif line is not None:
                 key = answers.part.round, answers.batch_id
                 if (tail := tails.get(key)) is None:
                     tail = tails[key] = b'","round":%d,"batch_id":%s,"response":' % (key[0], orjson.dumps(key[1]))
-                if (made := splice.splice(line, name, head, tail)) is not None:
-                    answers.good += 1
-                    answers.skip(name)
-                    account.good(key[0], made.input_tokens, made.output_tokens)
-                    yield made.line
-                    continue
+                made = splice.splice(line, name, head, tail)
+            if made is not None:
+                answers.taken(name)
+                account.good(answers.part.round, made.input_tokens, made.output_tokens)
+                yield made.line
+                continue
             row = latest(name, asked)
             account.row(row.result)
-            yield _line(row.result, row.body)
+            yield _raw(row.result) if raw else _line(row.result, row.body)
+
+
+def _raw(result: Result) -> bytes:
+    """A result as a line of the service's."""
+    response = {"body": result.response, "request_id": result.request_id, "status_code": result.status_code}
+    answered = result.status_code is not None
+    error = None if answered else {"code": result.error_code, "message": result.error_message}
+    found = {"custom_id": result.custom_id, "response": response if answered else None, "error": error}
+    return _dumps(found) or _leniently(found)
 
 
 def _objects(made: Table, rows: Iterable[list[Any]]) -> Iterator[bytes]:

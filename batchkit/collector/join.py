@@ -12,6 +12,8 @@ from batchkit.errors import InputError
 
 Rows = Callable[[], Iterable[Mapping[str, Any]]]
 """Rows that can be read from their start as often as they are needed."""
+Named = Callable[[Mapping[str, Any], int], str]
+"""From a row and its number, from 1, to its custom_id."""
 
 _log = logging.getLogger(__name__)
 
@@ -25,24 +27,19 @@ def columns(rows: Rows) -> dict[str, Kind]:
     return {name: kind or Kind.TEXT for name, kind in found.items()}
 
 
-def beside(rows: Rows, results: Iterable[Row]) -> Iterator[tuple[Mapping[str, Any], Row]]:
+def beside(rows: Rows, results: Iterable[Row], named: Named | None = None) -> Iterator[tuple[Mapping[str, Any], Row]]:
     """Each result with its input row.
 
-    A row is a result's when one and the same column holds the custom_id of all results, or when they are called row-1,
-    row-2, … by position; rows in between that were never sent are passed over. Raises InputError when the rows are not
-    those of the job.
+    A row is a result's when `named` makes the custom_id of it; without that, when one and the same column holds the
+    custom_id of all results, or when they are called row-1, row-2, … by position. Rows in between that were never sent
+    are passed over. Raises InputError when the rows are not those of the job.
     """
-    source = enumerate(rows(), 1)
-    naming: set[str] | None = None  # the columns that have held every custom_id so far
+    source, is_row_of = enumerate(rows(), 1), _same(named) if named else _Holding()
     skipped = 0
     for result in results:
         name = result.result.custom_id
         for number, row in source:
-            if naming is None and name == f"row-{number}":
-                break
-            holding = {key for key in (row if naming is None else naming) if _holds(row.get(key), name)}
-            if holding:
-                naming = holding
+            if is_row_of(name, row, number):
                 break
             skipped += 1
         else:
@@ -53,6 +50,24 @@ def beside(rows: Rows, results: Iterable[Row]) -> Iterator[tuple[Mapping[str, An
     skipped += sum(1 for _ in source)
     if skipped:
         _log.warning("%d of the joined rows are not in the job; they are left out", skipped)
+
+
+def _same(named: Named) -> Callable[[str, Mapping[str, Any], int], bool]:
+    return lambda name, row, number: named(row, number) == name
+
+
+class _Holding:
+    """Whether a row is the one of a name, by the columns that have held every name so far."""
+
+    def __init__(self) -> None:
+        self._columns: set[str] | None = None
+
+    def __call__(self, name: str, row: Mapping[str, Any], number: int) -> bool:
+        if self._columns is None and name == f"row-{number}":
+            return True
+        holding = {key for key in (row if self._columns is None else self._columns) if _holds(row.get(key), name)}
+        self._columns = holding or self._columns
+        return bool(holding)
 
 
 def _holds(value: Any, name: str) -> bool:

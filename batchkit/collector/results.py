@@ -9,7 +9,7 @@ from typing import Any
 
 from batchkit.collector import share
 from batchkit.collector.account import Account
-from batchkit.collector.export import Shape, spliced, write
+from batchkit.collector.export import Shape, lines, write
 from batchkit.collector.merge import merge
 from batchkit.collector.statistics import Statistics
 from batchkit.disk import Workdir, local_errors
@@ -86,7 +86,7 @@ def survey(job: Job, workdir: Workdir, prices: Prices | None) -> dict[str, Any]:
 
 def _encoded(job: Job, workdir: Workdir, account: Account, shape: Shape) -> Iterator[bytes]:
     if shape.plain and shape.rows is None:
-        return (share.halves if share.worthwhile(job) else spliced)(job, workdir, account)
+        return (share.halves if share.worthwhile(job) else lines)(job, workdir, account, raw=shape.format == "raw")
     return shape.encode(job, _first_line(job, workdir), merge(job, workdir, account))
 
 

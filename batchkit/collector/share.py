@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from batchkit.collector.account import Account
-from batchkit.collector.export import spliced
-from batchkit.disk import PIECE, Workdir, replacing
+from batchkit.collector.export import lines
+from batchkit.disk import PIECE, Workdir, alive, replacing
 from batchkit.model import Job
 
 LARGE = 100_000_000
@@ -30,6 +30,7 @@ class _Task(NamedTuple):
     root: Path
     share: range
     out: Path
+    raw: bool
 
 
 def worthwhile(job: Job) -> bool:
@@ -38,11 +39,14 @@ def worthwhile(job: Job) -> bool:
     return asked >= LARGE and len(_cores()) > 1 and bool(sys.executable)
 
 
-def halves(job: Job, workdir: Workdir, account: Account) -> Iterator[bytes]:
+def halves(job: Job, workdir: Workdir, account: Account, *, raw: bool = False) -> Iterator[bytes]:
     """The whole merge as JSON Lines: the first half from here, then the second one from the other process."""
+    for stale in workdir.job(job.id).glob("*merged-*"):
+        if not alive(int(stale.name.partition("merged-")[2].partition(".")[0])):
+            stale.unlink(missing_ok=True)  # of a process that was killed
     middle = job.lines // 2
     behind = workdir.job(job.id) / f"merged-{os.getpid()}.jsonl"
-    task = _Task(replace(job, events=()), workdir.root, range(middle, job.lines), behind)
+    task = _Task(replace(job, events=()), workdir.root, range(middle, job.lines), behind, raw)
     path = os.pathsep.join([entry or str(Path.cwd()) for entry in sys.path])
     other = subprocess.Popen(  # noqa: S603  (this very program)
         [sys.executable, "-m", __name__],
@@ -55,10 +59,10 @@ def halves(job: Job, workdir: Workdir, account: Account) -> Iterator[bytes]:
         assert other.stdin is not None
         with suppress(BrokenPipeError), other.stdin as pipe:
             pickle.dump(task, pipe)
-        yield from spliced(job, workdir, account, range(middle))
+        yield from lines(job, workdir, account, range(middle), raw=raw)
         answer = other.stdout.read() if other.stdout else b""
         if other.wait() != 0:  # killed, or no memory: then it is done here
-            yield from spliced(job, workdir, account, task.share)
+            yield from lines(job, workdir, account, task.share, raw=raw)
             return
         account += pickle.loads(answer)  # noqa: S301  (from our own process)
         with behind.open("rb", buffering=0) as file:
@@ -81,7 +85,7 @@ def _main() -> None:
     task = pickle.load(sys.stdin.buffer)  # noqa: S301  (from our own process)
     account = Account(task.job.name)
     with replacing(task.out) as file:
-        for piece in spliced(task.job, Workdir(task.root), account, task.share):
+        for piece in lines(task.job, Workdir(task.root), account, task.share, raw=task.raw):
             file.write(piece)
     sys.stdout.buffer.write(pickle.dumps(account))
 

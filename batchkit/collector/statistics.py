@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchkit.collector.account import PENDING, Account, retryable
-from batchkit.model import Batch, Job, Part, Report, Result
+from batchkit.model import TOKEN_LIMIT, Batch, Job, Part, Report, Result
 from batchkit.prices import MILLION, Prices
 
 EXAMPLES = 3
@@ -213,5 +213,5 @@ def _waits(job: Job) -> list[dict[str, Any]]:
     return [
         {"at": event.at, "part": event.part, "why": event.detail}
         for event in job.events
-        if "quota" in event.detail.lower()
+        if "quota" in event.detail.lower() or TOKEN_LIMIT in event.detail
     ]

@@ -7,10 +7,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import builder, upload
+from . import builder, collector, upload
 from .harness import ROUNDS
 
-TABLES = {"check": builder.table_check, "build": builder.table_build, "upload": upload.table_upload}
+TABLES = {
+    "check": builder.table_check,
+    "build": builder.table_build,
+    "upload": upload.table_upload,
+    "download": collector.table_download,
+    "merge": collector.table_merge,
+    "linear": collector.table_linear,
+    "collect": collector.table_collect,
+}
 
 
 def main() -> int:

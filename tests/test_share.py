@@ -1,0 +1,31 @@
+"""Two processes merge as one does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batchkit.collector.account import Account
+from batchkit.collector.export import lines
+from batchkit.collector.share import halves
+from batchkit.disk import Workdir
+
+from .conftest import SMALL, World, request_lines
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["jsonl", "raw"])
+@pytest.mark.parametrize("fault", ["", "drop_rows,0.3", "double_rows,0.3", "invent_rows,0.3"])
+def test_two_processes_write_and_count_the_same(make_world: Callable[..., World], fault: str, raw: bool) -> None:
+    world = make_world(fail_rate=0.4, faults=[fault] if fault else [])
+    with world.client(limits=SMALL) as client:
+        client.run(request_lines(21), name="halves", retries=1)
+        job = client.show("halves")
+    workdir, one, two = Workdir(world.home / "ledger.jobs"), Account("halves"), Account("halves")
+    stale = workdir.job(job.id) / "merged-999999999.jsonl"
+    stale.touch()
+    assert b"".join(halves(job, workdir, two, raw=raw)) == b"".join(lines(job, workdir, one, raw=raw))
+    assert two.report(job) == one.report(job)
+    assert two.hopeless() == one.hopeless()
+    assert list(Path(workdir.job(job.id)).glob("*merged-*")) == []
