@@ -1,10 +1,13 @@
-"""What tokens cost, by a price file that the user keeps: prices change, and no program knows a contract.
+"""What tokens cost, by a price file of the user's own, with its date: prices change, and no program knows a contract.
 
-date = "2025-11-01"
+```toml
+date = 2026-11-01
 currency = "USD"
-[models."gpt-4o"]     # a deployment or a model, the longest name that a model begins with counts
-input = 1.25          # for a million tokens, batch prices
+[models."gpt-4o"]        # a deployment or a model; the longest name that one begins with counts
+input = 1.25             # for a million tokens, at the batch price
 output = 5.00
+model = "gpt-4o"         # for counting tokens, where the name does not tell; may be left away
+```
 """
 
 from __future__ import annotations
@@ -12,13 +15,16 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from batchkit.disk import reading
-from batchkit.errors import InputError
+from batchkit.errors import ConfigError
+from batchkit.model import Cost, Tokens
 
 MILLION = 1_000_000
+_SHAPE = 'it has date, currency and tables [models."NAME"] with input and output, for a million tokens'
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +33,14 @@ class Price:
 
     input: float
     output: float
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """A price file: `models` are names of deployments or models."""
+    """A price file: `models` are beginnings of names of deployments or models."""
 
-    date: str
+    date: date
     currency: str
     models: Mapping[str, Price]
 
@@ -45,26 +52,39 @@ class Prices:
                 return self.models[max(fitting, key=len)]
         return None
 
+    def cost(self, tokens: Tokens, deployment: str) -> Cost:
+        """What these tokens cost at most. Raises ConfigError for a deployment without a price."""
+        price = self.of(deployment)
+        if price is None:
+            words = f"the price file has no price for {deployment!r}"
+            raise ConfigError(words, hint=f'add [models."{deployment}"]')
+        return Cost(
+            input=round(tokens.input * price.input / MILLION, 6),
+            output_most=None if tokens.unbounded else round(tokens.output_most * price.output / MILLION, 6),
+            currency=self.currency,
+            prices_of=self.date.isoformat(),
+        )
+
 
 def read_prices(path: Path) -> Prices:
-    """Raises InputError that says what is wrong with the file."""
+    """Raises ConfigError that says what is wrong with the file."""
     with reading(path):
-        text = path.read_bytes()
+        data = path.read_bytes()
     try:
-        document: dict[str, Any] = tomllib.loads(text.decode())
+        document: dict[str, Any] = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}") from None
-    models = document.get("models")
-    if not isinstance(models, dict) or not models:
-        raise InputError(
-            f"{path} has no table of models", hint='[models."gpt-4o"] with input and output, for a million'
-        )
-    prices = {name: _price(path, name, table) for name, table in models.items()}
-    return Prices(str(document.get("date", "undated")), str(document.get("currency", "USD")), prices)
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    models, dated, currency = (document.get(key) for key in ("models", "date", "currency"))
+    if not isinstance(dated, date):
+        raise ConfigError(f"{path} has no date of its prices", hint="date = 2026-11-01, without quotes")
+    if not isinstance(currency, str) or not isinstance(models, dict) or not models:
+        raise ConfigError(f"{path} lacks currency or models", hint=_SHAPE)
+    return Prices(dated, currency, {name: _price(path, name, table) for name, table in models.items()})
 
 
 def _price(path: Path, name: str, table: Any) -> Price:
     found = [table.get(key) if isinstance(table, dict) else None for key in ("input", "output")]
     if any(isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 for value in found):
-        raise InputError(f"{path}: model {name!r} needs input and output, numbers for a million tokens")
-    return Price(float(found[0] or 0), float(found[1] or 0))
+        raise ConfigError(f"{path}: model {name!r} needs input and output, numbers for a million tokens", hint=_SHAPE)
+    model = table.get("model")
+    return Price(float(found[0] or 0), float(found[1] or 0), model if isinstance(model, str) else None)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batchkit import InputError
 from batchkit.collector.page import page
 from batchkit.collector.statistics import Distribution
 from batchkit.emulator import Reply
@@ -20,7 +20,8 @@ from .conftest import SMALL, World, request_lines
 from .test_schemas import validate
 
 NASTY = "</td><script>alert(1)</script>\x1b[31m"
-PRICES = Prices("2025-11-01", "EUR", {"gpt-4o": Price(1.0, 10.0), "gpt-4o-mini": Price(100.0, 100.0)})
+HEAD = 'date = 2025-11-01\ncurrency = "USD"\n'
+PRICES = Prices(date(2025, 11, 1), "EUR", {"gpt-4o": Price(1.0, 10.0), "gpt-4o-mini": Price(100.0, 100.0)})
 
 
 def answer(line: dict[str, Any]) -> Any:
@@ -112,23 +113,24 @@ def test_quantiles_are_right_to_two_percent() -> None:
     ("text", "words"),
     [
         ("date = ", "not valid TOML"),
-        ("date = 2025-11-01", "no table of models"),
-        ('[models.a]\ninput = "1"\noutput = 2', "needs input and output"),
-        ("[models.a]\ninput = -1\noutput = 2", "needs input and output"),
+        ("date = 2025-11-01", "lacks currency or models"),
+        ('currency = "EUR"', "has no date"),
+        (HEAD + '[models.a]\ninput = "1"\noutput = 2', "needs input and output"),
+        (HEAD + "[models.a]\ninput = -1\noutput = 2", "needs input and output"),
     ],
 )
 def test_price_files_that_are_none(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "prices.toml"
     path.write_text(text)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(ConfigError, match=words):
         read_prices(path)
 
 
 def test_the_longest_name_of_a_price_file_counts(tmp_path: Path) -> None:
     path = tmp_path / "prices.toml"
-    path.write_text("date = 2025-11-01\n[models.gpt-4o]\ninput=1\noutput=2\n[models.gpt-4o-mini]\ninput=3\noutput=4\n")
+    path.write_text(HEAD + "[models.gpt-4o]\ninput=1\noutput=2\n[models.gpt-4o-mini]\ninput=3\noutput=4\n")
     prices = read_prices(path)
-    assert (prices.date, prices.currency) == ("2025-11-01", "USD")
+    assert (prices.date, prices.currency) == (date(2025, 11, 1), "USD")
     assert prices.of("gpt-4o-mini-2024") == Price(3, 4)
     assert prices.of("unknown", "gpt-4o-2024") == Price(1, 2)
     assert prices.of("o1") is None

@@ -135,7 +135,7 @@ def test_images_that_cannot_be_counted_are_reported(tmp_path: Path) -> None:
     assert "(estimated)" in out
 
 
-PRICES = 'date = 2025-11-01\ncurrency = "USD"\n[deployments.gpt-4o-batch]\ninput = 1.25\noutput = 5\n'
+PRICES = 'date = 2025-11-01\ncurrency = "USD"\n[models.gpt-4o-batch]\ninput = 1.25\noutput = 5\n'
 
 
 def test_what_a_file_costs_by_the_users_own_prices(tmp_path: Path) -> None:
@@ -161,10 +161,10 @@ def test_what_a_file_costs_by_the_users_own_prices(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("date = 2025-11-01\n", "lacks 'deployments'"),
-        (PRICES.replace("2025-11-01", '"soon"'), "date is no date"),
-        (PRICES.replace("input = 1.25", "input = -1"), "input is no price"),
-        (PRICES.replace("gpt-4o-batch", "other"), "has no deployment 'gpt-4o-batch'"),
+        ("date = 2025-11-01\n", "lacks currency or models"),
+        (PRICES.replace("2025-11-01", '"soon"'), "has no date of its prices"),
+        (PRICES.replace("input = 1.25", "input = -1"), "needs input and output"),
+        (PRICES.replace("gpt-4o-batch", "other"), "has no price for 'gpt-4o-batch'"),
         ("= nonsense", "not valid TOML"),
     ],
 )

@@ -18,8 +18,8 @@ from batchkit.model import CheckReport, Cost, Problem
 from batchkit.text import plural
 
 if TYPE_CHECKING:
-    from batchkit.builder.cost import Prices
     from batchkit.builder.tokens import Tally
+    from batchkit.prices import Prices
 
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write. [default: stdout]")]
 Results = Annotated[
@@ -95,11 +95,11 @@ def check(
     Example: batchkit check lines.jsonl
     """
     from batchkit.builder.check import check as judged
-    from batchkit.builder.cost import load_prices
+    from batchkit.prices import read_prices
 
     if fix is not None:
         files = [_fixed(face, files, fix)]
-    prices = load_prices(cost) if cost else None
+    prices = read_prices(cost) if cost else None
     goal = load_target(target) if target else None
     limits = goal.limits if goal else Limits()
     counting = tokens or exact or bool(prices) or limits.enqueued_tokens is not None
@@ -146,8 +146,8 @@ def _tally(path: Path, model: str | None, exact: bool, prices: Prices | None) ->
     from batchkit.builder.tokens import exact as counter
 
     deployment = deployment_of(path) or ""
-    rate = prices.rates.get(deployment) if prices else None
-    model = model or (rate.model if rate else None) or model_of(deployment)
+    price = prices.of(deployment) if prices else None
+    model = model or (price.model if price else None) or model_of(deployment)
     return Tally(model, *counter(model)) if exact else Tally(model)
 
 

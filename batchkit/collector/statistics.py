@@ -160,7 +160,7 @@ class Statistics:
             lines.append({"model": model, "input_tokens": asked, "output_tokens": said, "cost": round(money, 6)})
         return {
             "currency": prices.currency,
-            "date": prices.date,
+            "date": prices.date.isoformat(),
             "total": round(total, 6),
             "models": lines,
             "unpriced": unpriced,
