@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from batchkit import ConfigError
 from batchkit.collector.page import page
 from batchkit.collector.statistics import Distribution
 from batchkit.emulator import Reply
