@@ -226,12 +226,15 @@ class AsyncClient:
             try:
                 if not is_due(job := await self._known(job)):
                     continue  # another worker was faster
-                done.append(await self._turns(job, _ALL, once=True, hold=hold))
-                if done[-1].collected:
-                    await self._settled(done[-1], None, Shape(), False)
-                    done[-1] = await self._known(job)
+                job = await self._turns(job, _ALL, once=True, hold=hold)
+                if job.collected:
+                    await self._settled(job, None, Shape(), False)
+                    job = await self._known(job)
+                done.append(job)
             except Interrupted:
                 raise
+            except LedgerBusy:
+                continue  # another worker goes on with it
             except BatchkitError as error:
                 troubles.append(error)
             finally:

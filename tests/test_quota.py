@@ -226,6 +226,8 @@ def test_a_part_that_is_refused_again_and_again_may_be_too_large_after_all() -> 
 
 
 def test_exactly_full_is_not_over() -> None:
+    """The numbers of our conduct, and the borders they draw."""
+    assert (quota.LONGEST_WAIT_S, quota.BYTES_PER_TOKEN, quota.HOPELESS, quota.OFF_BY) == (86_400.0, 4, 5, 4)
     assert quota.admit(400, 9, Queue(bytes=400), 200, 0.0).room is Room.GO
     assert quota.admit(404, 9, Queue(bytes=400), 200, 0.0).room is Room.WAIT
     assert quota.admit(800, 9, Queue(), 200, 0.0).room is Room.GO

@@ -134,8 +134,10 @@ def run(
         return
     if out is not None and out.resolve() == Path(source).resolve():
         raise UsageError("the results would overwrite the input", hint="choose another -o")
-    wishes = Wishes(format=format, columns=_names(columns), join=source if join else None, each=each)
-    asked = {"name": name, "retries": retries, **wishes}
+    wishes = Wishes(format=format, columns=_names(columns), each=each)
+    asked = {"name": name, "retries": retries, "join": join, **wishes}
+    if join:
+        wishes |= Wishes(join=making.rows(source), named=making.named(source))
     known_as = None if where.emulator else cron.fingerprint(where, source, making, asked)
     if once and cron.rest(face, where, known_as, out):
         return

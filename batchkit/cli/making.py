@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,13 +11,14 @@ import orjson
 import typer
 
 from batchkit.builder.kinds import PLACES
-from batchkit.builder.rows import STDIN, TABLES, read_rows
+from batchkit.builder.rows import STDIN, TABLES, Row, read_rows
 from batchkit.builder.template import OnMissing
 from batchkit.disk import reading
 from batchkit.errors import InputError, UsageError
 from batchkit.model import CHAT
 
 if TYPE_CHECKING:
+    from batchkit.builder.ids import Name
     from batchkit.builder.lines import Lines
 
 JINJA = frozenset({".j2", ".jinja", ".jinja2"})
@@ -81,6 +83,16 @@ class Making:
             raise UsageError(f"{source} has rows: what to ask about each?", hint="add --prompt 'Classify: {column}'")
         return False
 
+    def rows(self, source: str) -> Iterable[Row]:
+        """The rows themselves, which can be read more than once."""
+        return _Rows(source, self.sql)
+
+    def named(self, source: str) -> Name | None:
+        """How a row's custom_id is made again from the row, where rows are made lines of."""
+        from batchkit.builder.ids import namer
+
+        return namer(self.custom_id, self.on_missing) if self.asked(source) else None
+
     def lines(self, rows: str, deployment: str | None = None) -> Lines:
         """The request lines that the flags ask for. Raises UsageError for flags that do not go together."""
         from batchkit.builder.lines import lines
@@ -115,6 +127,15 @@ class Making:
             except UnicodeDecodeError as error:
                 words = f"{self.template}, byte {error.start}: not UTF-8"
                 raise InputError(words, hint="save it as UTF-8") from None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    source: str
+    sql: str | None
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(read_rows(self.source, sql=self.sql))
 
 
 def parameter(text: str) -> tuple[str, Any]:

@@ -54,6 +54,7 @@ class Hold:
 
         All of it is durable when this returns, or none of it ever happened.
         """
+        check_move(part.state, to)
         return await self.write(lambda tx: self.moved(tx, part, to, at=at, event=event, batch=batch, **changes))
 
     def moved(
