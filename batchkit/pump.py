@@ -157,7 +157,9 @@ class Pump:
             await asyncio.wait({doing, *ending}, return_when=asyncio.FIRST_COMPLETED)
             creating = any(api.creating for api in self.apis.values())
             if not doing.done() and creating and not hold.lost.is_set():
-                await asyncio.wait({doing, ending[1]}, timeout=self.settings.grace_s)
+                await asyncio.wait(
+                    {doing, ending[1]}, timeout=self.settings.grace_s, return_when=asyncio.FIRST_COMPLETED
+                )
             if hold.lost.is_set():
                 raise LeaseLost()
             if not doing.done():
