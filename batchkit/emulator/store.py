@@ -22,7 +22,8 @@ class Store(dict[str, Document]):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in directory.glob(".*"):
             name.unlink()  # a write that a kill cut short
-        super().__init__((doc["id"], doc) for doc in sorted(load(directory), key=lambda doc: (doc["made"], doc["id"])))
+        known = [doc for doc in load(directory) if "made" in doc]  # others are of an emulator before the first release
+        super().__init__((doc["id"], doc) for doc in sorted(known, key=lambda doc: (doc["made"], doc["id"])))
 
     def save(self, doc: Document) -> None:
         """Keep a document, new or changed; a new one is told its place in the order."""
