@@ -56,7 +56,7 @@ CASES: list[tuple[str, bytes, int, str]] = [
     ("not_object", b"[1]\n", 0, "invalid_json_line: a JSON array, not an object"),
     ("keys_missing", b'{"custom_id": "b"}\n', 0, "invalid_request: the line has no method, url, body"),
     ("keys_unknown", line(priority=1), 0, "warning: unknown_key: the line has keys no service knows: 'priority'"),
-    ("key_twice", line(custom_id="b")[:-2] + b',"url":"/v1/chat/completions"}\n', 0, "the key 'url' stands twice in the line"),
+    ("key_twice", line(custom_id="b")[:-2] + b',"url":"/v1/chat/completions"}\n', 0, "'url' stands twice in the line"),
     ("key_twice", b'{"custom_id":"b","method":"POST","url":"/v1/chat/completions","body":{"model":"gpt-4o-batch",'
      b'"messages":[{"role":"user"}],"model":"gpt-4o-batch"}}\n', 0, "the key 'model' stands twice in body"),
     ("custom_id", line(custom_id=7), 0, "invalid_request: custom_id is 7"),

@@ -183,7 +183,8 @@ def _too_large(line: bytes, limits: Limits) -> InputError:
     if len(line) > limits.max_bytes:
         words = f"a line of {len(line)} bytes is larger than a file may be ({limits.max_bytes} bytes)"
     else:
-        words = f"a line of about {tokens_of(line)} tokens is more than the deployment takes ({limits.enqueued_tokens} tokens)"
+        most = limits.enqueued_tokens
+        words = f"a line of about {tokens_of(line)} tokens is more than the deployment takes ({most} tokens)"
     return InputError(f"{words}: {name}", hint="shorten that row")
 
 
