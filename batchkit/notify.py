@@ -121,7 +121,7 @@ class Notifier:
             try:
                 await self._send(notice, job, body)
             except BatchkitError as error:
-                _log.warning("job %r: %s was not told (%s): %s", job.name, name, notice.mark, error)
+                _log.warning("job %r: %s failed at %r: %s", job.name, name, notice.mark, error)
                 kind = UNTOLD
             await record(kind, f"{name}: {notice.mark}", at=self._clock.now())
 

@@ -144,7 +144,7 @@ def test_failures_are_tried_again_by_the_table_and_never_end_the_job(
         assert told(client.show("nightly")) == [f"{kind} done 0"]
     assert len(receiver.came) == posts
     assert len(set(receiver.keys)) == 1
-    assert ("was not told (done 0): 127.0.0.1 " in caplog.text) is (kind == "untold")
+    assert ("failed at 'done 0': 127.0.0.1 " in caplog.text) is (kind == "untold")
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("batchkit")]
     assert not any("token-in-the-path" in words or SECRET in words for words in ours)
 
@@ -260,7 +260,7 @@ def test_a_command_may_fetch_the_job_it_is_told_of(shell: Shell, receiver: Recei
         run = ("run", "lines.jsonl", "-o", "out.csv", "--name", "nightly", *flags)
         env_for_it = {"HOOK_SECRET": SECRET}
         code, _, err = shell(*run, "--on-done", f"HOOK_SECRET={SECRET} {fetch}", **env_for_it)
-        assert (code, "was not told" in err) == (0, False), err
+        assert (code, "failed at" in err) == (0, False), err
         _, out, _ = shell("show", "nightly", "--json")
         job = orjson.loads(out)
     assert len(rows(shell.home / "late.csv")) == 5

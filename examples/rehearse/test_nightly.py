@@ -1,4 +1,4 @@
-"""A nightly job under test on a bad night: `pytest examples/rehearse`, wherever `global-batchkit[emulator]` is installed."""
+"""A nightly job under test on a bad night: `pytest examples/rehearse` with `global-batchkit[emulator]`."""
 
 from __future__ import annotations
 
