@@ -38,7 +38,9 @@ from batchkit.errors import (
 )
 from batchkit.intake import Intake, Source
 from batchkit.ledger import Hold, Ledger, open_ledger
+from batchkit.metrics import measure
 from batchkit.model import Finding, Job, Result, State, StoredFile
+from batchkit.notify import Command, Notifier
 from batchkit.prices import Prices
 from batchkit.pump import Progress, Pump, Turn, holding
 from batchkit.text import duration
@@ -59,7 +61,8 @@ class AsyncClient:
     `target` is a name from the targets file or a Target (default: the environment); `ledger` a path or URL (default:
     per user), or an open ledger with its working files; `config` another targets file. The service, and the key, are
     only asked for by verbs that need them.
-    `on_progress` is called after each turn.
+    `on_progress` is called after each turn. `commands` are run when a job moves or is done, beside the webhooks of the
+    target; into the file `metrics` goes how the ledger's jobs stand, for Prometheus.
     """
 
     def __init__(
@@ -72,7 +75,10 @@ class AsyncClient:
         clock: Clock | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        commands: Sequence[Command] = (),
+        metrics: Path | None = None,
     ) -> None:
+        self._commands, self._metrics = tuple(commands), metrics
         self._target, self._config, self._settings = target, config, settings
         self._clock, self._transport = clock or SystemClock(), transport
         self._on_progress = on_progress or (lambda _: None)
@@ -335,6 +341,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Let go of connections and the ledger."""
+        await self._measure()
         if self._pump is not None:
             await self._pump.close()
         await self._ledger.close()
@@ -361,10 +368,24 @@ class AsyncClient:
                 for member in reversed(target.members)
             }
             lookout = Lookout(self._clock)
-            self._pump = Pump(target, apis, self._ledger, self._workdir, self._clock, self._settings, lookout)
+            notifier = Notifier(
+                [*self._commands, *target.notify],
+                clock=self._clock,
+                settings=self._settings,
+                secrets=[member.credential.secret for member in target.members],
+            )
+            self._pump = Pump(target, apis, self._ledger, self._workdir, self._clock, self._settings, lookout, notifier)
             if self._stopping:
                 self._pump.stop.set()
         return self._pump
+
+    async def _measure(self) -> None:
+        """Write the metrics; a file that cannot be written is no job's trouble."""
+        if self._metrics is not None:
+            try:
+                await measure(self._ledger, self._metrics, self._clock.now())
+            except BatchkitError as error:
+                _log.warning("the metrics are not written: %s", error)
 
     def _load_target(self) -> Target:
         if not isinstance(self._target, Target):
@@ -404,15 +425,11 @@ class AsyncClient:
             )
         ours = {event.detail for event in await self._ledger.events(job) if event.kind == WROTE}
         results = await asyncio.to_thread(collect, job, self._workdir, out, shape, None if overwrite else ours)
-        unknown = results.sha256 is not None and results.sha256 not in ours
-        fetched = any(part.state is State.FETCHED for part in job.parts)
-        unsettled = job.collected and (job.settled_at is None or fetched)
-        if unknown or unsettled:
+        if results.sha256 is not None and results.sha256 not in ours:
             async with holding(self._ledger, job) as hold:
-                if results.sha256 is not None and unknown:
-                    await hold.note(WROTE, results.sha256, at=self._clock.now())
-                if unsettled:
-                    await hold.settle(results.report.outcome, at=self._clock.now())
+                await hold.note(WROTE, results.sha256, at=self._clock.now())
+        if job.collected and (job.settled_at is None or any(part.state is State.FETCHED for part in job.parts)):
+            await self._doors().settle(job, results.report.outcome)
         if any(part.service and part.swept_at is None for part in job.parts):
             async for _ in self._run(job, [Pump.sweep], once=True):
                 pass
@@ -433,9 +450,11 @@ class AsyncClient:
                 f"job {job.name!r} belongs to {', '.join(sorted(strange))}, not to {pump.target.service}",
                 hint="use the target it was submitted to",
             )
-        async with aclosing(pump.run(job, turns, once=once, timeout_s=timeout_s, hold=hold)) as steps:
+        told = (*turns, Pump.tell)
+        async with aclosing(pump.run(job, told, once=once, timeout_s=timeout_s, hold=hold)) as steps:
             async for progress in steps:
                 self._on_progress(progress)
+                await self._measure()
                 yield progress
 
     async def _turns(

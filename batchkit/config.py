@@ -42,14 +42,30 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhook:
+    """An address that notices are posted to: which (`on`: done, change), and the secret that signs them.
+
+    The address may itself be a secret, so only its `host` is ever shown.
+    """
+
+    url: str = field(repr=False)
+    on: frozenset[str]
+    secret: Secret | None = None
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """Endpoint + deployment + credential + limits, under a name.
 
     `base_url` is where `/files` and `/batches` hang; `api_version` goes into the query where given. Input and output
     files are asked to expire after `expires_s` seconds (Azure documents 14 to 30 days; `0`: do not ask).
     `create_endpoint` overrides the `endpoint` sent when a batch is created. `identity` names the service for the
-    ledger where its address is not fixed. `pool` are the targets that share a job's parts, where there are several; its
-    own address is that of the first.
+    ledger where its address is not fixed. `notify` are told when a job moves or ends. `pool` are the targets that share
+    a job's parts, where there are several; its own address is that of the first.
     """
 
     name: str
@@ -63,6 +79,7 @@ class Target:
     create_endpoint: str | None = None
     limits: Limits = Limits()
     identity: str | None = None
+    notify: tuple[Webhook, ...] = ()
     pool: tuple[Target, ...] = ()
 
     @property
@@ -269,6 +286,7 @@ _KEYS = {
     "expires_s": int,
     "create_endpoint": str,
     "limits": dict,
+    "notify": (dict, list),
     "pool": list,
 }
 
@@ -285,7 +303,8 @@ def _from_tables(name: str, tables: Mapping[str, Any], path: Path, env: Mapping[
         words = f"{where}: a pool lists other targets of this file, and has nothing else"
         raise ConfigError(f"{words}: {', '.join(others + wrong) or 'it is empty'}", hint='pool = ["east", "west"]')
     members = tuple(_from_table(item, tables[item], path, env) for item in dict.fromkeys(table["pool"]))
-    return replace(members[0], name=name, pool=members)
+    told = tuple(dict.fromkeys(hook for member in members for hook in member.notify))
+    return replace(members[0], name=name, pool=members, notify=told)
 
 
 def _from_table(name: str, table: Any, path: Path, env: Mapping[str, str]) -> Target:
@@ -312,7 +331,31 @@ def _from_table(name: str, table: Any, path: Path, env: Mapping[str, str]) -> Ta
         expires_s=table.get("expires_s"),
         create_endpoint=table.get("create_endpoint"),
         limits=Limits(**limits),
+        notify=_webhooks(table.get("notify", []), f"{where}, notify", env),
     )
+
+
+def _webhooks(given: Any, where: str, env: Mapping[str, str]) -> tuple[Webhook, ...]:
+    """The addresses of `notify = { url = "https://…", secret_env = "NAME", on = ["done", "change"] }`, or of a list."""
+    hooks = []
+    for table in given if isinstance(given, list) else [given]:
+        _typed(table, {"url": str, "secret_env": str, "on": list}, where)
+        try:
+            parts = urlsplit(table.get("url", ""))
+            known = parts.scheme in ("https", "http") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+        except ValueError:
+            known = False
+        if not known:
+            raise ConfigError(f"{where}: url is not an address", hint='url = "https://hooks.example.com/batchkit"')
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+            raise UnsafeEndpoint(f"{where}: {parts.hostname} would be told unencrypted")
+        on = table.get("on", ["done"])
+        if not on or any(word not in ("done", "change") for word in on):
+            raise ConfigError(f"{where}: on lists done, change or both", hint='on = ["done", "change"]')
+        variable = table.get("secret_env")
+        secret = credentials.from_environment(variable, env) if variable else None
+        hooks.append(Webhook(table["url"], frozenset(on), secret))
+    return tuple(hooks)
 
 
 def _secret(table: Mapping[str, Any], dialect: str, where: str, env: Mapping[str, str]) -> Secret:

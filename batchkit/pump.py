@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from shlex import quote
 
 from batchkit.api.service import Service
@@ -27,7 +27,9 @@ from batchkit.errors import (
     Unfinished,
 )
 from batchkit.ledger import Hold, Ledger
-from batchkit.model import DONE, Job, Next, State
+from batchkit.logs import JOB
+from batchkit.model import DONE, Job, Next, Outcome, State
+from batchkit.notify import Notifier
 from batchkit.tracker import poll
 from batchkit.tracker.lookout import Lookout
 from batchkit.uploader import submit, sweep
@@ -56,6 +58,7 @@ class Pump:
     clock: Clock
     settings: Settings
     lookout: Lookout
+    notifier: Notifier
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def submit(self, hold: Hold) -> Next:
@@ -88,6 +91,46 @@ class Pump:
     async def sweep(self, hold: Hold) -> Next:
         """The uploader's last turn: input files that nobody needs any more."""
         return await self._each(lambda api, own: sweep.turn(api=api, hold=own, clock=self.clock), hold)
+
+    async def tell(self, hold: Hold) -> Next:
+        """Tell those who want to know how a job moves; of its end they are told before it is settled."""
+        job = await hold.job()
+        if job.settled_at is None and self.notifier.channels:
+            await self.notifier.tell(job, await self.ledger.events(job), hold.note)
+        return DONE
+
+    async def settle(self, job: Job, outcome: Outcome) -> None:
+        """End a job: those who want to know are told, then it is settled. Raises Interrupted at the wish to stop."""
+        if job.settled_at is None and self.notifier.channels:
+            parts = (replace(p, state=State.SETTLED) if p.state is State.FETCHED else p for p in job.parts)
+            await self._tell_the_end(
+                replace(job, outcome=outcome, settled_at=self.clock.now(), parts=tuple(parts), events=())
+            )
+            now = await self.ledger.job(job)
+            if now.settled_at is not None or now.round != job.round:
+                return  # a command fetched it, or asked again
+        async with holding(self.ledger, job) as hold:
+            await hold.settle(outcome, at=self.clock.now())
+
+    async def _tell_the_end(self, ended: Job) -> None:
+        """The job's lease is free meanwhile, so that a command may fetch it."""
+
+        async def record(kind: str, detail: str, *, at: float) -> None:
+            async with holding(self.ledger, ended) as hold:
+                await hold.note(kind, detail, at=at)
+
+        events = await self.ledger.events(ended)
+        telling = asyncio.ensure_future(self.notifier.tell(ended, events, record))
+        stopping = asyncio.ensure_future(self.stop.wait())
+        try:
+            await asyncio.wait({telling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not telling.done():
+                raise _interrupted(ended)
+            telling.result()
+        finally:
+            telling.cancel()
+            stopping.cancel()
+            await asyncio.wait({telling, stopping})
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -122,6 +165,7 @@ class Pump:
         Raises Unfinished at the deadline, Interrupted when `stop` was set, and what the turns raise; in each case the
         ledger says where the job stands and the same call goes on from there.
         """
+        JOB.set(job.name)
         deadline = None if timeout_s is None else self.clock.now() + timeout_s
         async with holding(self.ledger, job, hold) as hold:
             while True:

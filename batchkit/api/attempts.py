@@ -24,6 +24,7 @@ class Call(Enum):
     CREATE_BATCH = auto()
     CANCEL = auto()
     DELETE = auto()
+    NOTIFY = auto()
 
 
 class Failure(Enum):
@@ -58,6 +59,7 @@ TABLE: dict[Call, tuple[Verdict, ...]] = {
     Call.CREATE_BATCH: (_A, _L, _W, _L, _L, _R, _R, _L),
     Call.CANCEL: (_A, _A, _A, _A, _R, _R, _R, _A),
     Call.DELETE: (_A, _A, _A, _A, _A, _R, _R, _A),
+    Call.NOTIFY: (_A, _A, _A, _A, _A, _R, _R, _A),  # a key tells the receiver that it is the same
 }
 _COLUMN = {failure: index for index, failure in enumerate(Failure)}
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any, TypeVar
 
 import httpx
 import orjson
-import tenacity
 
 from batchkit import wire
-from batchkit.api.attempts import Budget, Call, Failure, Verdict, backoff, failure_of, failure_of_status, verdict
+from batchkit.api.again import Again, Failed
+from batchkit.api.attempts import Call, Failure, failure_of, failure_of_status
 from batchkit.api.attempts import retry_after as asked_wait
 from batchkit.clock import Clock
 from batchkit.config import Settings, Target
@@ -31,7 +30,6 @@ from batchkit.errors import (
     Throttled,
     Unauthorized,
     Unavailable,
-    Uncertain,
     Unintelligible,
 )
 from batchkit.model import TOKEN_LIMIT, ServiceError
@@ -56,14 +54,6 @@ class Upload:
     content_type: str
 
 
-class _Failed(Exception):
-    """One attempt failed; carries what the table needs to know and the error to raise if it was the last."""
-
-    def __init__(self, failure: Failure, error: BatchkitError, wait_s: float | None = None, timeout: bool = False):
-        super().__init__(str(error))
-        self.failure, self.error, self.wait_s, self.timeout = failure, error, wait_s, timeout
-
-
 class _KeyAuth(httpx.Auth):
     """Adds the key at the last moment, and only for the configured origin."""
 
@@ -86,7 +76,7 @@ class Http:
         self, target: Target, clock: Clock, settings: Settings, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self._target, self._clock, self._settings = target, clock, settings
-        self._budget = Budget()
+        self._again = Again(clock, settings)
         self.creating = False
         """Whether a request that creates something is on its way."""
         # A kept-alive connection that the server has meanwhile closed looks like a lost answer, so what creates goes
@@ -151,9 +141,9 @@ class Http:
                 try:
                     return decode(wire.document(content))
                 except Unintelligible as error:
-                    raise _Failed(Failure.UNREADABLE, error) from None
+                    raise Failed(Failure.UNREADABLE, error) from None
 
-        return await self._by_the_table(call, attempt)
+        return await self._again(call, attempt)
 
     async def download(self, path: str, place: Path, size: int | None) -> int:
         """Stream a body of `size` bytes, where that is known, into the file `place`; how many bytes it then has.
@@ -175,23 +165,23 @@ class Http:
                 async with self._answer(self._reading, request, deadline_s) as response:
                     whole = response.status_code != 206
                     if not whole and response.headers.get("content-range") != f"bytes {there}-{(size or 0) - 1}/{size}":
-                        raise _Failed(
+                        raise Failed(
                             Failure.REFUSED, Unintelligible("the service sent another piece than was asked for")
                         )
                     return await receive(place, _raw(response), behind=0 if whole else there)
-            except _Failed as failed:
+            except Failed as failed:
                 if there and failed.failure is Failure.REFUSED:
                     resume = False
-                    raise _Failed(Failure.UNREADABLE, failed.error) from None
+                    raise Failed(Failure.UNREADABLE, failed.error) from None
                 raise
 
-        return await self._by_the_table(Call.CONTENT, attempt)
+        return await self._again(Call.CONTENT, attempt)
 
     @asynccontextmanager
     async def _answer(
         self, client: httpx.AsyncClient, request: httpx.Request, deadline_s: float
     ) -> AsyncIterator[httpx.Response]:
-        """The answer to one attempt, open for reading; _Failed for anything but success."""
+        """The answer to one attempt, open for reading; Failed for anything but success."""
         try:
             async with asyncio.timeout(deadline_s):
                 response = await client.send(request, stream=True)
@@ -203,11 +193,11 @@ class Http:
                     await response.aclose()
         except TimeoutError:
             error = Unavailable(f"{self._target.base_url} did not finish its answer in {deadline_s:.0f} s")
-            raise _Failed(Failure.LOST, error, timeout=True) from None
+            raise Failed(Failure.LOST, error, timeout=True) from None
         except httpx.HTTPError as lost:
-            words = f"{self._target.base_url} {_what(lost)}"
+            words = f"{self._target.base_url} {what(lost)}"
             timeout = isinstance(lost, httpx.TimeoutException)
-            raise _Failed(failure_of(lost), Unavailable(words), timeout=timeout) from None
+            raise Failed(failure_of(lost), Unavailable(words), timeout=timeout) from None
         finally:
             self.creating = False
 
@@ -219,41 +209,9 @@ class Http:
             said = wire.error(b"" if compressed else await _read(response))
             secret = self._target.credential.secret.reveal()
             said = replace(said, message=said.message.replace(secret, "***"))
-            raise _Failed(failure, _refusal(response, said, failure, wait_s), wait_s)
+            raise Failed(failure, _refusal(response, said, failure, wait_s), wait_s)
         if compressed:
-            raise _Failed(Failure.UNREADABLE, Unintelligible("the service compressed its answer without being asked"))
-
-    async def _by_the_table(self, call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
-        began, settings = self._clock.monotonic(), self._settings
-
-        def again(state: tenacity.RetryCallState) -> bool:
-            error = state.outcome.exception() if state.outcome else None
-            if not isinstance(error, _Failed) or verdict(call, error.failure) is not Verdict.AGAIN:
-                return False
-            return (error.wait_s or 0) <= settings.retry_after_cap_s and self._budget.spend(timed_out=error.timeout)
-
-        def wait(state: tenacity.RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked = error.wait_s if isinstance(error, _Failed) else None
-            wait_s = max(asked or 0.0, backoff(state.attempt_number, random.random()))
-            _log.warning("%s; trying again in %.0f s", error, wait_s)
-            return wait_s
-
-        def stop(state: tenacity.RetryCallState) -> bool:
-            late = self._clock.monotonic() - began > settings.max_attempts_s
-            return late or state.attempt_number >= settings.max_attempts
-
-        retrying = tenacity.AsyncRetrying(retry=again, wait=wait, stop=stop, sleep=self._clock.sleep, reraise=True)
-        try:
-            result: T = await retrying(attempt)
-        except _Failed as failed:
-            if verdict(call, failed.failure) is Verdict.LOOK:
-                raise Uncertain(f"it is not known whether the service did what was asked: {failed.error}") from None
-            if verdict(call, failed.failure) is Verdict.AGAIN and not isinstance(failed.error, Unavailable):
-                raise Unavailable(str(failed.error)) from None
-            raise failed.error from None
-        self._budget.earn()
-        return result
+            raise Failed(Failure.UNREADABLE, Unintelligible("the service compressed its answer without being asked"))
 
 
 def _request(
@@ -299,7 +257,7 @@ def _refusal(response: httpx.Response, said: ServiceError, failure: Failure, wai
     return Refused(message, status_code=status, service_code=said.code)
 
 
-def _what(error: httpx.HTTPError) -> str:
+def what(error: httpx.HTTPError) -> str:
     """A transport error in words that hold neither headers nor addresses of the inside."""
     if isinstance(error, httpx.ConnectTimeout):
         return "did not answer the connection in time"
@@ -316,7 +274,7 @@ async def _read(response: httpx.Response) -> bytes:
     async for chunk in _raw(response):
         body += chunk
         if len(body) > MAX_JSON:
-            raise _Failed(Failure.UNREADABLE, Unintelligible("the service's answer is far too large"))
+            raise Failed(Failure.UNREADABLE, Unintelligible("the service's answer is far too large"))
     return bytes(body)
 
 
@@ -327,4 +285,4 @@ async def _raw(response: httpx.Response) -> AsyncIterator[bytes]:
         total += len(chunk)
         yield chunk
     if announced.isdigit() and total != int(announced):
-        raise _Failed(Failure.LOST, Unavailable("the service sent less than it announced"))
+        raise Failed(Failure.LOST, Unavailable("the service sent less than it announced"))

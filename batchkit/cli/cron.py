@@ -11,10 +11,12 @@ from pathlib import Path
 from shlex import quote
 from typing import TypeVar
 
+from batchkit import metrics
 from batchkit.cli.making import Making
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, when
 from batchkit.cli.printer import rows as counted
+from batchkit.cli.telling import Telling
 from batchkit.config import load_target
 from batchkit.disk import stamp
 from batchkit.due import due_at
@@ -67,6 +69,13 @@ def all_rest(where: Where) -> list[Job] | None:
     interval_s = load_target(where.target, config=where.config).poll_interval_s if jobs else 0.0
     dues = [due_at(job, interval_s) for job in jobs]
     return None if any(due is not None and due <= time.time() for due in dues) else jobs
+
+
+def measure(where: Where, telling: Telling) -> None:
+    """Write the metrics of the ledger as it stands, whether or not anything is due."""
+    telling.check()
+    if (path := telling.metrics_file) is not None and not where.emulator:
+        _ask(where, lambda ledger: metrics.measure(ledger, path, time.time()))
 
 
 def _ask(where: Where, question: Callable[[Ledger], Awaitable[T]]) -> T:

@@ -7,71 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batchkit.document import batch
+from batchkit.document import job as job
 from batchkit.errors import BatchkitError, InputError
-from batchkit.model import Batch, CheckReport, Cost, Finding, Job, Part, Report
+from batchkit.model import CheckReport, Cost, Finding, Job, Report
 
 if TYPE_CHECKING:
     from batchkit.tracker.query import Remote
 
 Document = dict[str, Any]
-
-
-def job(job: Job) -> Document:
-    """A job with its parts, and its diary where it was asked for."""
-    counts = job.counts
-    return {
-        "schema": "batchkit/job@1",
-        "id": job.id,
-        "name": job.name,
-        "state": job.state,
-        "status": job.status,
-        "held": job.held,
-        "service": job.service,
-        "target": job.target,
-        "url": job.url,
-        "deployment": job.deployment,
-        "sha256": job.sha256,
-        "rows": job.lines,
-        "round": job.round,
-        "counts": asdict(counts),
-        "outcome": asdict(job.outcome) if job.outcome else None,
-        "created_at": job.created_at,
-        "settled_at": job.settled_at,
-        "cancelled_at": job.cancelled_at,
-        "parts": [_part(part) for part in job.parts],
-        "events": [asdict(event) for event in job.events],
-    }
-
-
-def _part(part: Part) -> Document:
-    return {
-        "round": part.round,
-        "number": part.number,
-        "state": part.state,
-        "rows": part.lines,
-        "bytes": part.bytes,
-        "sha256": part.sha256,
-        "target": part.target,
-        "service": part.service,
-        "deployment": part.deployment,
-        "file_id": part.file_id,
-        "held": part.held,
-        "next_try_at": part.next_try_at,
-        "batches": [_batch(batch) for batch in part.batches],
-    }
-
-
-def _batch(batch: Batch) -> Document:
-    return {
-        "id": batch.id,
-        "status": batch.status,
-        "counts": asdict(batch.counts) if batch.counts else None,
-        "output_file_id": batch.output_file_id,
-        "error_file_id": batch.error_file_id,
-        "errors": [asdict(error) for error in batch.errors],
-        "created_at": batch.created_at,
-        "looked_at": batch.looked_at,
-    }
 
 
 def jobs(found: tuple[Job, ...], after: str | None) -> Document:
@@ -81,7 +25,7 @@ def jobs(found: tuple[Job, ...], after: str | None) -> Document:
 
 def batches(found: Sequence[Remote], after: str | None) -> Document:
     """Batches as the service shows them, with the jobs they belong to, and the cursor of the next page."""
-    shown = [{**_batch(item.batch), "metadata": dict(item.batch.metadata), "job": item.job} for item in found]
+    shown = [{**batch(item.batch), "metadata": dict(item.batch.metadata), "job": item.job} for item in found]
     return {"schema": "batchkit/batches@1", "batches": shown, "after": after}
 
 

@@ -15,6 +15,7 @@ from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, write_bytes
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
+from batchkit.cli.telling import Telling
 from batchkit.errors import BatchFailed, ResultError, RowsFailed, Unfinished, UsageError
 from batchkit.model import Job, Line, Report, State
 from batchkit.text import plural
@@ -101,6 +102,7 @@ def run(
     face: Face,
     where: Where,
     making: Making,
+    telling: Telling,
     source: Annotated[
         str | None,
         typer.Argument(
@@ -130,7 +132,7 @@ def run(
     """
     out = rows.place(out)
     if source is None:
-        _run_due(face, where, once)
+        _run_due(face, where, telling, once)
         return
     if out is not None and out.resolve() == Path(source).resolve():
         raise UsageError("the results would overwrite the input", hint="choose another -o")
@@ -139,9 +141,10 @@ def run(
     if join:
         wishes |= Wishes(join=making.rows(source), named=making.named(source))
     known_as = None if where.emulator else cron.fingerprint(where, source, making, asked)
+    cron.measure(where, telling)
     if once and cron.rest(face, where, known_as, out):
         return
-    with opened(face, where, every_s=every) as session:
+    with opened(face, where, every_s=every, telling=telling) as session:
         lines: Path | Iterable[Line] = Path(source)
         if making.asked(source):
             lines = making.lines(source, making.deployment or session.deployment)
@@ -162,12 +165,13 @@ def run(
         _deliver(face, results, out)
 
 
-def _run_due(face: Face, where: Where, once: bool) -> None:
+def _run_due(face: Face, where: Where, telling: Telling, once: bool) -> None:
     """One turn of every job that is due, for one line in a crontab."""
     if not once:
         raise UsageError("what is to be run?", hint="name ROWS or LINES, or add --once for every job that is due")
+    cron.measure(where, telling)
     if where.emulator or (found := cron.all_rest(where)) is None:
-        with opened(face, where) as session:
+        with opened(face, where, telling=telling) as session:
             found = session.act(lambda client: client.run_due())
     face.data(documents.jobs(tuple(found), None), [f"{job.name}: {standing(job)}" for job in found])
     if waiting := [job.name for job in found if not job.collected]:

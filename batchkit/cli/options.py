@@ -15,13 +15,17 @@ from urllib.parse import urlsplit
 import typer
 
 from batchkit.cli.making import DEFAULTS, MAKE, Making
-from batchkit.cli.printer import Face
+from batchkit.cli.printer import Face, LogFormat
+from batchkit.cli.telling import TELL, Telling
 from batchkit.errors import BatchkitError, Interrupted, LocalError, UsageError
 
 TALK: dict[str, Any] = {
     "as_json": Annotated[bool, typer.Option("--json", help="Print one JSON document instead of words.")],
     "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr but errors.")],
     "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="Say more: requests, and a traceback for bugs.")],
+    "log_format": Annotated[
+        LogFormat, typer.Option("--log-format", help="How stderr talks: in words, or one JSON object a line.")
+    ],
 }
 WHERE: dict[str, Any] = {
     "target": Annotated[
@@ -46,6 +50,7 @@ _DEFAULTS: dict[str, Any] = DEFAULTS | {
     "as_json": False,
     "quiet": False,
     "verbose": False,
+    "log_format": LogFormat.WORDS,
     "emulator": False,
     "speed": 60.0,
 }
@@ -70,7 +75,11 @@ class Where:
         return flags + (" --emulator" if self.emulator else "")
 
 
-GROUPS: dict[str, tuple[dict[str, Any], type]] = {"where": (WHERE, Where), "making": (MAKE, Making)}
+GROUPS: dict[str, tuple[dict[str, Any], type]] = {
+    "where": (WHERE, Where),
+    "making": (MAKE, Making),
+    "telling": (TELL, Telling),
+}
 """By the name of a command's parameter: the flags it stands for, and what they become."""
 
 

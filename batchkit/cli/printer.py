@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from batchkit.cli import documents
 from batchkit.errors import BatchkitError
+from batchkit.logs import JsonLines
 from batchkit.model import Counts
 from batchkit.text import visible
 
@@ -32,19 +34,34 @@ EVERY_S = 60.0
 _COMMANDS = re.compile(r"batchkit (submit|track|fetch|retry|cancel|list|show|report|files)\b")
 
 
-class Face:
-    """How a command talks: `as_json` for programs, `quiet` for nothing but errors, else words for people."""
+class LogFormat(StrEnum):
+    """How stderr talks."""
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+    WORDS = "words"
+    JSON = "json"
+
+
+class Face:
+    """How a command talks: `as_json` for programs, `quiet` for nothing but errors, else words for people. As a log,
+    `LogFormat.JSON`, it talks to programs too, on stderr."""
+
+    def __init__(
+        self,
+        *,
+        as_json: bool = False,
+        quiet: bool = False,
+        verbose: bool = False,
+        log_format: LogFormat = LogFormat.WORDS,
+    ) -> None:
         self.as_json, self.quiet, self.verbose, self.flags = as_json, quiet, verbose, ""
-        if not quiet:
-            log = logging.getLogger("batchkit")
-            log.setLevel(logging.DEBUG if verbose else logging.INFO)
-            log.addHandler(_Said(self))
+        self._log, self._logs = logging.getLogger("batchkit"), log_format is LogFormat.JSON
+        if not quiet or self._logs:
+            self._log.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+            self._log.addHandler(_lines() if self._logs else _Said(self))
         self._bars: Bars | None = None
         self._view: View | None = None
         self._lines: dict[str, str] = {}
-        self._said, self._said_at = "", 0.0
+        self._said, self._said_at, self._job = "", 0.0, ""
 
     def data(self, document: dict[str, Any], words: Iterable[str]) -> None:
         """The answer of a command, on stdout: its document, or its words."""
@@ -56,7 +73,10 @@ class Face:
 
     def say(self, *lines: str) -> None:
         """Talk, on stderr; silent when a program or nobody listens."""
-        if not (self.quiet or self.as_json):
+        if self._logs:
+            for line in lines:
+                self._log.info("%s", line)
+        elif not (self.quiet or self.as_json):
             for line in lines:
                 print(visible(line), file=sys.stderr)
 
@@ -74,6 +94,10 @@ class Face:
             document = documents.error(error) | {"hint": self._complete(error.hint)}
             sys.stderr.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
             sys.stderr.flush()
+        elif self._logs:
+            told = {"code": error.code, "exit": error.exit, "hint": self._complete(error.hint)}
+            told |= {"job": self._job} if self._job else {}
+            self._log.error("%s", error, extra={"told": told})
         else:
             print(f"error: {visible(str(error))}", file=sys.stderr)
             if error.hint:
@@ -82,7 +106,7 @@ class Face:
 
     def following(self, clock: Clock) -> AbstractContextManager[Any]:
         """While this is open `watched` draws a table of jobs, if somebody is looking."""
-        if self.quiet or self.as_json or not sys.stderr.isatty():
+        if self.quiet or self.as_json or self._logs or not sys.stderr.isatty():
             return nullcontext()
         from batchkit.cli.live import View, screen
 
@@ -103,7 +127,7 @@ class Face:
             said = orjson.dumps(document | {"events": []}).decode() if self.as_json else words
             if self._lines.get(item.job.id) == said:
                 continue
-            self._lines[item.job.id] = said
+            self._lines[item.job.id], self._job = said, item.job.name
             if self.as_json:
                 write_bytes(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
             else:
@@ -111,7 +135,7 @@ class Face:
 
     def watching(self, _: Clock) -> AbstractContextManager[Any]:
         """While this is open `progress` draws a bar, if somebody is looking."""
-        if self.quiet or self.as_json or not sys.stderr.isatty():
+        if self.quiet or self.as_json or self._logs or not sys.stderr.isatty():
             return nullcontext()
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -132,6 +156,7 @@ class Face:
         if self._view is not None:
             return  # the table shows it
         job, counts = step.job, step.job.counts
+        self._job = job.name
         done = counts.completed + counts.failed
         words = visible(step.why or job.status or job.state, 200)
         if job.round:
@@ -157,6 +182,12 @@ class _Said(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._face.say(record.getMessage())
+
+
+def _lines() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    return handler
 
 
 def rows(counts: Counts) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face
+from batchkit.cli.telling import NOBODY, Telling
 from batchkit.clock import Clock, SystemClock
 from batchkit.config import MIN_POLL_S, Target, data_home, load_target, make_target
 from batchkit.credentials import Credential, Secret
@@ -29,8 +30,17 @@ T = TypeVar("T")
 class Session:
     """Runs coroutines of a client; the first SIGINT or SIGTERM stops cleanly, the second at once."""
 
-    def __init__(self, face: Face, where: Where, target: str | Target | None, ledger: str | None, clock: Clock | None):
+    def __init__(
+        self,
+        face: Face,
+        where: Where,
+        target: str | Target | None,
+        ledger: str | None,
+        clock: Clock | None,
+        telling: Telling = NOBODY,
+    ) -> None:
         self._face, self._where, self._target, self._ledger, self._clock = face, where, target, ledger, clock
+        self._telling = telling
 
     @property
     def deployment(self) -> str | None:
@@ -65,6 +75,8 @@ class Session:
             config=self._where.config,
             clock=self._clock,
             on_progress=progress,
+            commands=self._telling.commands,
+            metrics=self._telling.metrics_file,
         ) as client:
             doing = asyncio.ensure_future(work(client))
 
@@ -89,8 +101,11 @@ class Session:
 
 
 @contextmanager
-def opened(face: Face, where: Where, *, every_s: float | None = None, offline: bool = False) -> Iterator[Session]:
+def opened(
+    face: Face, where: Where, *, every_s: float | None = None, offline: bool = False, telling: Telling = NOBODY
+) -> Iterator[Session]:
     """The session that the shared flags ask for; `offline` for what only reads the ledger."""
+    telling.check()
     ledger, target, clock = where.ledger, None, None
     with ExitStack() as stack:
         if where.emulator:
@@ -106,7 +121,7 @@ def opened(face: Face, where: Where, *, every_s: float | None = None, offline: b
             if target.azure and not target.local and every_s < MIN_POLL_S:
                 raise ConfigError("Azure asks for at least 60 seconds between looks", hint="--every 60")
             target = replace(target, poll_interval_s=every_s)
-        yield Session(face, where, target or where.target, ledger, clock)
+        yield Session(face, where, target or where.target, ledger, clock, telling)
 
 
 def _emulator(directory: Path, speed: float, stack: ExitStack) -> tuple[Target, Clock]:

@@ -1,0 +1,69 @@
+"""Attempts by the table: a call that failed is tried again, waits, or ends in the error that says what to do."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import tenacity
+
+from batchkit.api.attempts import Budget, Call, Failure, Verdict, backoff, verdict
+from batchkit.clock import Clock
+from batchkit.config import Settings
+from batchkit.errors import BatchkitError, Unavailable, Uncertain
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Failed(Exception):
+    """One attempt failed; carries what the table needs to know and the error to raise if it was the last."""
+
+    def __init__(self, failure: Failure, error: BatchkitError, wait_s: float | None = None, timeout: bool = False):
+        super().__init__(str(error))
+        self.failure, self.error, self.wait_s, self.timeout = failure, error, wait_s, timeout
+
+
+@dataclass
+class Again:
+    """Makes attempts for one place that calls go to, and keeps its budget of retries."""
+
+    clock: Clock
+    settings: Settings
+    budget: Budget = field(default_factory=Budget)
+
+    async def __call__(self, call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
+        """What the first `attempt` that does not fail returns. Raises a BatchkitError once the table says stop."""
+        began, settings = self.clock.monotonic(), self.settings
+
+        def again(state: tenacity.RetryCallState) -> bool:
+            error = state.outcome.exception() if state.outcome else None
+            if not isinstance(error, Failed) or verdict(call, error.failure) is not Verdict.AGAIN:
+                return False
+            return (error.wait_s or 0) <= settings.retry_after_cap_s and self.budget.spend(timed_out=error.timeout)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked = error.wait_s if isinstance(error, Failed) else None
+            wait_s = max(asked or 0.0, backoff(state.attempt_number, random.random()))
+            _log.warning("%s; trying again in %.0f s", error, wait_s)
+            return wait_s
+
+        def stop(state: tenacity.RetryCallState) -> bool:
+            late = self.clock.monotonic() - began > settings.max_attempts_s
+            return late or state.attempt_number >= settings.max_attempts
+
+        retrying = tenacity.AsyncRetrying(retry=again, wait=wait, stop=stop, sleep=self.clock.sleep, reraise=True)
+        try:
+            result: T = await retrying(attempt)
+        except Failed as failed:
+            if verdict(call, failed.failure) is Verdict.LOOK:
+                raise Uncertain(f"it is not known whether the service did what was asked: {failed.error}") from None
+            if verdict(call, failed.failure) is Verdict.AGAIN and not isinstance(failed.error, Unavailable):
+                raise Unavailable(str(failed.error)) from None
+            raise failed.error from None
+        self.budget.earn()
+        return result
