@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from batchkit.builder.rows import Row, read_rows
-from batchkit.collector.export import Shape, format_of
-from batchkit.collector.join import Named, Rows
+
+if TYPE_CHECKING:
+    from batchkit.collector.export import Shape
+    from batchkit.collector.join import Named, Rows
 
 
 class Wishes(TypedDict, total=False):
@@ -29,6 +31,8 @@ class Wishes(TypedDict, total=False):
 
 def shape_of(out: str | Path | None, wishes: Wishes) -> Shape:
     """The shape of results that is wished for. Raises UsageError, or MissingExtra for what is not installed."""
+    from batchkit.collector.export import Shape, format_of  # whoever only wishes need not load the network
+
     columns, join = wishes.get("columns"), wishes.get("join")
     return Shape(
         format=format_of(None if out is None else Path(out), wishes.get("format")),

@@ -14,6 +14,7 @@ from batchkit.cli.jobs import Every, JobName, Once, Timeout, seconds, standing
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face
 from batchkit.cli.session import opened
+from batchkit.cli.telling import Telling
 from batchkit.errors import Unfinished, UsageError
 from batchkit.model import ENDED, Job, State
 from batchkit.text import plural
@@ -26,11 +27,15 @@ if TYPE_CHECKING:
 def track(
     face: Face,
     where: Where,
+    telling: Telling,
     jobs: Annotated[list[str] | None, typer.Argument(help="Names or ids of jobs.", metavar="JOB...")] = None,
     every_job: Annotated[bool, typer.Option("--all", help="Every unfinished job of the ledger.")] = False,
     once: Once = False,
     until: Annotated[
-        str, typer.Option("--until", help="ended: no batch moves any more; done: the results are here too.")
+        str,
+        typer.Option(
+            "--until", help="ended: no batch moves any more; done, or with --on-done: the results are here too."
+        ),
     ] = "ended",
     every: Every = None,
     timeout: Timeout = None,
@@ -43,6 +48,7 @@ def track(
     """
     if bool(jobs) == every_job:
         raise UsageError("which jobs?", hint="batchkit track JOB…, or batchkit track --all")
+    until = "done" if telling.on_done else until
     if until not in ("ended", "done"):
         raise UsageError(f"--until is ended or done, not {until!r}")
 
@@ -57,7 +63,7 @@ def track(
                     break
         return last
 
-    with opened(face, where, every_s=every) as session:
+    with opened(face, where, every_s=every, telling=telling) as session:
         last = session.act(follow, watching=face.following)
     _ended(face, last)
 
