@@ -275,11 +275,16 @@ def _interrupted(job: Job) -> Interrupted:
 
 def standing(job: Job) -> str:
     """What still runs, in words about money."""
-    running = sum(part.state in (State.RUNNING, State.SUBMITTING) for part in job.parts)
+    ended = {part.id for part in job.parts if part.state is State.RUNNING and part.batch and part.batch.ended}
+    running = sum(part.state in (State.RUNNING, State.SUBMITTING) and part.id not in ended for part in job.parts)
     if running:
         return f"{running} {'batch runs' if running == 1 else 'batches run'} on at the service and will be billed"
     return f"nothing runs at the service; {job.state}"
 
 
 def _go_on(job: Job) -> str:
+    if job.cancelled_at is not None:
+        return "the same command again goes on"
+    if job.settled_at is not None:
+        return f"batchkit fetch {quote(job.name)} -o results.csv"
     return f"batchkit cancel {quote(job.name)}  # or the same command again to go on"

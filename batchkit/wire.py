@@ -161,7 +161,8 @@ def answer(
     code = message = None
     if not good:
         said = _error(problem) if isinstance(problem, dict) else ServiceError("", _text(problem) or "")
-        code = said.code or (f"http_{status}" if status else "unreadable")
+        kind = _text(problem.get("type")) if isinstance(problem, dict) else None
+        code = said.code or (f"http_{status}" if status else visible(kind, 100) if kind else "unreadable")
         message = said.message or None
     return Result(
         custom_id,

@@ -248,3 +248,32 @@ def test_any_list_is_read_right_or_refused(data: Any, more: Any, last: Any) -> N
     except Unintelligible:
         return
     assert after is None or (isinstance(after, str) and after)
+
+
+def test_a_cancelled_batch_whose_file_is_not_named_says_what_is_waited_for(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0)
+
+    def nameless(document: dict[str, Any]) -> dict[str, Any]:
+        return document | {"output_file_id": None, "request_counts": {"total": 5, "completed": 2, "failed": 3}}
+
+    class Nameless(Odd):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            answer = await self._inner.handle_async_request(request)
+            if request.method == "GET" and "/batches/" in request.url.path:
+                return said(200, nameless(orjson.loads(await answer.aread())))
+            return answer
+
+    async def life() -> list[str | None]:
+        held: list[str | None] = []
+        transport = Nameless(lambda page, _: page)
+        ledger = world.home / "ledger.sqlite3"
+        async with AsyncClient(world.target(), ledger=ledger, clock=world.clock, transport=transport) as client:
+            job = await client.submit(request_lines(5), name="odd")
+            await client.cancel(job)
+            async for step in client.track(job):
+                held.append(step.held)
+        return held
+
+    held = asyncio.run(life())
+    assert any(words and "the file of the finished rows is not named yet" in words for words in held)
+    assert held[-1] is None

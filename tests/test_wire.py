@@ -189,3 +189,8 @@ def test_whatever_comes_is_read_or_unintelligible(changes: dict[str, Any]) -> No
 def test_whatever_bytes_come_are_a_document_or_unintelligible(body: bytes) -> None:
     with suppress(Unintelligible):
         assert isinstance(wire.document(body), dict)
+
+
+def test_an_error_without_a_code_is_called_by_its_type() -> None:
+    said = wire.result("a", {"error": {"type": "request_failed", "message": "boom"}}, 0, None)
+    assert (said.ok, said.error_code, said.error_message) == (False, "request_failed", "boom")

@@ -251,7 +251,9 @@ def _deliver(face: Face, results: Results, out: Path | None) -> None:
 def _validation(code: str) -> str:
     """What to do about a code that the service's validation gave."""
     if code in ("invalid_request", "model_not_found"):
-        return "check that body.model names a deployment of type GlobalBatch or DataZoneBatch on this resource"
+        return (
+            "check body.model: on Azure a deployment of type GlobalBatch or DataZoneBatch, elsewhere a model it serves"
+        )
     return "batchkit check finds such problems before they are sent"
 
 

@@ -94,6 +94,9 @@ def _judge(part: Part, seen: Batch | None, now: float) -> _Verdict:
         if now - clean_at >= LOST_S:
             seen = replace(seen, status="failed", errors=(ServiceError("batch_lost", held),))
     if not final(seen, part.batches[-1].ended_at or now, now):
+        if seen.ended:
+            minutes = f"{LATE_S / 60:.0f} minutes"
+            held = f"{seen.status}, but the file of the finished rows is not named yet; it is waited for {minutes}"
         return _Verdict(State.RUNNING, {"batch": seen, "held": held, "clean_at": clean_at})
     if seen.refused_for_quota:
         return _Verdict(State.UPLOADED, {}, refused=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchkit.errors import BatchkitError, Refused
+from batchkit.errors import BatchkitError, Refused, Unavailable
 from batchkit.model import Batch, Next, Part, State
 from batchkit.uploader import batches, files
 from batchkit.uploader.work import Work
@@ -40,4 +40,8 @@ async def _ask(work: Work, part: Part, batch: Batch) -> None:
         seen = await work.api(part).cancel(batch.id)
     except Refused:
         seen = await work.api(part).batch(batch.id)
+    except Unavailable:  # gateways answer 500 where the service behind them refuses
+        seen = await work.api(part).batch(batch.id)
+        if not (seen.ended or seen.status == "cancelling"):
+            raise
     await work.move(part, part.state, batch=seen)
