@@ -10,10 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from batchkit.blocking import Client
     from batchkit.builder.check import check
     from batchkit.builder.lines import lines
     from batchkit.builder.rows import read_rows
-    from batchkit.client import AsyncClient, Client
+    from batchkit.client import AsyncClient
     from batchkit.clock import ManualClock
     from batchkit.collector.results import Results
     from batchkit.config import Limits, Settings, Target, load_target
@@ -39,7 +40,8 @@ _HOMES = {
     "batchkit.builder.check": ["check"],
     "batchkit.builder.lines": ["lines"],
     "batchkit.builder.rows": ["read_rows"],
-    "batchkit.client": ["AsyncClient", "Client"],
+    "batchkit.blocking": ["Client"],
+    "batchkit.client": ["AsyncClient"],
     "batchkit.clock": ["ManualClock"],
     "batchkit.collector.results": ["Results"],
     "batchkit.config": ["Limits", "Settings", "Target", "load_target"],
