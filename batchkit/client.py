@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -32,6 +32,7 @@ from batchkit.errors import (
     Interrupted,
     LeaseLost,
     LedgerBusy,
+    NotFound,
     Unfinished,
     UnknownJob,
 )
@@ -119,14 +120,17 @@ class AsyncClient:
         found = [await self._known(job) for job in jobs] if jobs else await self._ledger.jobs(unfinished=True)
         pump, deadline = self._doors(), None if timeout_s is None else self._clock.now() + timeout_s
 
-        async def act(job: Job) -> Job:
-            job = await self._turns(job, _ALL if settled else _ALL[:2], once=True)
+        async def act(job: Job) -> float | None:
+            due: float | None = None
+            async with aclosing(self._run(job, _ALL if settled else _ALL[:2], once=True)) as turns:
+                async for progress in turns:
+                    job, due = progress.job, progress.next_look_at
             if settled and job.collected:
                 await self._settled(job, None, Shape(), False)
-            return job
+            return due
 
-        async def sleep_until(at: float) -> None:
-            await pump.pause(at, deadline, found[0])
+        async def sleep_until(at: float, job: Job) -> None:
+            await pump.pause(at, deadline, job)
 
         steps = watch(
             found,
@@ -317,7 +321,10 @@ class AsyncClient:
         except UnknownJob:
             if isinstance(job, Job) or not job.startswith("batch"):
                 raise
-            return tuple([Remote(await api.batch(job)) for api in apis.values()][:1])
+            for api in apis.values():
+                with suppress(NotFound):
+                    return (Remote(await api.batch(job)),)
+            raise
         parts = [part for part in found.parts if part.batch and part.service in apis]
         return tuple([Remote(await apis[part.service or ""].batch(part.batches[-1].id), found.name) for part in parts])
 
@@ -430,8 +437,10 @@ class AsyncClient:
         if job.collected and (job.settled_at is None or any(part.state is State.FETCHED for part in job.parts)):
             await self._doors().settle(job, results.report.outcome)
         if any(part.service and part.swept_at is None for part in job.parts):
-            async for _ in self._run(job, [Pump.sweep], once=True):
-                pass
+            # The results are here: what keeps the input files from being deleted now, a later call meets again.
+            with suppress(BatchkitError):
+                async for _ in self._run(job, [Pump.sweep], once=True):
+                    pass
         return results
 
     async def _run(

@@ -110,7 +110,7 @@ class Pump:
             if now.settled_at is not None or now.round != job.round:
                 return  # a command fetched it, or asked again
         async with holding(self.ledger, job) as hold:
-            await hold.settle(outcome, at=self.clock.now())
+            await hold.settle(outcome, at=self.clock.now(), as_of_round=job.round)
 
     async def _tell_the_end(self, ended: Job) -> None:
         """The job's lease is free meanwhile, so that a command may fetch it."""

@@ -7,8 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from batchkit.clock import Clock
-from batchkit.due import due_at
-from batchkit.errors import BatchkitError, LeaseLost, LedgerBusy, Unavailable
+from batchkit.errors import BatchkitError, Interrupted, LedgerBusy, Unavailable
 from batchkit.ledger import Ledger
 from batchkit.model import Job, State
 from batchkit.tracker.lookout import Lookout
@@ -31,20 +30,20 @@ class Watched:
 
 async def watch(
     jobs: Sequence[Job],
-    act: Callable[[Job], Awaitable[Job]],
+    act: Callable[[Job], Awaitable[float | None]],
     *,
     ledger: Ledger,
     lookout: Lookout,
     clock: Clock,
     poll_interval_s: float,
     settled: bool,
-    sleep_until: Callable[[float], Awaitable[None]],
+    sleep_until: Callable[[float, Job], Awaitable[None]],
 ) -> AsyncGenerator[list[Watched], None]:
     """Yield all jobs at once and after each round of turns, until no batch moves any more or, with `settled`, until all
     is collected.
 
-    `act` takes one turn of a job. One job's trouble is not the others': it is shown, and tried again where the service
-    only could not be had.
+    `act` takes one turn of a job and says when its next is due, if one is. One job's trouble is not the others': it is
+    shown, and tried again where the service only could not be had.
     """
     watched = [Watched(job, 0.0) for job in jobs]
     yield watched
@@ -54,26 +53,27 @@ async def watch(
         for item in due:
             watched[watched.index(item)] = await _turn(item.job, act, ledger, clock, poll_interval_s, settled)
         yield watched
-        times = [item.next_look_at for item in watched if item.next_look_at is not None]
-        if not times:
+        later = [(item.next_look_at, index) for index, item in enumerate(watched) if item.next_look_at is not None]
+        if not later:
             return
-        await sleep_until(min(times))
+        at, index = min(later)
+        await sleep_until(at, watched[index].job)
 
 
 async def _turn(
     job: Job,
-    act: Callable[[Job], Awaitable[Job]],
+    act: Callable[[Job], Awaitable[float | None]],
     ledger: Ledger,
     clock: Clock,
     poll_interval_s: float,
     settled: bool,
 ) -> Watched:
-    busy, trouble = "", None
+    busy, trouble, due = "", None, None
     if not _over(job, settled):
         try:
-            await act(job)
-        except LeaseLost as error:
-            busy = str(error)
+            due = await act(job)
+        except Interrupted:
+            raise
         except LedgerBusy as error:
             busy = str(error)
         except BatchkitError as error:
@@ -82,9 +82,7 @@ async def _turn(
     job = replace(job, events=tuple(await ledger.events(job)))
     if _over(job, settled) or (trouble is not None and not isinstance(trouble, Unavailable)):
         return Watched(job, None, busy, trouble)
-    due = due_at(job, poll_interval_s)
-    soonest = clock.now() + (BUSY_S if busy else poll_interval_s if trouble else 0.0)
-    return Watched(job, max(due or 0.0, soonest), busy, trouble)
+    return Watched(job, due or clock.now() + (BUSY_S if busy else poll_interval_s), busy, trouble)
 
 
 def _over(job: Job, settled: bool) -> bool:

@@ -266,3 +266,15 @@ def test_fix_mends_what_is_mechanical_into_a_new_file(tmp_path: Path) -> None:
     assert (code, new.read_bytes()) == (0, GOOD + line())
     code, _, _ = batchkit(tmp_path, "check", str(path), "--fix", str(path))
     assert (code, path.read_bytes()[:3]) == (2, b"\xef\xbb\xbf")
+
+
+def test_texts_that_hide_one_another_in_a_list_are_not_cleared(tmp_path: Path) -> None:
+    good = [orjson.dumps(request_line(number, text="x" * 900)) + b"\n" for number in range(400)]
+    bad = [
+        (orjson.dumps(request_line(number, text="hole")) + b"\n").replace(f"hole {number}".encode(), text)
+        for number, text in zip((400, 401, 402), (b'a",["x', b"mid", b'y"],"b'), strict=True)
+    ]
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b"".join(good + bad))
+    report = check(path)
+    assert [problem.line for problem in report.problems] == [401, 403]

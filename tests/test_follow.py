@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import os
@@ -16,11 +17,12 @@ from typing import Any
 import orjson
 import pytest
 
-from batchkit import ManualClock, Query
+from batchkit import AsyncClient, ManualClock, Query
 from batchkit.cli.live import View, bar, since
 from batchkit.config import Dialect, Limits
-from batchkit.errors import Unfinished, UsageError
-from batchkit.model import Batch, Counts, Event, Job, Part, ServiceError, State
+from batchkit.errors import Interrupted, Unfinished, UsageError
+from batchkit.model import Batch, Counts, Event, Job, Outcome, Part, ServiceError, State
+from batchkit.pump import holding
 from batchkit.tracker.forecast import expected_end, trouble
 from batchkit.watch import Watched
 
@@ -264,3 +266,52 @@ def test_a_terminal_gets_a_table_and_ctrl_c_leaves_the_job(shell: Shell, tmp_pat
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
     assert b"nightly" in seen and b"LOOK IN" in seen
     assert b"1 batch runs on at the service and will be billed" in seen
+
+
+def test_following_a_job_that_waits_does_not_ask_all_the_time(make_world: Callable[..., World]) -> None:
+    world = make_world(faults=["pending_for,300"], fail_rate=0.0)
+    with world.client() as client:
+        client.submit(request_lines(2), name="slow", wait=False)
+        world.service.calls.clear()
+        began = world.clock.now()
+        last = list(client.watch(["slow"]))[-1]
+        waited = world.clock.now() - began
+    assert last[0].job.state is State.ENDED
+    assert len(world.service.calls) <= waited / 5 + 20
+
+
+def test_a_lost_creation_ends_submit_and_cancel(make_world: Callable[..., World]) -> None:
+    world = make_world(faults=["error,502,call=create_batch,nth=1"], fail_rate=0.0)
+    with world.client() as client:
+        client.submit(request_lines(2), name="doubted")
+        began = world.clock.now()
+        client.submit(request_lines(2), name="doubted")
+        client.cancel("doubted")
+        assert world.clock.now() - began < 600
+
+
+def test_a_wish_to_stop_is_no_trouble_of_a_job(world: World) -> None:
+    async def life() -> None:
+        async with AsyncClient(world.target(), ledger=world.home / "ledger.sqlite3", clock=world.clock) as client:
+            await client.submit(request_lines(2), name="stopped")
+            async for _ in client.watch(["stopped"]):
+                client.interrupt()
+
+    with pytest.raises(Interrupted, match="1 batch runs on at the service"):
+        asyncio.run(life())
+
+
+def test_a_job_that_was_asked_again_meanwhile_is_not_settled(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.6)
+
+    async def life() -> None:
+        ledger = world.home / "ledger.sqlite3"
+        async with AsyncClient(world.target(), ledger=ledger, clock=world.clock) as client:
+            before = (await client.run(request_lines(20), name="again")).job
+            job, count = await client.retry("again")
+            assert count > 0
+            async with holding(client._ledger, job) as hold:
+                now = await hold.settle(Outcome(20, 20, 0, 0), at=1.0, as_of_round=before.round)
+            assert (now.settled_at, now.outcome) == (None, None)
+
+    asyncio.run(life())

@@ -106,8 +106,8 @@ class Likeness:
 def _strings(ids: Sequence[bytes], texts: Sequence[bytes]) -> bool:
     """Whether these are the insides of JSON strings, none of them empty, and ids that stand for themselves.
 
-    A quote that is not escaped would make more strings of one, and a backslash at an end one of two: without the
-    latter, their number tells of the former.
+    A quote that is not escaped would make more of one, or hide some in a list or an object, and a backslash at an end
+    would make one of two: without the latter, number and kind tell of the former.
     """
     if b"\\" in b"".join(ids) or not all(ids) or not all(texts) or any(map(bytes.endswith, texts, repeat(b"\\"))):
         return False
@@ -115,7 +115,7 @@ def _strings(ids: Sequence[bytes], texts: Sequence[bytes]) -> bool:
         found = orjson.loads(b'["' + b'","'.join((*ids, *texts)) + b'"]')
     except orjson.JSONDecodeError:
         return False
-    return len(found) == len(ids) + len(texts)
+    return len(found) == len(ids) + len(texts) and set(map(type, found)) == {str}
 
 
 def _example(line: bytes, document: dict[str, Any]) -> Example | None:

@@ -29,14 +29,14 @@ T = TypeVar("T")
 
 def fingerprint(where: Where, source: str, making: Making, asked: Mapping[str, object]) -> str | None:
     """What tells that the same input is meant as before; None where that cannot be told without reading it."""
-    if making.sql is not None or making.image is not None:
+    if making.sql is not None or making.image is not None or ":" in (making.schema or ""):
         return None
-    named = (source, making.template, making.schema if making.schema and ":" not in making.schema else None)
+    named = (source, making.template, making.schema)
     files = [stamp(Path(path)) for path in named if path is not None]
     if None in files:
         return None
-    service = load_target(where.target, config=where.config).service
-    words = repr((socket.gethostname(), service, files, making, sorted(asked.items())))
+    target = load_target(where.target, config=where.config)
+    words = repr((socket.gethostname(), target.service, target.deployment, files, making, sorted(asked.items())))
     return hashlib.sha256(words.encode()).hexdigest()
 
 

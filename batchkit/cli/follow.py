@@ -18,10 +18,15 @@ from batchkit.cli.telling import Telling
 from batchkit.errors import Unfinished, UsageError
 from batchkit.model import ENDED, Job, State
 from batchkit.text import plural
+from batchkit.tracker.query import Query
 
 if TYPE_CHECKING:
     from batchkit.client import AsyncClient
     from batchkit.watch import Watched
+
+
+STOPPING_S = 900.0
+"""How long a cancelled job is waited for: Azure needs up to ten minutes."""
 
 
 def track(
@@ -54,6 +59,7 @@ def track(
 
     async def follow(client: AsyncClient) -> list[Watched]:
         last: list[Watched] = []
+        face.remember(await client.list(Query(state=State.SETTLED)))
         async with aclosing(client.watch(jobs or (), timeout_s=seconds(timeout), settled=until == "done")) as steps:
             rounds = 0
             async for last in steps:
@@ -102,7 +108,7 @@ def cancel(
     async def stop(client: AsyncClient) -> tuple[Job, Job]:
         told = last = await client.cancel(job)
         if wait and told.cancelled_at is not None and told.settled_at is None:
-            async for step in client.watch([told], settled=True):
+            async for step in client.watch([told], settled=True, timeout_s=STOPPING_S):
                 face.watched(step)
                 last = step[0].job
                 if step[0].trouble is not None:
@@ -111,7 +117,7 @@ def cancel(
 
     with opened(face, where) as session:
         told, found = session.act(stop, watching=face.following)
-    if told.cancelled_at is None or (told.state is State.RUNNING and told.status in ENDED):
+    if told.cancelled_at is None or (told.state is State.RUNNING and told.status in ENDED - {"cancelled"}):
         face.data(documents.job(found), [f"{found.name}: nothing to cancel, it is {told.status}"])
         face.next(f"batchkit fetch {quote(found.name)} -o results.csv")
         return

@@ -64,9 +64,10 @@ def since(job: Job) -> float:
 class View:
     """A rich renderable of the jobs watched, as they stand at the moment it is drawn."""
 
-    def __init__(self, now: Callable[[], float], earlier: Sequence[Job] = ()) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
         self.watched: Sequence[Watched] = ()
-        self._now, self._earlier = now, earlier
+        self.earlier: Sequence[Job] = ()
+        self._now = now
 
     def __rich_console__(self, console: object, options: object) -> Iterable[RenderableType]:
         from rich.table import Table
@@ -97,7 +98,7 @@ class View:
     def _row(self, item: Watched, *, wide: bool) -> list[str]:
         job, now = item.job, self._now()
         counts, latest = job.counts, [part for part in job.parts if part.round == job.round]
-        end = expected_end(job, self._earlier)
+        end = expected_end(job, self.earlier)
         tokens = sum(part.bytes for part in latest) // BYTES_PER_TOKEN
         middle = [f"~{_short(tokens)}", duration(now - job.created_at), duration(now - since(job))] if wide else []
         return [

@@ -19,7 +19,7 @@ import orjson
 from batchkit.cli import documents
 from batchkit.errors import BatchkitError
 from batchkit.logs import JsonLines
-from batchkit.model import Counts
+from batchkit.model import Counts, Job
 from batchkit.text import visible
 
 if TYPE_CHECKING:
@@ -112,6 +112,11 @@ class Face:
 
         self._view = View(clock.now)
         return screen(self._view)
+
+    def remember(self, earlier: Iterable[Job]) -> None:
+        """Jobs that ended, by which the end of those watched is foretold."""
+        if self._view is not None:
+            self._view.earlier = tuple(earlier)
 
     def watched(self, watched: Sequence[Watched]) -> None:
         """Show how jobs stand: a table on a terminal, a document a line for programs, else lines where words change."""

@@ -62,7 +62,7 @@ async def turn(
             continue
         if later is not None:
             nexts.append(later)
-    await _watch(work, nexts)
+    await _watch(work)
     if troubles:
         raise troubles[0]
     return min(nexts, key=lambda later: later.at or 0.0, default=DONE)
@@ -103,7 +103,7 @@ async def _batch_of(work: Work, part: Part, file: RemoteFile | None) -> Next | N
     return await batches.create(work, part)
 
 
-async def _watch(work: Work, nexts: list[Next]) -> None:
+async def _watch(work: Work) -> None:
     """Twins are looked for in whatever was listed, and once an interval where a creation is in doubt."""
     now = work.clock.now()
     for service, api in work.apis.items():
@@ -116,5 +116,3 @@ async def _watch(work: Work, nexts: list[Next]) -> None:
         due = [part for part in doubted if not now - interval < (part.listed_at or 0.0) <= now]
         if due or service in work.listings:
             await batches.late_twins(work, service)
-        if any(part.state is State.RUNNING for part in doubted):
-            nexts.append(Next(work.clock.now() + interval, ""))
