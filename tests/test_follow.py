@@ -203,7 +203,7 @@ def test_track_and_list_from_the_command_line(shell: Shell) -> None:
             assert shell("submit", "lines.jsonl", "--name", name, **env)[0] == 0
         code, out, err = shell("track", "--all", **env)
         assert (code, out.splitlines()) == (0, ["b: completed, 4 of 4 rows done", "a: completed, 4 of 4 rows done"])
-        assert "next:  batchkit fetch b -o results.csv" in err
+        assert "next:  batchkit fetch b -o b.csv" in err
         assert shell("track", "a", "b", "--until", "done", **env)[0] == 0
         code, out, _ = shell("list", "--remote", "--csv", **env)
         rows = list(csv.DictReader(io.StringIO(out)))
@@ -315,3 +315,14 @@ def test_a_job_that_was_asked_again_meanwhile_is_not_settled(make_world: Callabl
             assert (now.settled_at, now.outcome) == (None, None)
 
     asyncio.run(life())
+
+
+def test_a_file_that_another_command_did_not_write_is_written(shell: Shell) -> None:
+    (shell.home / "rows.csv").write_text("sku,text\na,one\nb,two\n")
+    run = ("run", "rows.csv", "-o", "out.csv", "--name", "n", "-d", "d", "-p", "{text}", "--custom-id", "sku", "--once")
+    with emulating(shell, "--fail-rate", "0") as env:
+        assert shell(*run, **env)[0] == 7
+        assert shell("track", "n", "--until", "done", **env)[0] == 0
+        code, out, _ = shell(*run, **env)
+    assert (code, "2 rows = 2 ok" in out) == (0, True)
+    assert (shell.home / "out.csv").is_file()

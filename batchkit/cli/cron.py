@@ -50,7 +50,14 @@ def rest(face: Face, where: Where, known_as: str | None, out: Path | None) -> bo
         return False
     job, written = known
     outcome = job.outcome
-    if outcome is not None and outcome.ok and outcome.balanced and out is not None and written == stamp(out, ours=True):
+    if (
+        outcome is not None
+        and outcome.ok
+        and outcome.balanced
+        and out is not None
+        and written is not None
+        and written == stamp(out, ours=True)
+    ):
         face.data({}, [f"{out}: {outcome.total} rows = {outcome.ok} ok + {outcome.failed} failed + 0 missing"])
         if outcome.failed:
             words = f"{outcome.failed} of {outcome.total} rows failed"

@@ -107,6 +107,9 @@ def emulate(
     except InUse:
         raise LedgerBusy(f"another emulator works in {home}", hint="use another --data, and another --port") from None
     except OSError as error:
+        if error.filename:
+            words = f"{error.filename}: {(error.strerror or str(error)).lower()}"
+            raise LocalError(words, hint="use --data to keep it elsewhere") from None
         words = f"port {port} cannot be opened: {(error.strerror or str(error)).lower()}"
         raise LocalError(words, hint="use another --port, or --port 0") from None
     with replacing(key_file) as file:

@@ -52,7 +52,8 @@ def track(
     Example: batchkit track nightly
     """
     if bool(jobs) == every_job:
-        raise UsageError("which jobs?", hint="batchkit track JOB…, or batchkit track --all")
+        words = "which jobs? name them or give --all" if every_job is False else "give names or --all, not both"
+        raise UsageError(words, hint="batchkit track JOB…, or batchkit track --all")
     until = "done" if telling.on_done else until
     if until not in ("ended", "done"):
         raise UsageError(f"--until is ended or done, not {until!r}")
@@ -86,7 +87,7 @@ def _ended(face: Face, last: list[Watched]) -> None:
         names = " ".join(map(quote, moving[:10]))
         raise Unfinished(f"not finished yet: {', '.join(moving[:10])}", hint=f"batchkit track {names}")
     for item in last[:3]:
-        face.next(f"batchkit fetch {quote(item.job.name)} -o results.csv")
+        face.next(f"batchkit fetch {quote(item.job.name)} -o {quote(item.job.name)}.csv")
 
 
 def cancel(
@@ -109,7 +110,8 @@ def cancel(
         told = last = await client.cancel(job)
         if wait and told.cancelled_at is not None and told.settled_at is None:
             async for step in client.watch([told], settled=True, timeout_s=STOPPING_S):
-                face.watched(step)
+                if not face.as_json:  # it ends in one document
+                    face.watched(step)
                 last = step[0].job
                 if step[0].trouble is not None:
                     raise step[0].trouble
@@ -117,7 +119,11 @@ def cancel(
 
     with opened(face, where) as session:
         told, found = session.act(stop, watching=face.following)
-    if told.cancelled_at is None or (told.state is State.RUNNING and told.status in ENDED - {"cancelled"}):
+    if (
+        told.cancelled_at is None
+        or told.settled_at is not None
+        or (told.state is State.RUNNING and told.status in ENDED - {"cancelled"})
+    ):
         face.data(documents.job(found), [f"{found.name}: nothing to cancel, it is {told.status}"])
         face.next(f"batchkit fetch {quote(found.name)} -o results.csv")
         return

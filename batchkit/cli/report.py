@@ -51,15 +51,16 @@ def report(
     if out is None:
         write_bytes(html)
         return
-    with replacing(out, mode=0o666, replaceable=None if overwrite or _ours(out) else ()) as file:
+    with replacing(out, mode=0o666, replaceable=None if overwrite or _ours(out, html) else ()) as file:
         file.write(html)
     face.say(f"{out}: open it in a browser, or print it")
 
 
-def _ours(out: Path) -> bool:
-    """Whether an earlier report is there, which a new one may replace."""
+def _ours(out: Path, html: bytes) -> bool:
+    """Whether an earlier report on the same job is there, which a new one may replace."""
+    title = html[html.index(b"<title>") : html.index(b"</title>")]
     try:
         with out.open("rb") as file:
-            return b"batchkit report</title>" in file.read(2000)
+            return title in file.read(len(title) + 2000)
     except OSError:
         return False

@@ -141,6 +141,8 @@ class Account:
             batch, came = part.batch, self.returned.get(part.id)
             if came is None or batch is None or batch.status != "completed" or not part.collected:
                 continue
+            if part.round < job.round and not self.missing:
+                continue  # what did not come back was asked again, and came
             if batch.counts and batch.counts.total and came != (batch.counts.completed, batch.counts.failed):
                 found.append(
                     f"{batch.id}: the service counts {batch.counts.completed} completed and {batch.counts.failed} "
