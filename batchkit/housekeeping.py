@@ -12,10 +12,12 @@ from batchkit.uploader import sweep
 
 async def look(apis: Mapping[str, Service], ledger: Ledger) -> tuple[StoredFile, ...]:
     """The input files of every service, each with the job it belongs to and whether that needs it yet."""
+    listed = {service: await api.files() for service, api in apis.items()}
+    # Read after the lists: what is announced in the ledger before its upload is then never taken for needless.
     jobs = {job.id: job for job in await ledger.jobs()}
     found: list[StoredFile] = []
-    for service, api in apis.items():
-        for file in await api.files():
+    for service, files in listed.items():
+        for file in files:
             job_id = sweep.job_of(file)
             job = jobs.get(job_id or "")
             if job is None:

@@ -117,11 +117,13 @@ class Intake:
     async def _rehomed(self, found: Job, asked: Job, target: Target) -> Job:
         """A job may change its target where the new one reaches all that was sent: the first endpoint was perhaps a
         slip, or a pool got a new member."""
-        sent = [part for part in found.parts if part.intent]
-        if found.service == asked.service or {part.service for part in sent} - {m.service for m in target.members}:
+        if not _movable(found, asked, target):
             return found
-        fresh = [replace(part, **_place(asked, target)) for part in found.parts if not part.intent]
         async with holding(self.ledger, found) as hold:
+            found = await hold.job()  # whoever held it before may have sent parts
+            if not _movable(found, asked, target):
+                return found
+            fresh = [replace(part, **_place(asked, target)) for part in found.parts if not part.intent]
             return await deeds.rehome(hold, found, asked.service, asked.target, fresh)
 
     def _supply(self, found: Job, directory: Path) -> None:
@@ -162,6 +164,12 @@ def _stage(source: Source, directory: Path, limits: Limits) -> split.Staged:
             problems=report.problems,
         )
     return split.stage(split.file_lines(Path(source)), directory, limits)
+
+
+def _movable(found: Job, asked: Job, target: Target) -> bool:
+    """Whether a job is asked for at another target, and that reaches all of its parts that were sent."""
+    sent = {part.service for part in found.parts if part.intent}
+    return found.service != asked.service and sent <= {member.service for member in target.members}
 
 
 def _place(job: Job, target: Target) -> dict[str, Any]:

@@ -125,6 +125,19 @@ def test_a_piece_that_is_not_provably_the_rest_is_not_taken(world: World, cutter
     assert desk.place.read_bytes() == desk.whole
 
 
+def test_an_outage_is_not_held_against_a_result_file(world: World) -> None:
+    """Only a file that is itself not there, time and again, is given up."""
+    ledger = world.home / "ledger.sqlite3"
+    with Client(world.target(), ledger=ledger, clock=world.clock, settings=Settings(max_attempts=1)) as client:
+        list(client.track(client.submit(request_lines(3), name="outage")))
+        for fault in [*["error,503,call=content"] * 6, "html,404,call=content"]:
+            world.service.inject(fault)
+            with pytest.raises(Unavailable):
+                client.fetch("outage")
+            world.service.mend()
+        assert client.fetch("outage").report.ok == 3
+
+
 def test_hashes_and_lines_of_result_files_are_in_the_diary(make_world: Callable[..., World]) -> None:
     world = make_world(fail_rate=0.5)
     with world.client() as client:

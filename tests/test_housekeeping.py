@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from batchkit import AsyncClient
 from batchkit.api.http import Http
 from batchkit.cli import stored
+from batchkit.cli.options import Where
 from batchkit.config import Settings
 from batchkit.errors import CancelWished, Redirected
 from batchkit.ledger import open_ledger
@@ -26,6 +28,7 @@ from batchkit.uploader import reconcile, sweep
 from .conftest import SMALL, VERSION, World, request_lines
 from .doors import Bench, Doors
 from .test_schemas import validate
+from .test_submit_once import Wire
 
 PART = Part("p1", "a1b2c3d4e5f6", 0, 0, State.UPLOADING, 1, 90, "ab" * 32, service="s")
 
@@ -63,6 +66,31 @@ def test_only_ours_that_nobody_needs_are_swept(world: World) -> None:
         _, gone = client.files(sweep=True)
         assert [entry.file.id for entry in gone] == [copy]
         assert len(client.files()[0]) == 4
+
+
+@pytest.mark.promise("A10", "A11")
+def test_the_file_of_a_round_that_begins_meanwhile_is_not_swept(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=1.0)
+
+    class Meanwhile(Wire):
+        """Somebody retries the job just before the files are listed."""
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            if request.method == "GET":
+                async with AsyncClient(world.target(), ledger=book, clock=world.clock) as other:
+                    await other.retry("nightly", only=["4xx", "5xx"])
+            return await super().handle_async_request(request)
+
+    async def work() -> None:
+        async with AsyncClient(world.target(), ledger=book, clock=world.clock) as client:
+            await client.run(request_lines(3), name="nightly")
+        async with AsyncClient(world.target(), ledger=book, clock=world.clock, transport=Meanwhile()) as client:
+            found, gone = await client.files(sweep=True)
+            assert [(entry.standing, entry.job) for entry in found] == [("needed", "nightly")]
+            assert gone == ()
+
+    book = world.home / "ledger.sqlite3"
+    asyncio.run(work())
 
 
 @pytest.mark.promise("A10")
@@ -210,12 +238,30 @@ def test_cancelling_a_job_that_somebody_works_on_reaches_who_does(world: World) 
 
 
 @pytest.mark.promise("F2")
-def test_no_password_is_taken_as_an_argument() -> None:
-    command = [sys.executable, "-m", "batchkit", "list", "--ledger", "postgresql://me:hunter2@127.0.0.1:9/none"]
+@pytest.mark.parametrize(
+    ("address", "exit_code"),
+    [
+        ("me:hunter2@127.0.0.1:9/none", 9),
+        ("127.0.0.1:9/none?user=me&password=hunter2", 9),
+        ("127.0.0.1:9/none?pass%77ord=hunter2", 9),
+        ("me:x/hunter2@127.0.0.1:9/none", 4),
+        ("me:hunter2#x@127.0.0.1:9/none", 4),
+        ("[hunter2/none", 4),
+    ],
+)
+def test_no_password_is_taken_as_an_argument(address: str, exit_code: int) -> None:
+    command = [sys.executable, "-m", "batchkit", "list", "--ledger", f"postgresql://{address}"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 2
     assert "hunter2" not in ended.stdout + ended.stderr
     env = {**os.environ, "BATCHKIT_LEDGER": command[-1]}
     ended = subprocess.run(command[:4], capture_output=True, text=True, env=env)
-    assert ended.returncode == 9
+    assert ended.returncode == exit_code
     assert "hunter2" not in ended.stdout + ended.stderr
+
+
+def test_an_address_with_what_may_be_a_password_is_not_in_further_commands() -> None:
+    assert Where(ledger="postgresql://127.0.0.1:9/none?password=hunter2").flags == ""
+    assert Where(ledger="postgresql://[hunter2/none").flags == ""
+    for plain in ("postgresql://me@127.0.0.1:9/none?sslmode=require", "sqlite:///home/me@work/x#1.db", "x@y.db"):
+        assert plain in Where(ledger=plain).flags

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchkit import AsyncClient, Job, Settings
+from batchkit.emulator import Pace
 from batchkit.model import Batch, Part, State
-from batchkit.uploader import reconcile
+from batchkit.uploader import quota, reconcile
 
-from .conftest import SMALL, World, request_lines
+from .conftest import SMALL, World, request_line, request_lines
 from .test_submit_once import Wire, creating, fresh
 
 WINDOW_S = Settings().read_timeout_s + Settings().settle_window_s + Settings().relist_after_s
@@ -82,6 +83,32 @@ def test_a_batch_hidden_for_longer_gets_a_twin_and_one_of_the_two_is_stopped(
     assert first["status"] == "completed"
     assert second["status"] in ("cancelling", "cancelled")
     assert [event.kind for event in job.events].count("twin") == 1
+
+
+@pytest.mark.promise("A5", "A9")
+def test_a_part_whose_batch_may_yet_show_up_is_not_cut(make_world: Callable[..., World]) -> None:
+    """The hidden batch fills the queue, and every refusal looks as if the part were too large for it."""
+    lines = [request_line(number, text="x" * 400) for number in range(8)]
+    limit = len(orjson.dumps(lines)) * 3 // 8
+    world = make_world(
+        fail_rate=0.0,
+        deployments=[f"gpt-4o-batch:gpt-4o:GlobalBatch:{limit}"],
+        pace=Pace(running_s=20_000.0, row_s=0),
+        faults=["lose_answer,call=create_batch,nth=1", "hide_for,10000,call=create_batch,nth=1"],
+    )
+    with world.client() as client:
+        assert client.run(lines, name="nightly").report.ok == 8
+        (part,) = client.show("nightly").parts
+    assert part.doubt_at is not None
+    assert [batch["id"] for batch in world.batches()] == [batch.id for batch in part.batches]
+
+
+def test_a_doubt_lasts_as_long_as_a_batch_may_live() -> None:
+    part = replace(PART, doubt_at=1000.0)
+    assert not quota.in_doubt(PART, 1000.0)
+    assert quota.in_doubt(part, 87_399.0)
+    assert quota.in_doubt(part, 900.0), "the clock was put back"
+    assert not quota.in_doubt(part, 87_400.0), "else a part that is too large would never be cut"
 
 
 @pytest.mark.promise("A5", "A11")

@@ -323,6 +323,43 @@ def test_a_database_that_is_not_there_is_said_so_without_its_password() -> None:
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
 
 
+@pytest.mark.promise("F2")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:hunter2%zz@127.0.0.1:9/none",
+        "postgresql://me:hunter2%@127.0.0.1:9/none",
+        "postgresql://me:x@hunter2@127.0.0.1:9/none",
+        "postgresql://me:x/hunter2@127.0.0.1:9/none",
+        "postgresql://me:hunter2#x@127.0.0.1:9/none",
+        "postgresql://me:hunter2?x@127.0.0.1:9/none",
+        "postgresql://me:hunter2/none",
+        "postgresql://127.0.0.1:9/none?hunter2=x",
+        "postgresql://[hunter2/none",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_not_repeated(url: str) -> None:
+    async def work() -> None:
+        async with opened(url) as ledger:
+            await ledger.jobs()
+
+    with pytest.raises(ConfigError, match="none that PostgreSQL can read") as caught:
+        asyncio.run(work())
+    assert "hunter2" not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres:///none",
+        "postgresql://me:a%25%2Fb%40@[::1]:9/none?sslmode=require",
+        "postgresql://one:1,two:2/none?host=/run/postgresql",
+    ],
+)
+def test_addresses_that_postgresql_can_read_are_taken(url: str) -> None:
+    open_ledger(url)
+
+
 def test_a_lease_is_never_taken_from_a_living_process_and_always_from_a_dead_one() -> None:
     mine = new_owner()
     assert not takeable(mine, expires_at=0.0, now=1e12)
@@ -422,6 +459,11 @@ def test_a_ledger_where_nobody_may_write(tmp_path: Path) -> None:
 def test_other_kinds_of_ledgers_are_refused_with_a_hint() -> None:
     with pytest.raises(ConfigError, match="mysql://"):
         open_ledger("mysql://localhost/batchkit")
+
+
+def test_ledgers_in_one_directory_have_working_files_of_their_own(tmp_path: Path) -> None:
+    names = ["nightly", "nightly.sqlite3", "nightly.db", "nightly.2025", "nightly.2026"]
+    assert len({open_ledger(tmp_path / name)[1].root for name in names}) == len(names)
 
 
 def test_opening_touches_nothing_on_disk(tmp_path: Path) -> None:

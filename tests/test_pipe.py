@@ -13,10 +13,11 @@ import orjson
 import pytest
 
 import batchkit
-from batchkit import InputError, LocalError, Query, Unavailable, Unfinished
+from batchkit import AsyncClient, InputError, Job, LocalError, Query, Unavailable, Unfinished
 from batchkit.config import Dialect
 from batchkit.emulator import Limits as ServiceLimits
-from batchkit.errors import ConfigError, JobConflict, UnknownJob
+from batchkit.errors import ConfigError, JobConflict, Unauthorized, UnknownJob
+from batchkit.ledger import Hold, Ledger, open_ledger
 from batchkit.model import State
 
 from .conftest import EXAMPLES, SMALL, World, request_line, request_lines
@@ -82,6 +83,36 @@ def test_a_job_stays_with_its_service(world: World, make_world: Callable[..., Wo
         client.submit(request_lines(2), name="nightly")
     with other.client() as client, pytest.raises(ConfigError, match="belongs to"):
         client.submit(request_lines(2), name="nightly")
+    assert other.batches() == []
+
+
+def test_a_job_that_is_sent_while_it_is_moved_stays(world: World, make_world: Callable[..., World]) -> None:
+    other, book = make_world(fail_rate=0.0), world.home / "ledger.sqlite3"
+
+    class Late(Ledger):
+        """Somebody else has the job for a last moment, and sends it."""
+
+        async def hold(self, job: Job) -> Hold:
+            async with AsyncClient(world.target(), ledger=book, clock=world.clock) as first:
+                await first.submit(request_lines(2), name="nightly")
+            return await super().hold(job)
+
+    async def work() -> Job:
+        world.service.inject("error,401,call=list_files", "error,401,call=upload")
+        async with AsyncClient(world.target(), ledger=book, clock=world.clock) as first:
+            with pytest.raises(Unauthorized):
+                await first.submit(request_lines(2), name="nightly")
+        world.service.mend()
+        ledger, workdir = open_ledger(book)
+        late = Late(ledger.store), workdir
+        async with AsyncClient(other.target(), ledger=late, clock=world.clock) as second:
+            with pytest.raises(ConfigError, match="belongs to"):
+                await second.submit(request_lines(2), name="nightly")
+            return await second.show("nightly")
+
+    job = asyncio.run(work())
+    assert job.service == job.parts[0].service == world.target().service
+    assert len(world.batches()) == 1
     assert other.batches() == []
 
 

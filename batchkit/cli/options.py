@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, TypeGuard
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import typer
 
@@ -84,14 +84,21 @@ GROUPS: dict[str, tuple[dict[str, Any], type]] = {
 
 
 def _password(ledger: str | None) -> TypeGuard[str]:
-    """Whether a ledger's address holds a password."""
-    return ledger is not None and "://" in ledger and urlsplit(ledger).password is not None
+    """Whether a ledger's address holds a password, or what may be one."""
+    if ledger is None or "://" not in ledger or ledger.startswith("sqlite:"):
+        return False
+    try:
+        parts = urlsplit(ledger)
+    except ValueError:
+        return True
+    unclear = "@" in parts.path + parts.query or parts.fragment  # a password may hold what ends a host
+    return bool(unclear or ":" in parts.netloc.rpartition("@")[0] or "password" in unquote(parts.query))
 
 
 def _check_password(ledger: str | None) -> None:
     if _password(ledger) and any(ledger in argument for argument in sys.argv):
         raise UsageError(
-            "a password in an argument can be read by everybody on this machine",
+            "the ledger's address holds a password, or what may be one: everybody on this machine can read arguments",
             hint="put it into ~/.pgpass, PGPASSWORD or BATCHKIT_LEDGER",
         )
 

@@ -33,7 +33,8 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir) -> N
             try:
                 words = [await _fetch(api, workdir, wanted, part) for wanted in _wanted(part, workdir)]
             except (Unavailable, Refused) as error:
-                await hold.move(part, part.state, at=clock.now(), event=str(error), tries=part.tries + 1)
+                tries = part.tries + isinstance(error, _Disagrees)  # an outage says nothing of the file
+                await hold.move(part, part.state, at=clock.now(), event=str(error), tries=tries)
                 raise
             event = f"output {words[0]}, errors {words[1]}"
             await hold.move(part, State.FETCHED, at=clock.now(), event=event, tries=0)
@@ -44,6 +45,10 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir) -> N
         if trouble is not None:
             raise trouble
     return DONE
+
+
+class _Disagrees(Unavailable):
+    """A result file is not there, or differs from what the service says of it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part) ->
         await api.content(file_id, coming, announced)
     except NotFound as error:
         if strict:
-            raise Unavailable(f"the result file {file_id} is not at the service: {error}") from None
+            raise _Disagrees(f"the result file {file_id} is not at the service: {error}") from None
         await asyncio.to_thread(wanted.path.touch, PRIVATE)  # what is there stays
         return f"{file_id} gone from the service"
     found = await asyncio.to_thread(look, coming, workdir.lines(part))
@@ -95,7 +100,7 @@ async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part) ->
     if strict and wrong:
         if announced is None or found.bytes >= announced:  # else the next try goes on behind what is here
             await asyncio.to_thread(coming.unlink)
-        raise Unavailable(f"the result file {file_id} came incomplete: {wrong}")
+        raise _Disagrees(f"the result file {file_id} came incomplete: {wrong}")
     if not found.exact:
         await asyncio.to_thread(workdir.inexact(wanted.path).touch, PRIVATE)
     await asyncio.to_thread(place, coming, wanted.path)

@@ -37,4 +37,9 @@ def open_ledger(url: str | Path | None = None, *, terms: Terms = Terms()) -> tup
             hint="give a path, sqlite:///PATH or postgresql://HOST/DATABASE",
         )
     path = Path(text.removeprefix("sqlite://")).expanduser().absolute()
-    return Ledger(SqliteStore(path), terms=terms), Workdir(path.with_suffix(".jobs"))
+    return Ledger(SqliteStore(path), terms=terms), Workdir(_beside(path))
+
+
+def _beside(path: Path) -> Path:
+    """The directory of a ledger's working files: no two ledgers have the same, or one would sweep the other's."""
+    return path.with_suffix(".jobs") if path.suffix == ".sqlite3" else path.with_name(f"{path.name}-jobs")

@@ -40,6 +40,11 @@ _TYPES = (
 )
 """The three types that PostgreSQL spells otherwise, in the order in which they are replaced."""
 _SCHEMA = "batchkit"
+_HOST = r"(\[[^][@/?#]*\]|[^][@/?#:,]*)(:\d*)?"
+_ADDRESS = re.compile(
+    rf"(?!.*%(?![0-9a-f]{{2}}))postgres(ql)?://([^@/?#]*@)?{_HOST}(,{_HOST})*(/[^@?#]*)?(\?[^@#]*)?", re.IGNORECASE
+)
+"""What can be taken apart with certainty: none of a password is then taken for the host or the database."""
 
 
 class _Tx:
@@ -69,6 +74,8 @@ class PostgresStore:
     """Runs functions of a transaction over one connection, which is made when it is first needed."""
 
     def __init__(self, url: str) -> None:
+        if not _ADDRESS.fullmatch(url):
+            raise _unreadable()
         self._url, self.name = url, without_password(url)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batchkit-ledger")
         self._connection: psycopg.Connection[Row] | None = None
@@ -102,9 +109,12 @@ class PostgresStore:
             self._connection = None
 
     def _open(self) -> psycopg.Connection[Row]:
-        connection: psycopg.Connection[Row] = psycopg.connect(
-            self._url, autocommit=True, connect_timeout=CONNECT_S, application_name="batchkit", row_factory=dict_row
-        )
+        try:
+            connection: psycopg.Connection[Row] = psycopg.connect(
+                self._url, autocommit=True, connect_timeout=CONNECT_S, application_name="batchkit", row_factory=dict_row
+            )
+        except psycopg.ProgrammingError:  # its words would repeat the address, and the password with it
+            raise _unreadable() from None
         try:
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             self._migrate(connection)
@@ -152,6 +162,14 @@ class PostgresStore:
         except psycopg.Error as error:
             self._close()
             raise LedgerError(f"the ledger {self.name}: {visible(str(error).strip(), 300)}") from None
+
+
+def _unreadable() -> ConfigError:
+    return ConfigError(
+        "the ledger's address is none that PostgreSQL can read",
+        hint="give postgresql://[user[:password]@]host[:port]/database, and % / @ # ? in a password as"
+        " %25 %2F %40 %23 %3F",
+    )
 
 
 def without_password(url: str) -> str:

@@ -26,8 +26,10 @@ async def room(work: Work, part: Part) -> Next | None:
 
 
 def _admitted(work: Work, part: Part, queue: Queue) -> Admission:
-    configured = work.member(part).limits.enqueued_tokens
-    return quota.admit(part.size, part.lines, queue, configured, work.clock.now())
+    configured, now = work.member(part).limits.enqueued_tokens, work.clock.now()
+    # The late twin of a part that was cut would be nobody's: as one of a single line, the part waits and is not cut.
+    lines = 1 if quota.in_doubt(part, now) else part.lines
+    return quota.admit(part.size, lines, queue, configured, now)
 
 
 async def create(work: Work, part: Part) -> Next | None:
@@ -149,7 +151,7 @@ async def adopt(work: Work, part: Part, listed: list[Batch], *, dead_too: bool) 
 async def run_as(work: Work, part: Part, batch: Batch, event: str = "") -> Part:
     """The part's batch is known: in one transaction, or a crash between would hide it from the next look."""
     return await work.move(
-        part, State.RUNNING, event=event or batch.id, batch=batch, held=None, next_try_at=None, clean_at=None
+        part, State.RUNNING, event=event or batch.id, batch=batch, held=None, next_try_at=None, clean_at=None, tries=0
     )
 
 
