@@ -264,15 +264,12 @@ def test_a_cancelled_batch_whose_file_is_not_named_says_what_is_waited_for(make_
             return answer
 
     async def life() -> list[str | None]:
-        held: list[str | None] = []
         transport = Nameless(lambda page, _: page)
         ledger = world.home / "ledger.sqlite3"
         async with AsyncClient(world.target(), ledger=ledger, clock=world.clock, transport=transport) as client:
             job = await client.submit(request_lines(5), name="odd")
             await client.cancel(job)
-            async for step in client.track(job):
-                held.append(step.held)
-        return held
+            return [step.held async for step in client.track(job)]
 
     held = asyncio.run(life())
     assert any(words and "the file of the finished rows is not named yet" in words for words in held)
