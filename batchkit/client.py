@@ -202,8 +202,10 @@ class AsyncClient:
             if fingerprint:
                 await self._ledger.remember_source(fingerprint, job)
         await asyncio.to_thread(judge, job, self._workdir, shape)
+        deadline = None if timeout_s is None else self._clock.now() + timeout_s
         while True:
-            job = await self._turns(job, _ALL, once=once, timeout_s=timeout_s)
+            left_s = None if deadline is None else deadline - self._clock.now()
+            job = await self._turns(job, _ALL, once=once, timeout_s=left_s)
             if not (job.collected and job.round < retries and await self._another_round(job)):
                 break
             job = await self._known(job)

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from shlex import quote
 from types import MappingProxyType
@@ -92,12 +93,13 @@ class Intake:
             lines = leftovers(job, self.workdir, lambda result: retryable(result, only))
             if params:
                 lines = (changed(line, params) for line in lines)
-            try:
-                staged = await asyncio.to_thread(split.stage, lines, directory, target.limits, round_number=number)
-            except InputError:
+            first = await asyncio.to_thread(next, lines, None)
+            if first is None:
                 words = f"no row of job {job.name!r} failed for a reason that may pass"
                 hint = "batchkit fetch JOB -o results.csv  # error_code names the codes for --only"
-                raise InputError(words if not only else f"no row failed with {', '.join(only)}", hint=hint) from None
+                raise InputError(words if not only else f"no row failed with {', '.join(only)}", hint=hint)
+            lines = chain([first], lines)
+            staged = await asyncio.to_thread(split.stage, lines, directory, target.limits, round_number=number)
             async with holding(self.ledger, job) as hold:
                 if (await hold.job()).round != job.round:
                     raise LedgerBusy(f"job {job.name!r} was retried meanwhile", hint=f"batchkit show {quote(job.name)}")

@@ -294,6 +294,9 @@ def test_wrong_settings(shell: Shell, env: dict[str, str], code: int, words: str
         (("run", "taken.jsonl", "-o", "nowhere/out.csv", "--emulator"), 12, "the directory must exist"),
         (("show", "nobody"), 2, "there is no job 'nobody'"),
         (("list", "--since", "yesterday"), 2, "is not a time"),
+        (("list", "--since", "infd"), 2, "is not a time"),
+        (("list", "--since", "1e400h"), 2, "is not a time"),
+        (("list", "--since", "nand"), 2, "is not a time"),
         (("list", "--order", "random"), 2, "newest or oldest"),
     ],
 )

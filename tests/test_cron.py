@@ -114,6 +114,21 @@ def test_nothing_due_asks_nothing_and_loads_no_network(tmp_path: Path, service: 
         assert start.run(COMMAND) == 3, "other content under the same name"
 
 
+def test_a_job_that_somebody_holds_is_left_to_do(tmp_path: Path, service: Emulator) -> None:
+    async def work() -> None:
+        ledger, _ = open_ledger(tmp_path / "data" / "batchkit" / "ledger.sqlite3")
+        (nightly,) = await ledger.jobs()
+        await ledger.wish_cancelled(nightly, at=time.time())  # which makes it due
+        hold = await ledger.hold(nightly)
+        assert await asyncio.to_thread(start.run, ["run", "--once"]) == 7
+        await hold.release()
+        await ledger.close()
+
+    with zygote(tmp_path, env(service)) as start:
+        assert start.run(COMMAND) == 7
+        asyncio.run(work())
+
+
 @pytest.mark.promise("A8")
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_share_the_jobs_that_are_due(world: World, ledger_url: str, workers: int) -> None:

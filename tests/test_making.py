@@ -102,6 +102,14 @@ def test_jinja_templates() -> None:
     assert build(rows, "{{ b }}", jinja=True, on_missing="skip") == []
     with pytest.raises(InputError, match="template is broken"):
         build(rows, "{% for %}", jinja=True)
+    for expression, words in (
+        ("a + 1", "concatenate"),
+        ("1 // 0", "by zero"),
+        ("tags['x']", "has not"),
+        ("a[::0]", "zero"),
+    ):
+        with pytest.raises(InputError, match=f"row 1: the template .*{words}"):
+            build(rows, "{{ " + expression + " }}", jinja=True)
 
 
 def test_structured_outputs_from_a_model_and_from_a_file(tmp_path: Path) -> None:

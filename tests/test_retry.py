@@ -8,10 +8,11 @@ from typing import Any
 import orjson
 import pytest
 
-from batchkit import InputError
+from batchkit import InputError, Limits
 from batchkit.collector import export
 from batchkit.collector.account import retryable
-from batchkit.emulator import Reply
+from batchkit.emulator import Pace, Reply
+from batchkit.errors import Unfinished
 from batchkit.model import Result
 
 from .conftest import SMALL, World, request_lines
@@ -95,6 +96,25 @@ def test_run_asks_at_most_so_often(make_world: Callable[..., World]) -> None:
         assert client.show("stubborn").round == 2
     assert len(model.seen["row-1"]) == 3
     assert len(model.seen["row-0"]) == 1
+
+
+def test_all_rounds_of_a_run_share_its_timeout(make_world: Callable[..., World]) -> None:
+    model = Moody(lambda number: 9 * (number == 1), refused(429, "429"))
+    world = make_world(fail_rate=0.0, answer=model, pace=Pace(running_s=600, row_s=0))
+    with world.client() as client:
+        began = world.clock.now()
+        with pytest.raises(Unfinished):
+            client.run(request_lines(20), name="slow", retries=5, timeout_s=1800)
+        assert world.clock.now() - began <= 1800
+        assert 1 <= client.show("slow").round < 5
+
+
+def test_a_row_that_grew_too_large_is_named(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0, answer=lambda _: refused(429, "429"))
+    with world.client(limits=Limits(max_bytes=500)) as client:
+        client.run(request_lines(2), name="grown")
+        with pytest.raises(InputError, match=r"larger than a file may be .* row-0"):
+            client.retry("grown", params={"user": "x" * 500})
 
 
 def test_run_stops_when_hardly_any_row_succeeds(make_world: Callable[..., World]) -> None:

@@ -15,6 +15,17 @@ from batchkit.disk import Workdir
 from .conftest import SMALL, World, request_lines
 
 
+def test_two_merges_in_one_process_keep_apart(world: World) -> None:
+    with world.client(limits=SMALL) as client:
+        client.run(request_lines(21), name="twice")
+        job = client.show("twice")
+    workdir = Workdir(world.home / "ledger.jobs")
+    first, second = (halves(job, workdir, Account("twice"), raw=raw) for raw in (False, True))
+    begun = next(first)
+    assert b"".join(second) == b"".join(lines(job, workdir, Account("twice"), raw=True))
+    assert begun + b"".join(first) == b"".join(lines(job, workdir, Account("twice")))
+
+
 @pytest.mark.parametrize("raw", [False, True], ids=["jsonl", "raw"])
 @pytest.mark.parametrize("fault", ["", "drop_rows,0.3", "double_rows,0.3", "invent_rows,0.3"])
 def test_two_processes_write_and_count_the_same(make_world: Callable[..., World], fault: str, raw: bool) -> None:
@@ -23,7 +34,7 @@ def test_two_processes_write_and_count_the_same(make_world: Callable[..., World]
         client.run(request_lines(21), name="halves", retries=1)
         job = client.show("halves")
     workdir, one, two = Workdir(world.home / "ledger.jobs"), Account("halves"), Account("halves")
-    stale = workdir.job(job.id) / "merged-999999999.jsonl"
+    stale = workdir.job(job.id) / "merged-999999999.0a1b2c3d.jsonl"
     stale.touch()
     assert b"".join(halves(job, workdir, two, raw=raw)) == b"".join(lines(job, workdir, one, raw=raw))
     assert two.report(job) == one.report(job)

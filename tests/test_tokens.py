@@ -135,6 +135,15 @@ def test_images_that_cannot_be_counted_are_reported(tmp_path: Path) -> None:
     assert "(estimated)" in out
 
 
+@pytest.mark.parametrize("url", [7, None, ["x"], "data:image/png;base64,iVB£", "data:image/png;base64,iVB!"])
+def test_a_senseless_image_is_one_that_cannot_be_counted(tmp_path: Path, url: Any) -> None:
+    content = [{"type": "image_url", "image_url": {"url": url}}]
+    path = lines(tmp_path / "lines.jsonl", model="gpt-4o", messages=[{"role": "user", "content": content}])
+    tokens = check(path, tally=Tally()).tokens
+    assert tokens is not None
+    assert (tokens.images, tokens.uncounted) == (1000, 1000)
+
+
 PRICES = 'date = 2025-11-01\ncurrency = "USD"\n[models.gpt-4o-batch]\ninput = 1.25\noutput = 5\n'
 
 

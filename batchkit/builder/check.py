@@ -107,13 +107,14 @@ class _Judge:
     def _parsed(self, content: bytes, number: int, skipped: int, blame: Blame) -> dict[str, Any] | None:
         try:
             document = parse(content)
+            repeated = repeated_keys(content, document)
         except Flaw as flaw:
             if number == 1 and content.strip() == b"[":
                 blame("array_file")
             else:
                 blame(flaw.rule, at=flaw.at + skipped, **flaw.facts)
             return None
-        for where, key in repeated_keys(content, document):
+        for where, key in repeated:
             blame("key_twice", where=where, key=key)
         return document
 

@@ -109,7 +109,7 @@ RULES = {
     "number_too_large": Rule(
         "invalid_json_line", "error", "a number is beyond what a double holds", "write a smaller number, or text"
     ),
-    "too_deep": Rule("invalid_json_line", "error", "nested more than 1024 deep", "flatten it"),
+    "too_deep": Rule("invalid_json_line", "error", "nested more than 254 deep", "flatten it"),
     "two_objects": Rule("invalid_json_line", "error", "more than one value on the line", _ONE_A_LINE),
     "cut_short": Rule("invalid_json_line", "error", "the object does not end on this line", _ONE_A_LINE),
     "not_object": Rule("invalid_json_line", "error", "a JSON {kind}, not an object", "one object a line"),

@@ -47,8 +47,12 @@ def parse(raw: bytes) -> dict[str, Any]:
 
 
 def repeated_keys(raw: bytes, document: dict[str, Any]) -> list[tuple[str, str]]:
-    """Where a key stands twice in a line or in its body: parsers differ in which of the two they take."""
-    if b"\\u0022" not in raw and raw.count(b'"') == orjson.dumps(document).count(b'"'):
+    """Where a key stands twice in a line or in its body: parsers differ in which of the two they take. Raises Flaw."""
+    try:
+        written = orjson.dumps(document)
+    except TypeError:  # it reads deeper than it writes
+        raise Flaw("too_deep") from None
+    if b"\\u0022" not in raw and raw.count(b'"') == written.count(b'"'):
         return []  # a key that stood twice would have left its quotes behind
     found = dict(pairs := json.loads(raw, object_pairs_hook=_Pairs))
     levels = [("the line", pairs), ("body", found.get("body"))]

@@ -113,7 +113,7 @@ def jinja(source: str, on_missing: OnMissing = OnMissing.ERROR) -> Fill:
             if on_missing is OnMissing.SKIP:
                 raise SkipRow from None
             raise InputError(f"the template wants what the row has not: {error}", hint=_ROW) from None
-        except TemplateError as error:
+        except Exception as error:  # noqa: BLE001  (an expression fails as Python's do, in any way)
             raise InputError(f"the template fails: {error}") from None
 
     return fill

@@ -125,7 +125,8 @@ class Tally:
         if image is None:
             return self._count(piece["text"]) if isinstance(piece.get("text"), str) else 0
         detail = image.get("detail") if isinstance(image, Mapping) else piece.get("detail")
-        tokens = image_tokens(image.get("url", "") if isinstance(image, Mapping) else str(image), detail, self._model)
+        url = image.get("url") if isinstance(image, Mapping) else image
+        tokens = image_tokens(url if isinstance(url, str) else "", detail, self._model)
         self._images += 1
         self._uncounted += tokens is None
         return tokens or 0
@@ -138,7 +139,10 @@ def image_tokens(url: str, detail: str | None, model: str | None) -> int | None:
     if not url.startswith("data:") or model not in TILES.keys() | PATCHES.keys():
         return None
     head = url.partition(",")[2][: 1 << 18]
-    size = image_size(base64.b64decode(head[: len(head) // 4 * 4]))
+    try:
+        size = image_size(base64.b64decode(head[: len(head) // 4 * 4]))
+    except ValueError:  # no base64
+        return None
     if size is None or 0 in size:
         return None
     return _tiles(*size, *TILES[model]) if model in TILES else math.ceil(_patches(*size) * PATCHES[model or ""])

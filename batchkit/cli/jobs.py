@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
@@ -19,9 +20,11 @@ from batchkit.cli.telling import Telling
 from batchkit.errors import BatchFailed, ResultError, RowsFailed, Unfinished, UsageError
 from batchkit.model import Job, Line, Report, State
 from batchkit.text import plural
+from batchkit.tracker.query import Query
 from batchkit.wishes import Wishes
 
 if TYPE_CHECKING:
+    from batchkit.client import AsyncClient
     from batchkit.collector.results import Results
 
 WAITING = frozenset({State.STAGED, State.UPLOADING, State.UPLOADED, State.SUBMITTING})
@@ -172,12 +175,21 @@ def _run_due(face: Face, where: Where, telling: Telling, once: bool) -> None:
     cron.measure(where, telling)
     if where.emulator or (found := cron.all_rest(where)) is None:
         with opened(face, where, telling=telling) as session:
-            found = session.act(lambda client: client.run_due())
+            found = session.act(_turned_and_open)
     face.data(documents.jobs(tuple(found), None), [f"{job.name}: {standing(job)}" for job in found])
     if waiting := [job.name for job in found if not job.collected]:
         raise Unfinished(
             f"{plural(len(waiting), 'job')} not finished yet: {', '.join(waiting[:10])}", hint="batchkit list"
         )
+
+
+async def _turned_and_open(client: AsyncClient) -> list[Job]:
+    """The jobs that had their turn, and after them those that are unfinished all the same: not due, or held by another
+    process."""
+    turned = await client.run_due()
+    ids = {job.id for job in turned}
+    page = await client.list(Query(limit=sys.maxsize))
+    return turned + [job for job in page if not job.collected and job.id not in ids]
 
 
 def retry(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ def halves(job: Job, workdir: Workdir, account: Account, *, raw: bool = False) -
         if not alive(int(stale.name.partition("merged-")[2].partition(".")[0])):
             stale.unlink(missing_ok=True)  # of a process that was killed
     middle = job.lines // 2
-    behind = workdir.job(job.id) / f"merged-{os.getpid()}.jsonl"
+    behind = workdir.job(job.id) / f"merged-{os.getpid()}.{secrets.token_hex(4)}.jsonl"
     task = _Task(replace(job, events=()), workdir.root, range(middle, job.lines), behind, raw)
     path = os.pathsep.join([entry or str(Path.cwd()) for entry in sys.path])
     other = subprocess.Popen(  # noqa: S603  (this very program)

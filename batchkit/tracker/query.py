@@ -130,10 +130,11 @@ def moment(text: str, now: float) -> float:
     """
     try:
         if text[-1:] in _UNITS and text[:-1]:
-            return now - float(text[:-1]) * _UNITS[text[-1]]
-        if text.isdigit() and len(text) > 8:
-            return float(text)
-        when = datetime.fromisoformat(text)
+            when = datetime.fromtimestamp(now - float(text[:-1]) * _UNITS[text[-1]], UTC)
+        elif text.isdigit() and len(text) > 8:
+            when = datetime.fromtimestamp(float(text), UTC)
+        else:
+            when = datetime.fromisoformat(text)
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         raise UsageError(f"{text!r} is not a time", hint="write 8h, 3d, 2025-11-22 or 2025-11-22T08:00") from None
