@@ -12,8 +12,8 @@ LONGEST_WAIT_S = 86_400.0
 """No wait is longer, whatever the service asks for. A time further ahead comes from a clock that was wrong."""
 BYTES_PER_TOKEN = 4
 """The service estimates a file's tokens from its characters; four bytes of English JSON are about one."""
-DOUBT_S = 86_400.0
-"""How long a lost creation is feared: the completion window, the longest a batch lives."""
+DOUBT_S = 6 * 3600.0
+"""How long a lost creation is feared: far beyond any delay of a listing, yet a part too large is cut the same day."""
 HOPELESS = 5
 """After so many refusals in a row, half an hour, with nothing of ours in the queue a part may simply be too large."""
 OFF_BY = 4
@@ -85,7 +85,7 @@ def pieces(size: int, lines: int, limit: int | None) -> int:
 
 
 def in_doubt(part: Part, now: float) -> bool:
-    """Whether a batch that was taken for not made may yet show up: for a day, in which it would have ended."""
+    """Whether a batch that was taken for not made may yet show up."""
     return part.doubt_at is not None and abs(now - part.doubt_at) < DOUBT_S
 
 
