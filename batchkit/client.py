@@ -327,7 +327,8 @@ class AsyncClient:
                 with suppress(NotFound):
                     return (Remote(await api.batch(job)),)
             raise
-        parts = [part for part in found.parts if part.batch and part.service in apis]
+        here = [part for part in found.parts if part.batch and part.service in apis]
+        parts = [part for part in here if part.batches[-1].input_file_id in (None, part.file_id)]
         return tuple([Remote(await apis[part.service or ""].batch(part.batches[-1].id), found.name) for part in parts])
 
     async def show(self, job: Job | str) -> Job:

@@ -77,7 +77,12 @@ class Pump:
         """The tracker's turn."""
         return await self._each(
             lambda api, own: poll.turn(
-                api=api, hold=own, clock=self.clock, settings=self.settings, lookout=self.lookout
+                api=api,
+                hold=own,
+                clock=self.clock,
+                settings=self.settings,
+                lookout=self.lookout,
+                pool=[member.name for member in self.target.pool],
             ),
             hold,
         )
