@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import httpx
 
@@ -31,6 +31,7 @@ from batchkit.ledger.sql import Store, Tx
 from .conftest import KEY, VERSION, request_lines
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 GONE = "/".join((new_owner().split("/")[0], "an-earlier-boot", "1", "1", "00"))
 """An owner whose process is known to be dead, so that the next one may take its lease."""
 
@@ -117,7 +118,7 @@ class DoorStore:
 class Threadless(asyncio.SelectorEventLoop):
     """A loop that does at once what others leave to threads: a life is the same each time, and costs half."""
 
-    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         future: asyncio.Future[T] = self.create_future()
         try:
             future.set_result(func(*args))

@@ -68,7 +68,7 @@ async def turn(
 
 async def _elsewhere(part: Part, seen: Batch, api: Service, hold: Hold, now: float, pool: Collection[str]) -> bool:
     """Whether a part that its target's validation refused is free to go to another of the pool."""
-    if not pool or not seen.refused_by_target or part.doubt_at is not None:
+    if not pool or not seen.refused_by_target:
         return False
     why = visible(f"{seen.errors[0].code}: {seen.errors[0].message}", 300)
     if await deeds.refused_by(hold, part, seen, pool=pool, at=now, why=why) is None:
