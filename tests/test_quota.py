@@ -332,3 +332,30 @@ def test_what_is_wrong_with_the_lines_is_no_targets_fault() -> None:
     assert not refused(ServiceError("batch_lost", "the service does not know this batch"))
     assert not refused(missing, status="expired")
     assert not refused()
+
+
+def test_why_a_part_waits_is_said_in_these_words() -> None:
+    """They stand in `show`, in the diary and in the metrics."""
+    full = Queue(bytes=400, tokens=1000, next_try_at=50.0)
+    words = "waiting for quota: the deployment's queue is full"
+    assert quota.admit(40, 2, full, None, 49.5) == Admission(Room.WAIT, words, 50.0)
+    assert quota.admit(40, 2, replace(full, why="429"), None, 49.5) == Admission(Room.WAIT, "429", 50.0)
+    assert quota.admit(40, 2, full, None, 50.0) == Admission(Room.GO)
+    day = replace(full, next_try_at=quota.LONGEST_WAIT_S)
+    assert quota.admit(40, 2, day, None, 0.0).room is Room.WAIT
+    large = "about 1,001 tokens are more than the whole quota of 1,000"
+    assert quota.admit(4004, 2, Queue(), 1000, 0.0) == Admission(Room.TOO_LARGE, large)
+    hopeless = Queue(tokens=1000, tries=5)
+    refused = "refused 5 times while nothing of ours was in the queue of 1,000 tokens"
+    assert quota.admit(1004, 2, hopeless, None, 0.0) == Admission(Room.TOO_LARGE, refused)
+    assert quota.admit(1000, 2, hopeless, None, 0.0) == Admission(Room.GO), "exactly a quarter is too far off"
+    busy = "waiting for quota: about 1,000 of 1,200 tokens are enqueued, and 250 more are to go"
+    assert quota.admit(1000, 2, Queue(bytes=4000), 1200, 0.0) == Admission(Room.WAIT, busy)
+    assert quota.waits(Part("p", "j", 0, 0, State.STAGED, 1, 9, "ab", next_try_at=9.0), 0.0) == Next(9.0, "")
+
+
+def test_the_smaller_of_two_limits_is_the_measure_of_a_queue() -> None:
+    """Half of 1,000 learned is more than a third of 1,500 configured elsewhere, though it says 10,000."""
+    go = Admission(Room.GO)
+    assert quota.choose([go, go], [Queue(2000, tokens=1000), Queue(2000)], [10_000, 1500]) == 1
+    assert quota.choose([go, go], [Queue(4), Queue(8)], [None, 10**9]) == 0
