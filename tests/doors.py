@@ -75,6 +75,9 @@ class Doors:
         self.dead = True
         raise Killed
 
+    def synced(self, descriptor: int) -> None:
+        """Called before a file or a directory becomes durable."""
+
 
 class Wire(httpx.AsyncBaseTransport):
     """HTTP, in process."""
@@ -128,15 +131,18 @@ class Threadless(asyncio.SelectorEventLoop):
 
 
 _EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir"}
-_watched: list[tuple[str, Doors]] = []
+_watched: list[tuple[tuple[str, ...], Doors]] = []
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     """The interpreter's own hook, which sees every file operation before it is done."""
-    if not _watched or event not in _EVENTS:
+    if not _watched or (event not in _EVENTS and event != "batchkit.fsync"):
         return
-    root, doors = _watched[-1]
-    if not str(arguments[0]).startswith(root) or "sqlite3" in str(arguments[0]):
+    roots, doors = _watched[-1]
+    if event == "batchkit.fsync":
+        doors.synced(arguments[0])
+        return
+    if not str(arguments[0]).startswith(roots) or "sqlite3" in str(arguments[0]):
         return
     harm = doors.knock(f"{event} {Path(str(arguments[0])).name}")
     if harm is Harm.ERROR:
@@ -144,6 +150,10 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_audit)
+
+
+OURS = ("ledger.jobs", "out.jsonl", ".out.jsonl")
+"""How what we write in a bench's home begins, but for the ledger."""
 
 
 @dataclass
@@ -243,7 +253,7 @@ class Bench:
         client = AsyncClient(
             self.target, ledger=(ledger, workdir), clock=self.clock, settings=self.settings, transport=transport
         )
-        _watched.append((str(self.home / "ledger.jobs"), doors))
+        _watched.append((tuple(str(self.home / name) for name in OURS), doors))
         try:
             return await verb(client)
         finally:
