@@ -103,6 +103,19 @@ def test_a_part_larger_than_the_whole_quota_is_cut_and_stays_in_order(tmp_path: 
     assert bench.count(400) <= (1 if configured is None else 0)
 
 
+@pytest.mark.promise("A10")
+def test_the_file_of_a_part_that_was_cut_goes_though_we_died_over_it(tmp_path: Path) -> None:
+    limit = LINE // 4 + 2
+    bench = Bench(
+        tmp_path, rows=6, limits=Limits(max_lines=3), places=(Place(deployments=(f"gpt-4o-batch:::{limit}",)),)
+    )
+    with pytest.raises(Killed):
+        bench.live(Doors(lambda _, what: Harm.KILL if what.startswith("DELETE") else None))
+    assert len(bench.files()) >= 1
+    whole(bench, rows=6)
+    assert bench.files() == []
+
+
 def max_enqueued(bench: Watched, place: int = 0) -> int:
     """The most tokens that were enqueued at once, by the service's own count, from the batches' lives."""
     moments: list[tuple[float, int]] = []
