@@ -46,7 +46,10 @@ def intact(home: Path) -> None:
     if ledger.exists():
         connection = sqlite3.connect(ledger)
         parts = connection.execute("SELECT job_id, round, number, state, bytes, sha256 FROM parts").fetchall()
+        wrote = connection.execute("SELECT detail FROM events WHERE kind = 'wrote' ORDER BY seq DESC").fetchone()
         connection.close()
+        if wrote:
+            assert hashlib.sha256((home / "out.jsonl").read_bytes()).hexdigest() == wrote[0]
         for job, round_number, number, state, size, sha256 in parts:
             stem = home / "ledger.jobs" / job / f"{round_number}-{number:03d}"
             lines = stem.with_name(f"{stem.name}.lines.jsonl").read_bytes()
