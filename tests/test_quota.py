@@ -353,7 +353,7 @@ def test_why_a_part_waits_is_said_in_these_words() -> None:
     words = "waiting for quota: the deployment's queue is full"
     assert quota.admit(40, 2, full, None, 49.5) == Admission(Room.WAIT, words, 50.0)
     assert quota.admit(40, 2, replace(full, why="429"), None, 49.5) == Admission(Room.WAIT, "429", 50.0)
-    assert quota.admit(40, 2, full, None, 50.0) == Admission(Room.GO)
+    assert quota.admit(40, 2, full, None, 50.0) == Admission(Room.GO, "", None)
     day = replace(full, next_try_at=quota.LONGEST_WAIT_S)
     assert quota.admit(40, 2, day, None, 0.0).room is Room.WAIT
     large = "about 1,001 tokens are more than the whole quota of 1,000"

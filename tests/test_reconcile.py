@@ -32,6 +32,8 @@ def test_reconcile_waits_for_the_window_and_two_looks() -> None:
     once = replace(PART, clean_at=SURE)
     assert judged(once, SURE + 29) == Judgement(Fate.WAIT, at=SURE + 30)
     assert judged(once, SURE + 30) == Judgement(Fate.NOT_MADE)
+    shown = batch("b")
+    assert reconcile.judge(PART, iter([shown]), 1001, SETTINGS) == Judgement(Fate.ADOPT, shown)
     unknown = replace(PART, intent_at=None)
     assert judged(unknown, 239) == Judgement(Fate.WAIT, at=240.0)
     assert judged(unknown, 240).fate is Fate.RELIST
