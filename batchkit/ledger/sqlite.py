@@ -87,7 +87,8 @@ class SqliteStore:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
-            self._migrate(connection)
+            if _version(connection) < len(migrations()):
+                self._migrate(connection)
         except BaseException:
             connection.close()
             raise
