@@ -22,9 +22,10 @@ from batchkit.collector.export import Shape
 from batchkit.collector.fetch import lost
 from batchkit.collector.results import Results, collect, judge, survey
 from batchkit.config import Settings, Target, load_target
+from batchkit.delivery import deliver
 from batchkit.disk import Workdir, check_writable, stamp
 from batchkit.doctor import examine
-from batchkit.due import due_at
+from batchkit.due import is_due
 from batchkit.errors import (
     BatchkitError,
     CancelWished,
@@ -42,16 +43,13 @@ from batchkit.metrics import measure
 from batchkit.model import Finding, Job, Result, State, StoredFile
 from batchkit.notify import Command, Notifier
 from batchkit.prices import Prices
-from batchkit.pump import Progress, Pump, Turn, holding
-from batchkit.text import duration
+from batchkit.pump import Progress, Pump, Turn
 from batchkit.tracker.lookout import Lookout
 from batchkit.tracker.query import Page, Query, Remote, RemotePage, select, select_remote
 from batchkit.watch import Watched, watch
 from batchkit.wishes import Wishes, shape_of
 
 _log = logging.getLogger(__name__)
-WROTE = "wrote"
-"""The kind of event that keeps the hash of a file of results, so that it may be written over later."""
 _ALL: Sequence[Turn] = (Pump.submit, Pump.poll, Pump.fetch)
 
 
@@ -126,7 +124,7 @@ class AsyncClient:
                 async for progress in turns:
                     job, due = progress.job, progress.next_look_at
             if settled and job.collected:
-                await self._settled(job, None, Shape(), False)
+                await self._deliver(job)
             return due
 
         async def sleep_until(at: float, job: Job) -> None:
@@ -163,7 +161,7 @@ class AsyncClient:
         """
         shape, path = shape_of(out, wishes), await _checked(out)
         found = await self._turns(await self._known(job), [Pump.poll, Pump.fetch], once=True)
-        return await self._settled(found, path, shape, overwrite, partial)
+        return await self._deliver(found, path, shape, overwrite, partial)
 
     async def iter_results(self, job: Job | str, *, partial: bool = False) -> AsyncIterator[Result]:
         """The results one by one, in input order, read from this machine as they are asked for. Raises as `fetch`."""
@@ -209,7 +207,7 @@ class AsyncClient:
             if not (job.collected and job.round < retries and await self._another_round(job)):
                 break
             job = await self._known(job)
-        results = await self._settled(job, path, shape, overwrite)
+        results = await self._deliver(job, path, shape, overwrite)
         if fingerprint and path is not None:
             await self._ledger.remember_source(fingerprint, job, stamp(path, ours=True))
         return results
@@ -224,22 +222,21 @@ class AsyncClient:
         target = self._doors().target
         reach = {member.service for member in target.members}
 
-        def is_due(job: Job) -> bool:
-            due = due_at(job, target.poll_interval_s)
+        def due(job: Job) -> bool:
             reached = {part.service for part in job.parts if part.service} <= reach
-            return reached and due is not None and due <= self._clock.now()
+            return reached and is_due(job, target.poll_interval_s, self._clock.now())
 
-        waiting = [job for job in await self._ledger.jobs(unfinished=True) if is_due(job)]
+        waiting = [job for job in await self._ledger.jobs(unfinished=True) if due(job)]
         self._doors().lookout.expect(waiting)
         while (claimed := await self._ledger.claim(waiting)) is not None:
             job, hold = claimed
             waiting = [other for other in waiting if other.id != job.id]
             try:
-                if not is_due(job := await self._known(job)):
+                if not due(job := await self._known(job)):
                     continue  # another worker was faster
                 job = await self._turns(job, _ALL, once=True, hold=hold)
                 if job.collected:
-                    await self._settled(job, None, Shape(), False)
+                    await self._deliver(job)
                     job = await self._known(job)
                 done.append(job)
             except Interrupted:
@@ -327,7 +324,8 @@ class AsyncClient:
                 with suppress(NotFound):
                     return (Remote(await api.batch(job)),)
             raise
-        parts = [part for part in found.parts if part.batch and part.service in apis]
+        here = [part for part in found.parts if part.batch and part.service in apis]
+        parts = [part for part in here if part.batches[-1].input_file_id in (None, part.file_id)]
         return tuple([Remote(await apis[part.service or ""].batch(part.batches[-1].id), found.name) for part in parts])
 
     async def show(self, job: Job | str) -> Job:
@@ -419,31 +417,15 @@ class AsyncClient:
         await self._intake.round(job, self._doors().target)
         return True
 
-    async def _settled(
-        self, job: Job, out: Path | None, shape: Shape, overwrite: bool, partial: bool = False
+    async def _deliver(
+        self,
+        job: Job,
+        out: Path | None = None,
+        shape: Shape = Shape(),
+        overwrite: bool = False,
+        partial: bool = False,
     ) -> Results:
-        if not job.collected and not partial:
-            counts = job.counts
-            seen = max((batch.looked_at or 0.0 for part in job.parts for batch in part.batches), default=0.0)
-            ago = f", as seen {duration(self._clock.now() - seen)} ago" if seen else ""
-            raise Unfinished(
-                f"job {job.name!r} is not finished: {job.status or job.state}, "
-                f"{counts.completed + counts.failed} of {counts.total} rows{ago}",
-                hint=f"batchkit track {quote(job.name)}  # or the same command again later",
-            )
-        ours = {event.detail for event in await self._ledger.events(job) if event.kind == WROTE}
-        results = await asyncio.to_thread(collect, job, self._workdir, out, shape, None if overwrite else ours)
-        if results.sha256 is not None and results.sha256 not in ours:
-            async with holding(self._ledger, job) as hold:
-                await hold.note(WROTE, results.sha256, at=self._clock.now())
-        if job.collected and (job.settled_at is None or any(part.state is State.FETCHED for part in job.parts)):
-            await self._doors().settle(job, results.report.outcome)
-        if any(part.service and part.swept_at is None for part in job.parts):
-            # The results are here: what keeps the input files from being deleted now, a later call meets again.
-            with suppress(BatchkitError):
-                async for _ in self._run(job, [Pump.sweep], once=True):
-                    pass
-        return results
+        return await deliver(self._doors(), job, out, shape, overwrite=overwrite, partial=partial)
 
     async def _run(
         self,

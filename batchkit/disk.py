@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import socket
+import sys
 import time
 from collections.abc import AsyncIterable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -172,11 +173,12 @@ def _local_hint(error: OSError) -> str | None:
 
 
 def private_directory(path: Path) -> None:
-    """Make `path` and its parents; what is made is readable by its owner only."""
+    """Make `path` and its parents, durably; what is made is readable by its owner only."""
     with local_errors(path):
         for directory in reversed([path, *path.parents]):
             if not directory.exists():
                 directory.mkdir(mode=0o700, exist_ok=True)
+                _sync_directory(directory.parent)
 
 
 @contextmanager
@@ -196,7 +198,7 @@ def replacing(path: Path, *, mode: int = PRIVATE, replaceable: Collection[str] |
             with open(descriptor, "wb", buffering=PIECE) as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                _sync(file.fileno())
             if replaceable is not None and path.exists():
                 before = sha256(path)
                 if before not in replaceable and before != sha256(temporary):
@@ -267,7 +269,7 @@ async def receive(path: Path, chunks: AsyncIterable[bytes], *, behind: int = 0) 
                         total += await asyncio.to_thread(_write, descriptor, buffer)
             finally:
                 total += _write(descriptor, buffer)
-            await asyncio.to_thread(os.fsync, descriptor)
+            await asyncio.to_thread(_sync, descriptor)
         finally:
             os.close(descriptor)
     return total
@@ -302,9 +304,16 @@ def _temporary(path: Path) -> Path:
 def _sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    """What was written there is durable when this returns. Python tells its audit hooks of opening and renaming, not of
+    this, which makes the difference when the power fails."""
+    sys.audit("batchkit.fsync", descriptor)
+    os.fsync(descriptor)
 
 
 def alive(pid: int) -> bool:

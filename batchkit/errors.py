@@ -9,7 +9,7 @@
     ├─ Unavailable    6   try later             Throttled · QuotaFull · Unintelligible
     ├─ Unfinished     7   still running         (asked for results before there are any)
     ├─ RowsFailed     8   finished, some rows failed
-    ├─ LedgerError    9   wait or look          LedgerBusy · LeaseLost · LedgerTooNew · LedgerCorrupt
+    ├─ LedgerError    9   wait or look          LedgerBusy · LeaseLost · LedgerTooNew · LedgerCorrupt · NetworkDisk
     ├─ ResultError   10   look at the report
     ├─ Uncertain     11   wait, then look
     ├─ LocalError    12   this machine          DiskFull
@@ -247,6 +247,13 @@ class LedgerCorrupt(LedgerError):
 
     code = "ledger.corrupt"
     hint = "keep the file, and restore it from a backup or point --ledger at another one"
+
+
+class NetworkDisk(LedgerError):
+    """The ledger would be on a network disk, where SQLite's WAL does not work."""
+
+    code = "ledger.network_disk"
+    hint = "export BATCHKIT_LEDGER=postgresql://HOST/DATABASE, or a path on a disk of this machine"
 
 
 class ResultError(BatchkitError):

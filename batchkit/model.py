@@ -27,6 +27,10 @@ TOKEN_LIMIT = "token_limit_exceeded"  # noqa: S105  (a word of the service, no s
 """The service's word for a deployment whose enqueued-token quota is used up; it stands in a code or a message."""
 
 
+_OF_THE_TARGET = frozenset({"model_not_found", "invalid_request"})
+"""What validation says of a deployment that is not there, or is none for batches (Azure guide, "Troubleshooting")."""
+
+
 class State(StrEnum):
     """Where a part stands, in our words (a batch's `status` is the service's word).
 
@@ -192,6 +196,13 @@ class Batch:
         regions the create call itself gives."""
         return self.status == "failed" and any(TOKEN_LIMIT in e.code + e.message for e in self.errors)
 
+    @property
+    def refused_by_target(self) -> bool:
+        """Whether validation failed for what another target may have: the deployment, or its kind. What names a line
+        is wrong with the lines, wherever they go."""
+        found = self.status == "failed" and bool(self.errors)
+        return found and all(e.line is None and e.code in _OF_THE_TARGET for e in self.errors)
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -289,6 +300,7 @@ class Job:
     """What the user asked for under one name: a snapshot from the ledger.
 
     `service` is the base URL the job belongs to; its files and batches exist nowhere else.
+    `aside` are the targets of a pool whose validation refused the job; its parts go to the others.
     `events`, the job's diary, is filled by `show` only.
     """
 
@@ -303,6 +315,7 @@ class Job:
     parts: tuple[Part, ...] = ()
     settled_at: float | None = None
     cancelled_at: float | None = None
+    aside: tuple[str, ...] = ()
     outcome: Outcome | None = None
     events: tuple[Event, ...] = ()
 

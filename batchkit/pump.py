@@ -77,7 +77,12 @@ class Pump:
         """The tracker's turn."""
         return await self._each(
             lambda api, own: poll.turn(
-                api=api, hold=own, clock=self.clock, settings=self.settings, lookout=self.lookout
+                api=api,
+                hold=own,
+                clock=self.clock,
+                settings=self.settings,
+                lookout=self.lookout,
+                pool=[member.name for member in self.target.pool],
             ),
             hold,
         )
@@ -266,7 +271,7 @@ async def holding(ledger: Ledger, job: Job, taken: Hold | None = None) -> AsyncI
     finally:
         keeper.cancel()
         with suppress(BatchkitError):
-            await hold.release()
+            await asyncio.shield(hold.release())  # who is in a hurry does not leave a lease behind
 
 
 def _interrupted(job: Job) -> Interrupted:

@@ -126,6 +126,7 @@ SMALL = Limits(max_lines=4)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--promises", action="store_true", help="print how many cases proved each promise")
+    parser.addoption("--lives", type=int, default=10_000, help="how many seeds the deep simulation lives")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -123,6 +123,13 @@ def test_every_cell_of_the_table(call: Call, failure: Failure, expected: Verdict
     assert verdict(call, failure) is expected
 
 
+def test_a_notice_is_sent_again_but_where_the_receiver_says_no() -> None:
+    """Its key tells the receiver that it is the same."""
+    refused = {failure for failure in Failure if verdict(Call.NOTIFY, failure) is Verdict.REFUSE}
+    assert refused == {Failure.REFUSED, Failure.REDIRECT}
+    assert {verdict(Call.NOTIFY, failure) for failure in set(Failure) - refused} == {Verdict.AGAIN}
+
+
 def test_what_creates_a_batch_is_only_repeated_when_it_was_surely_not_sent() -> None:
     again = {failure for failure in Failure if verdict(Call.CREATE_BATCH, failure) is Verdict.AGAIN}
     assert again == {Failure.NOT_SENT}

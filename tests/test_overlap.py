@@ -40,17 +40,21 @@ def creations(service: Emulator) -> int:
     return sum(call.name == "create_batch" for call in service.calls)
 
 
-def race(start: Zygote, count: int, *flags: str) -> tuple[int, list[float]]:
-    """So many at once: how many did not find the job busy, and how long those computed that did.
+def patience(start: Zygote, count: int) -> float:
+    """How many seconds a command that finds a job busy may take: two, or on a busy machine a few times what as many
+    take there that only read the ledger. A wait for the lease, which lasts two minutes, would be far beyond both."""
+    start.start(*[["list"]] * count)
+    return max(2.0, 6 * max(end.seconds for end in start.wait(count).values()))
 
-    They wait for nothing, and how long that takes on a shared machine says more about the machine.
-    """
+
+def race(start: Zygote, count: int, *flags: str) -> tuple[int, list[float]]:
+    """So many at once: how many did not find the job busy, and how long those took that did."""
     pids = start.start(*[[*COMMAND, *flags]] * count)
     ended = start.wait(count)
     assert set(ended) == set(pids)
     codes = [end.code for end in ended.values()]
     assert set(codes) <= {0, 7, 9}, start.log.read_text()
-    return sum(code != 9 for code in codes), [end.cpu_s for end in ended.values() if end.code == 9]
+    return sum(code != 9 for code in codes), [end.seconds for end in ended.values() if end.code == 9]
 
 
 @pytest.mark.promise("A8")
@@ -59,15 +63,17 @@ def test_eight_crons_at_once(tmp_path: Path, service: Emulator, kind: str, reque
     ledger = database(request.getfixturevalue("postgres"), "overlap") if kind == "postgresql" else ""
     with service, zygote(tmp_path, surroundings(tmp_path, service, ledger)) as start:
         busy: list[float] = []
+        most = patience(start, 8)
         for _ in range(2):
             worked, waited = race(start, 8, "--once")
             assert worked >= 1
             busy += waited
         worked, waited = race(start, 8)
+        most = max(most, patience(start, 8))
         assert start.run(COMMAND) == 0
         assert creations(service) == 1
     assert busy + waited
-    assert max(busy + waited) < 2.0
+    assert max(busy + waited) < most
 
 
 @pytest.mark.promise("A8")
@@ -83,10 +89,11 @@ def test_a_holder_that_is_stopped_keeps_its_job_and_goes_on(tmp_path: Path, serv
             time.sleep(dice.uniform(0.0, 0.2))
             send(holder, signal.SIGSTOP)
             with zygote(tmp_path, surroundings(tmp_path, service, ledger)) as others:
+                most = patience(others, 2)
                 others.start(command, command)
                 ended = others.wait(2)
                 assert {end.code for end in ended.values()} == {9}, others.log.read_text()
-                assert max(end.cpu_s for end in ended.values()) < 2.0
+                assert max(end.seconds for end in ended.values()) < most
             send(holder, signal.SIGCONT)
             assert start.wait(1)[holder].code == 0
         assert creations(service) == 3

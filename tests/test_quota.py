@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from batchkit.config import Limits
 from batchkit.emulator.app import Emulated
 from batchkit.emulator.faults import Faults, made
 from batchkit.emulator.settings import Limits as ServiceLimits
-from batchkit.errors import Unauthorized
-from batchkit.model import Next, Part, Queue, State
+from batchkit.errors import BatchkitError, Unauthorized
+from batchkit.model import Batch, Next, Part, Queue, ServiceError, State
 from batchkit.uploader import quota
 from batchkit.uploader.quota import Admission, Room
 
 from .conftest import request_lines
-from .doors import Bench, Doors, Place
+from .doors import Bench, Doors, Harm, Killed, Place
+from .test_torture import harmed
 
 LINE = len(json.dumps(request_lines(10)[5], separators=(",", ":"))) + 1
 TOKENS = -(-2 * LINE // 4)
@@ -99,6 +101,19 @@ def test_a_part_larger_than_the_whole_quota_is_cut_and_stays_in_order(tmp_path: 
     assert bench.files() == []
     assert len(list((tmp_path / "ledger.jobs" / results.job.id).glob("*.lines.jsonl"))) == 6
     assert bench.count(400) <= (1 if configured is None else 0)
+
+
+@pytest.mark.promise("A10")
+def test_the_file_of_a_part_that_was_cut_goes_though_we_died_over_it(tmp_path: Path) -> None:
+    limit = LINE // 4 + 2
+    bench = Bench(
+        tmp_path, rows=6, limits=Limits(max_lines=3), places=(Place(deployments=(f"gpt-4o-batch:::{limit}",)),)
+    )
+    with pytest.raises(Killed):
+        bench.live(Doors(lambda _, what: Harm.KILL if what.startswith("DELETE") else None))
+    assert len(bench.files()) >= 1
+    whole(bench, rows=6)
+    assert bench.files() == []
 
 
 def max_enqueued(bench: Watched, place: int = 0) -> int:
@@ -267,3 +282,93 @@ def test_into_how_many_pieces() -> None:
     assert quota.files_left(499, 500)
     assert not quota.files_left(500, 500)
     assert quota.files_left(10**6, None)
+
+
+def refusing(name: str) -> Place:
+    """A service where the deployment that jobs name is none of its own."""
+    return Place(name, deployments=("another-one",))
+
+
+@pytest.mark.promise("A9")
+@pytest.mark.parametrize("rows", [2, 16])
+def test_a_target_whose_validation_refuses_a_batch_is_set_aside_for_the_job(tmp_path: Path, rows: int) -> None:
+    """Its parts go where they are taken, those that were never sent there included; the next job tries it again."""
+    bench = Watched(tmp_path, rows=rows, places=(refusing("east"), Place("west")))
+    results = whole(bench, rows=rows)
+    assert {part.target for part in results.job.parts} == {"west"}
+    assert {batch["status"] for batch in bench.batches(0)} == {"failed"}
+    assert {batch["status"] for batch in bench.batches(1)} == {"completed"}
+    assert len(bench.batches(1)) == rows / 2
+    assert bench.files(0) == bench.files(1) == []
+    events = bench.live(Doors(), lambda client: client.show("nightly")).events
+    said = [event.detail for event in events if event.kind == "set aside"]
+    assert said
+    assert said[0].startswith("target east: model_not_found: The deployment 'gpt-4o-batch' does not exist")
+
+
+@pytest.mark.deep
+@pytest.mark.promise("A1", "A2", "A9")
+@pytest.mark.parametrize("harm", Harm)
+def test_a_target_is_set_aside_whatever_befalls_us(tmp_path: Path, harm: Harm) -> None:
+    places = (refusing("east"), Place("west"))
+    doors = Doors()
+    Watched(tmp_path / "whole", rows=4, places=places).live(doors)
+    for at in range(len(doors.passed)):
+        bench = Watched(tmp_path / str(at), rows=4, places=places)
+        with suppress(Killed, BatchkitError, OSError):
+            bench.live(Doors(harmed(at, harm)))
+        whole(bench, rows=4)
+        assert {batch["status"] for batch in bench.batches(0)} == {"failed"}
+        assert [batch["status"] for batch in bench.batches(1)] == ["completed"] * 2
+
+
+@pytest.mark.promise("A9", "C7")
+def test_a_job_that_every_target_refuses_ends_and_says_what_they_said(tmp_path: Path) -> None:
+    bench = Watched(tmp_path, rows=6, places=(refusing("east"), refusing("west")))
+    results: Results = bench.live(Doors())
+    assert (results.report.failed, results.report.balanced) == (6, True)
+    assert results.report.errors == {"model_not_found": 6}
+    assert {batch["status"] for place in (0, 1) for batch in bench.batches(place)} == {"failed"}
+    assert len(bench.batches(0)) + len(bench.batches(1)) <= 2 * 3
+
+
+@pytest.mark.promise("A9")
+def test_what_is_wrong_with_the_lines_is_no_targets_fault() -> None:
+    def refused(*errors: ServiceError, status: str = "failed") -> bool:
+        return Batch("b", status, errors=errors).refused_by_target
+
+    missing = ServiceError("model_not_found", "no such deployment")
+    assert refused(missing)
+    assert refused(ServiceError("invalid_request", "the SKU is none for batches"))
+    assert not refused(replace(missing, line=3))
+    assert not refused(missing, ServiceError("duplicate_custom_id", "twice", 4))
+    assert not refused(ServiceError("batch_lost", "the service does not know this batch"))
+    assert not refused(missing, status="expired")
+    assert not refused()
+
+
+def test_why_a_part_waits_is_said_in_these_words() -> None:
+    """They stand in `show`, in the diary and in the metrics."""
+    full = Queue(bytes=400, tokens=1000, next_try_at=50.0)
+    words = "waiting for quota: the deployment's queue is full"
+    assert quota.admit(40, 2, full, None, 49.5) == Admission(Room.WAIT, words, 50.0)
+    assert quota.admit(40, 2, replace(full, why="429"), None, 49.5) == Admission(Room.WAIT, "429", 50.0)
+    assert quota.admit(40, 2, full, None, 50.0) == Admission(Room.GO, "", None)
+    day = replace(full, next_try_at=quota.LONGEST_WAIT_S)
+    assert quota.admit(40, 2, day, None, 0.0).room is Room.WAIT
+    large = "about 1,001 tokens are more than the whole quota of 1,000"
+    assert quota.admit(4004, 2, Queue(), 1000, 0.0) == Admission(Room.TOO_LARGE, large)
+    hopeless = Queue(tokens=1000, tries=5)
+    refused = "refused 5 times while nothing of ours was in the queue of 1,000 tokens"
+    assert quota.admit(1004, 2, hopeless, None, 0.0) == Admission(Room.TOO_LARGE, refused)
+    assert quota.admit(1000, 2, hopeless, None, 0.0) == Admission(Room.GO), "exactly a quarter is too far off"
+    busy = "waiting for quota: about 1,000 of 1,200 tokens are enqueued, and 250 more are to go"
+    assert quota.admit(1000, 2, Queue(bytes=4000), 1200, 0.0) == Admission(Room.WAIT, busy)
+    assert quota.waits(Part("p", "j", 0, 0, State.STAGED, 1, 9, "ab", next_try_at=9.0), 0.0) == Next(9.0, "")
+
+
+def test_the_smaller_of_two_limits_is_the_measure_of_a_queue() -> None:
+    """Half of 1,000 learned is more than a third of 1,500 configured elsewhere, though it says 10,000."""
+    go = Admission(Room.GO)
+    assert quota.choose([go, go], [Queue(2000, tokens=1000), Queue(2000)], [10_000, 1500]) == 1
+    assert quota.choose([go, go], [Queue(4), Queue(8)], [None, 10**9]) == 0

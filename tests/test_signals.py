@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -20,6 +23,15 @@ from batchkit.model import State
 from .conftest import KEY, World, request_lines
 from .processes import Zygote, send, zygote
 
+RUN = """
+import fcntl, os, sys, termios
+if os.isatty(0):
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+sys.argv = sys.argv[1:]
+from batchkit.__main__ import main
+main()
+"""
+"""The command, whose controlling terminal is what it was given."""
 COMMAND = "run rows.csv -o out.csv --name nightly --custom-id sku --prompt {text} -d gpt-4o-batch".split()
 
 
@@ -91,7 +103,7 @@ def test_a_creation_that_takes_too_long_is_left_to_be_found(world: World) -> Non
 def stopped(start: Zygote, home: Path, dice: random.Random, number: int, *, twice: bool) -> int:
     """Start a job, signal it at a random moment, and check what it leaves; its exit code."""
     command = [*COMMAND, "--name", f"job-{number}", "-o", f"out-{number}.csv"]
-    kind = dice.choice([signal.SIGINT, signal.SIGTERM])
+    kind = dice.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     (pid,) = start.start(command)
     time.sleep(dice.uniform(0.05, 1.0))
     send(pid, kind)
@@ -126,6 +138,57 @@ def many(home: Path, service: Emulator, seed: int, count: int) -> None:
 @pytest.mark.promise("D2")
 def test_signals_at_random_moments(tmp_path: Path) -> None:
     many(tmp_path, Emulator(tmp_path / "service", key=KEY, speed=2000, fail_rate=0.0), 1, 8)
+
+
+@pytest.mark.promise("D2")
+def test_a_terminal_that_is_closed_leaves_a_job_that_goes_on(tmp_path: Path) -> None:
+    """As when a window is closed: the terminal is gone before the signal comes, and nothing can be said any more."""
+    (tmp_path / "rows.csv").write_text("sku,text\na,thing\n")
+    with Emulator(tmp_path / "service", key=KEY, speed=60, fail_rate=0.0) as service:
+        ours, theirs = os.openpty()
+        process = command(tmp_path, service, terminal=theirs)
+        os.close(theirs)
+        until_created(service, process)
+        os.close(ours)
+        assert process.wait(20) == 128 + signal.SIGHUP
+        connection = sqlite3.connect(tmp_path / "data" / "batchkit" / "ledger.sqlite3")
+        assert connection.execute("SELECT count(*) FROM leases").fetchone() == (0,)
+        assert connection.execute("SELECT state FROM parts").fetchone() == (State.RUNNING,)
+        connection.close()
+
+
+@pytest.mark.promise("D2")
+def test_a_command_under_nohup_stays_when_the_terminal_goes(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("sku,text\na,thing\n")
+    with Emulator(tmp_path / "service", key=KEY, speed=2000, fail_rate=0.0) as service:
+        process = command(tmp_path, service, "nohup")
+        until_created(service, process)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(30) == 0
+    assert (tmp_path / "out.csv").exists()
+
+
+def command(home: Path, service: Emulator, *before: str, terminal: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """The command as a process that leads a session, on a terminal of its own where there is one."""
+    env = {"PATH": os.environ["PATH"], "XDG_DATA_HOME": str(home / "data"), "XDG_CONFIG_HOME": str(home / "config")}
+    env |= {"AZURE_OPENAI_ENDPOINT": service.url, "AZURE_OPENAI_API_KEY": KEY}
+    return subprocess.Popen(
+        [*before, sys.executable, "-c", RUN, "batchkit", *COMMAND],
+        cwd=home,
+        env=env,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+
+
+def until_created(service: Emulator, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 30
+    while not any(call.name == "get_batch" for call in service.calls):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 @pytest.mark.deep

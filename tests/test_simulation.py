@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -21,13 +23,15 @@ from batchkit.config import Limits
 from batchkit.emulator.faults import Faults, made
 from batchkit.emulator.settings import Pace
 from batchkit.errors import BatchkitError
+from batchkit.uploader import quota
 
 from .conftest import request_lines
 from .doors import Bench, Doors, Harm, Killed, Place, Plan
 
-PLAIN, DEEP = 32, 2000
+PLAIN = 32
 REGRESSIONS: list[int] = []
 HOURS = 3600.0
+RAM = Path("/dev/shm")
 
 
 class Weather(httpx.AsyncBaseTransport):
@@ -99,6 +103,7 @@ def world(home: Path, dice: random.Random) -> Bench:
 def live(home: Path, seed: int) -> dict[str, Any]:
     """One seed; what it met."""
     dice = random.Random(seed)
+    random.seed(seed)  # jitter
     bench = world(home, dice)
     begin, met = bench.clock.now(), Counter[str]()
     deadly, badness = dice.choice([0.0, 0.002, 0.01]), dice.choice([0.0, 0.02, 0.1])
@@ -128,7 +133,10 @@ def live(home: Path, seed: int) -> dict[str, Any]:
     results: Results = bench.live(Doors())
     took = bench.clock.now() - calm
     parts, pace = len(results.job.parts), bench.pace.running_s + 400
-    assert took <= 2 * HOURS + (parts + 1) * (pace + 1800), f"the job took {took / HOURS:.1f} hours in calm weather"
+    most = 2 * HOURS + (parts + 1) * (pace + 1800)
+    if any(part.doubt_at for part in results.job.parts):
+        most += quota.DOUBT_S  # for so long a part that is too large is not cut
+    assert took <= most, f"the job took {took / HOURS:.1f} hours in calm weather"
     invariants(bench)
     report = results.report
     assert report.balanced
@@ -151,15 +159,29 @@ def invariants(bench: Bench) -> None:
     assert not [batch for batch in batches if batch["status"] in ("cancelling", "cancelled")]
 
 
+def lives(seeds: Iterable[int]) -> Counter[str]:
+    """Live these seeds; what they met. In memory where there is such a disk: nobody cuts the power here."""
+    met = Counter[str]()
+    for seed in seeds:
+        with TemporaryDirectory(dir=RAM if RAM.is_dir() else None) as home:
+            try:
+                met.update(live(Path(home) / "life", seed))
+            except BaseException as error:
+                error.add_note(f"seed {seed}")
+                raise
+    return met
+
+
 @pytest.mark.promise("A1", "A2", "A6", "A9", "B4", "C7")
 @pytest.mark.parametrize("eighth", range(8))
-def test_lives(tmp_path: Path, eighth: int) -> None:
-    for seed in [*range(eighth, PLAIN, 8), *REGRESSIONS[eighth::8]]:
-        live(tmp_path / str(seed), seed)
+def test_lives(eighth: int) -> None:
+    assert lives([*range(eighth, PLAIN, 8), *REGRESSIONS[eighth::8]])["lives"] >= PLAIN / 8
 
 
 @pytest.mark.deep
 @pytest.mark.promise("A1", "A2", "A6", "A9", "B4", "C7")
-@pytest.mark.parametrize("seed", range(PLAIN, PLAIN + DEEP))
-def test_many_lives(tmp_path: Path, seed: int) -> None:
-    live(tmp_path / str(seed), seed)
+@pytest.mark.parametrize("hundredth", range(100))
+def test_many_lives(pytestconfig: pytest.Config, hundredth: int) -> None:
+    many = int(pytestconfig.getoption("lives"))
+    met = lives(range(PLAIN + hundredth, PLAIN + many, 100))
+    assert met["lives"] >= many // 100

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from importlib import import_module
@@ -25,6 +26,7 @@ LATE = ("batchkit.client", "batchkit.cli.session", "batchkit.emulator.serve", "p
 
 
 def main() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever started us
     for name in LATE:
         import_module(name)
     CliRunner().invoke(app, ["check", os.devnull])  # what is only loaded when a command is parsed

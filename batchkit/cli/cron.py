@@ -19,7 +19,7 @@ from batchkit.cli.printer import rows as counted
 from batchkit.cli.telling import Telling
 from batchkit.config import load_target
 from batchkit.disk import stamp
-from batchkit.due import due_at
+from batchkit.due import due_at, is_due, is_over
 from batchkit.errors import RowsFailed, Unfinished
 from batchkit.ledger import Ledger, open_ledger
 from batchkit.model import Job
@@ -50,21 +50,16 @@ def rest(face: Face, where: Where, known_as: str | None, out: Path | None) -> bo
         return False
     job, written = known
     outcome = job.outcome
-    if (
-        outcome is not None
-        and outcome.ok
-        and outcome.balanced
-        and out is not None
-        and written is not None
-        and written == stamp(out, ours=True)
-    ):
+    there = out is not None and written is not None and written == stamp(out, ours=True)
+    if outcome is not None and is_over(job, written=there):
         face.data({}, [f"{out}: {outcome.total} rows = {outcome.ok} ok + {outcome.failed} failed + 0 missing"])
         if outcome.failed:
             words = f"{outcome.failed} of {outcome.total} rows failed"
             raise RowsFailed(words, hint=f"batchkit retry {quote(job.name)}")
         return True
-    due = due_at(job, load_target(where.target, config=where.config).poll_interval_s)
-    if due is None or due <= time.time():
+    interval_s, now = load_target(where.target, config=where.config).poll_interval_s, time.time()
+    due = due_at(job, interval_s)
+    if due is None or is_due(job, interval_s, now):
         return False
     words = f"job {job.name!r} is not finished: {job.status or job.state}, {counted(job.counts)}"
     raise Unfinished(f"{words}; the next look is due at {when(due)}", hint="the same command again later")
@@ -74,8 +69,7 @@ def all_rest(where: Where) -> list[Job] | None:
     """The unfinished jobs of the ledger, if none of them is due now."""
     jobs = _ask(where, lambda ledger: ledger.jobs(unfinished=True))
     interval_s = load_target(where.target, config=where.config).poll_interval_s if jobs else 0.0
-    dues = [due_at(job, interval_s) for job in jobs]
-    return None if any(due is not None and due <= time.time() for due in dues) else jobs
+    return None if any(is_due(job, interval_s, time.time()) for job in jobs) else jobs
 
 
 def measure(where: Where, telling: Telling) -> None:

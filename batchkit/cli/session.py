@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from batchkit.pump import Progress
 
 T = TypeVar("T")
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Session:
-    """Runs coroutines of a client; the first SIGINT or SIGTERM stops cleanly, the second at once."""
+    """Runs coroutines of a client; the first SIGINT, SIGTERM or SIGHUP stops cleanly, the second at once."""
 
     def __init__(
         self,
@@ -82,15 +84,17 @@ class Session:
 
             def stop(number: int) -> None:
                 received.append(number)
+                _check_terminal()
                 if len(received) > 1:
                     doing.cancel()
                     return
-                self._face.say("stopping at the next safe point; once more to stop at once")
                 client.interrupt()
+                self._face.say("stopping at the next safe point; once more to stop at once")
 
             loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, stop, number)
+            for number in _STOPPING:
+                if number is signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+                    loop.add_signal_handler(number, stop, number)
             try:
                 with watching(self._clock or SystemClock()):
                     return await doing
@@ -139,6 +143,15 @@ def _emulator(directory: Path, speed: float, stack: ExitStack) -> tuple[Target, 
         ) from None
     target = make_target("emulator", service.url, Credential(Secret(service.key), bearer=False), dialect="v1")
     return replace(target, identity="emulator", poll_interval_s=MIN_POLL_S), service.clock
+
+
+def _check_terminal() -> None:
+    """What a closed terminal cannot show any more is said to nobody."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _stopped(steps: list[Progress]) -> Interrupted:

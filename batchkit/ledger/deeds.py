@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
+
+import orjson
 
 from batchkit.errors import LedgerBusy
 from batchkit.ledger import rows
@@ -136,13 +138,40 @@ async def set_aside(hold: Hold, part: Part, *, at: float, until: float, why: str
 
     def work(tx: Tx) -> Part:
         rows.set_quota(tx, part.service or "", part.deployment or "", next_try_at=until, why=why)
-        rows.add_event(tx, part.job_id, at, "set aside", f"target {part.target}: {why}", part.number)
-        values: dict[str, Any] = dict.fromkeys(
-            ("target", "service", "deployment", "sent_sha256", "sent_bytes", "file_id", "held")
-        )
-        return hold.moved(tx, part, State.STAGED, at=at, next_try_at=None, **values)
+        return _freed(hold, tx, part, at, why)
 
     return await hold.write(work)
+
+
+async def refused_by(
+    hold: Hold, part: Part, batch: Batch, *, pool: Collection[str], at: float, why: str
+) -> Part | None:
+    """A target's validation refused a part's batch: the job leaves it alone, and the part is free to go elsewhere.
+    None, and nothing was done, where no other target of the `pool` is left."""
+
+    def work(tx: Tx) -> Part | None:
+        aside = {*rows.must(rows.by_id(tx, part.job_id)).aside, part.target or ""}
+        if aside >= set(pool):
+            return None
+        seen = rows.record(tx, part, batch, at)
+        sql = "UPDATE jobs SET aside = :aside WHERE id = :job"
+        tx.write(sql, job=part.job_id, aside=orjson.dumps(sorted(aside)).decode())
+        return _freed(hold, tx, seen, at, why)
+
+    return await hold.write(work)
+
+
+async def free(hold: Hold, part: Part, *, at: float, why: str) -> Part:
+    """A part that waits for a target which was set aside meanwhile is free to go elsewhere."""
+    return await hold.write(lambda tx: _freed(hold, tx, part, at, why))
+
+
+def _freed(hold: Hold, tx: Tx, part: Part, at: float, why: str) -> Part:
+    rows.add_event(tx, part.job_id, at, "set aside", f"target {part.target}: {why}", part.number)
+    # A lost creation is not feared any more: at this target it met the same.
+    names = ("target", "service", "deployment", "sent_sha256", "sent_bytes", "file_id", "held", "doubt_at")
+    values: dict[str, Any] = dict.fromkeys(names)
+    return hold.moved(tx, part, State.STAGED, at=at, next_try_at=None, tries=0, **values)
 
 
 async def rehome(hold: Hold, job: Job, service: str, target: str, places: Sequence[Part]) -> Job:

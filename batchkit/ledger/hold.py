@@ -81,7 +81,7 @@ class Hold:
 
         def work(tx: Tx) -> None:
             rows.add_round(tx, self._job_id, parts, at)
-            sql = "UPDATE jobs SET settled_at = NULL, cancelled_at = NULL, total = NULL WHERE id = :job"
+            sql = "UPDATE jobs SET settled_at = NULL, cancelled_at = NULL, total = NULL, aside = '[]' WHERE id = :job"
             tx.write(sql, job=self._job_id)
 
         parts = list(parts)

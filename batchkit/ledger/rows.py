@@ -55,6 +55,7 @@ def job_of(tx: Tx, row: Row) -> Job:
     settled = row["total"] is not None
     return Job(
         **{key: row[key] for key in (*JOB_COLUMNS, "settled_at", "cancelled_at")},
+        aside=tuple(orjson.loads(row["aside"])),
         parts=tuple(_part(item, batches.get(item["id"], [])) for item in parts),
         outcome=Outcome(row["total"], row["ok"], row["failed"], row["missing"], bool(row["balanced"]))
         if settled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib import resources
 from typing import Any, Protocol, TypeVar
 
@@ -43,6 +44,7 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
+@cache
 def migrations() -> list[list[str]]:
     """The statements that make a ledger what it is today, a list for each format it ever had."""
     folder = resources.files("batchkit.ledger").joinpath("migrations")

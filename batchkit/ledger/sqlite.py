@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from batchkit.disk import PRIVATE, local_errors, private_directory
 from batchkit.errors import DiskFull, LedgerBusy, LedgerCorrupt, LedgerError, LedgerTooNew, LocalError
+from batchkit.ledger.mounts import check_local
 from batchkit.ledger.sql import Row, Tx, migrations
 
 T = TypeVar("T")
@@ -75,6 +76,7 @@ class SqliteStore:
             self._connection.close()
 
     def _open(self) -> sqlite3.Connection:
+        check_local(self.path)
         private_directory(self.path.parent)
         with local_errors(self.path):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, PRIVATE))
@@ -85,7 +87,8 @@ class SqliteStore:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
-            self._migrate(connection)
+            if _version(connection) < len(migrations()):
+                self._migrate(connection)
         except BaseException:
             connection.close()
             raise

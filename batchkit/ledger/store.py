@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from shlex import quote
@@ -86,9 +87,14 @@ class Ledger:
                     hint=f"batchkit show {quote(job.name)}",
                 )
 
-        await self.store.run(work)
+        hold = Hold(self.store, job.id, token, self.terms)
+        try:
+            await self.store.run(work)
+        except asyncio.CancelledError:
+            await asyncio.shield(hold.release())  # it may have been taken all the same
+            raise
         ACTIVE.add(token)
-        return Hold(self.store, job.id, token, self.terms)
+        return hold
 
     async def wish_cancelled(self, job: Job, *, at: float) -> None:
         """Write down that the user wants this job stopped. The one word about a job that needs no lease: whoever holds

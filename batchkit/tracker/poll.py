@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,10 +13,14 @@ from batchkit import wire
 from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.config import Settings
+from batchkit.errors import BatchkitError
 from batchkit.ledger import Hold, deeds
 from batchkit.ledger.sql import Tx
 from batchkit.model import DONE, Batch, Counts, Next, Part, ServiceError, State
+from batchkit.text import visible
 from batchkit.tracker.lookout import Lookout
+
+_log = logging.getLogger(__name__)
 
 LOST_S = 900.0
 """How long a batch may be unknown to the service before it is given up: new ones show late, and a gateway's 404 is no
@@ -26,10 +32,13 @@ AT_ONCE = 500
 """How many looks are written down in one transaction."""
 
 
-async def turn(*, api: Service, hold: Hold, clock: Clock, settings: Settings, lookout: Lookout) -> Next:
+async def turn(
+    *, api: Service, hold: Hold, clock: Clock, settings: Settings, lookout: Lookout, pool: Collection[str] = ()
+) -> Next:
     """Look at the batches whose last look is an interval ago; say when the next look is due.
 
-    Raises Unavailable when the service cannot be asked now. A batch that it has forgotten for good ends as failed.
+    Raises Unavailable when the service cannot be asked now. A batch that it has forgotten for good ends as failed; what
+    a target's validation refuses goes to another of the `pool`, which holds targets' names.
     """
     interval = api.target.poll_interval_s
     running = {part.id: part for part in (await hold.job()).parts if part.state is State.RUNNING and part.batch}
@@ -43,7 +52,10 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, settings: Settings, lo
     if due:
         at, seen = await lookout.look(api, [part.batches[-1] for part in due])
         looks += [(part, seen[part.batches[-1].id]) for part in due if part.batches[-1].id in seen]
-    moved = await _record(looks, hold, at, settings)
+    freed = {part.id for part, seen in looks if seen and await _elsewhere(part, seen, api, hold, at, pool)}
+    moved = await _record([(part, seen) for part, seen in looks if part.id not in freed], hold, at, settings)
+    if freed:
+        return Next(clock.now(), "parts go to another target")
     running |= {part.id: part for part in moved}
     if any(part.state is State.UPLOADED for part in moved):
         return Next(clock.now(), "the deployment's queue is full")
@@ -52,6 +64,20 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, settings: Settings, lo
     if not still:
         return DONE
     return Next(min(still) + interval * (1 + JITTER * random.random()))
+
+
+async def _elsewhere(part: Part, seen: Batch, api: Service, hold: Hold, now: float, pool: Collection[str]) -> bool:
+    """Whether a part that its target's validation refused is free to go to another of the pool."""
+    if not pool or not seen.refused_by_target:
+        return False
+    why = visible(f"{seen.errors[0].code}: {seen.errors[0].message}", 300)
+    if await deeds.refused_by(hold, part, seen, pool=pool, at=now, why=why) is None:
+        return False
+    _log.warning("target %s is set aside for this job: %s", part.target, why)
+    if part.file_id is not None:
+        with suppress(BatchkitError):  # it expires, and `files --sweep` knows it by its name
+            await api.delete(part.file_id)
+    return True
 
 
 async def _record(looks: Sequence[tuple[Part, Batch | None]], hold: Hold, now: float, settings: Settings) -> list[Part]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -23,7 +24,7 @@ async def place(work: Work, part: Part) -> tuple[Part, Next | None]:
     """Give a staged part of a pool its target, if one has room; or say when to look again."""
     if part.service is not None or not work.target.pool:
         return part, None
-    members, now = work.target.members, work.clock.now()
+    members, now = _left(work), work.clock.now()
     limits = [member.limits.enqueued_tokens for member in members]
     queues = [await deeds.queue_of(work.hold, member.service, _deployment(work, member)) for member in members]
     admissions = [
@@ -41,6 +42,23 @@ async def place(work: Work, part: Part) -> tuple[Part, Next | None]:
     if part.held != first.why or part.next_try_at != at:
         part = await work.move(part, part.state, held=first.why, next_try_at=at)
     return part, Next(at, first.why)
+
+
+def _left(work: Work) -> Sequence[Target]:
+    """The targets that the job has not set aside, for what their validation said of it."""
+    left = [member for member in work.target.members if member.name not in work.job.aside]
+    return left or work.target.members
+
+
+async def elsewhere(work: Work, part: Part) -> Part:
+    """A part that waits for a target which was set aside meanwhile goes to another, if there is one."""
+    free = part.state in (State.STAGED, State.UPLOADED) and part.doubt_at is None
+    if not free or part.target not in work.job.aside or part.target in {member.name for member in _left(work)}:
+        return part
+    if part.file_id is not None:
+        with suppress(BatchkitError):  # it expires, and `files --sweep` knows it by its name
+            await work.api(part).delete(part.file_id)
+    return await deeds.free(work.hold, part, at=work.clock.now(), why="it refused other parts of this job")
 
 
 async def _sent_to(work: Work, part: Part, member: Target) -> Part:

@@ -16,7 +16,7 @@ from batchkit.errors import BatchkitError, DiskFull, LocalError, Refused, Unavai
 from batchkit.ledger import Hold
 from batchkit.model import DONE, Next, Part, RemoteFile, State
 from batchkit.uploader import batches, files, quota
-from batchkit.uploader.place import place, set_aside
+from batchkit.uploader.place import elsewhere, place, set_aside
 from batchkit.uploader.stop import stop
 from batchkit.uploader.work import Rename, Work
 
@@ -72,6 +72,7 @@ async def _step(work: Work, part: Part) -> Next | None:
     """Take one part as far as it goes; None when it runs."""
     if part.state not in WAITING:
         return None
+    part = await elsewhere(work, part)
     if (wait := quota.waits(part, work.clock.now())) is not None:
         return wait
     if part.state is State.SUBMITTING:

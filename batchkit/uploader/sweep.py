@@ -11,7 +11,6 @@ from batchkit.clock import Clock
 from batchkit.errors import BatchkitError
 from batchkit.ledger import Hold
 from batchkit.model import DONE, Next, Part, RemoteFile, State
-from batchkit.uploader import reconcile
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"batchkit-([0-9a-f]{12})-\d+-\d{3,}-[0-9a-f]{12}\.jsonl")
@@ -23,16 +22,19 @@ async def turn(*, api: Service, hold: Hold, clock: Clock) -> Next:
 
     What cannot be deleted now is left for the next time, and expires in the end.
     """
-    done = [part for part in (await hold.job()).parts if part.state in FINISHED and part.swept_at is None]
+    job = await hold.job()
+    done = [part for part in job.parts if part.state in FINISHED and part.swept_at is None]
     if not done:
         return DONE
     try:
-        listed = await api.files()
+        # By the names also those of parts that were cut, or went elsewhere, whose file outlived a crash.
+        ours = {file for file in await api.files() if job_of(file) == job.id and needless(file, job.parts)}
+        strays = {file.id for file in ours} - {part.file_id for part in done}
+        for file_id in sorted(strays):
+            await api.delete(file_id)
         for part in done:
-            first, copies = reconcile.uploaded(part, listed)
-            ours = {file.id for file in (first, *copies) if file is not None}
-            for file_id in sorted(ours | ({part.file_id} if part.file_id else set())):
-                await api.delete(file_id)
+            if part.file_id is not None:
+                await api.delete(part.file_id)
             await hold.move(part, part.state, at=clock.now(), swept_at=clock.now())
     except BatchkitError as error:
         _log.info("input files are left at the service for now: %s", error)

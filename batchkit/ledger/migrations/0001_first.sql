@@ -11,10 +11,12 @@ CREATE TABLE jobs (
     created_at   REAL NOT NULL,
     settled_at   REAL,
     cancelled_at REAL,
+    aside        TEXT NOT NULL DEFAULT '[]',
     total        INTEGER,
     ok           INTEGER,
     failed       INTEGER,
-    missing      INTEGER
+    missing      INTEGER,
+    balanced     INTEGER NOT NULL DEFAULT 1
 );
 
 CREATE TABLE rounds (
@@ -25,19 +27,29 @@ CREATE TABLE rounds (
     PRIMARY KEY (job_id, number)
 );
 
+-- Parts remember the target that holds their file and batch.
 CREATE TABLE parts (
     id          TEXT PRIMARY KEY,
     job_id      TEXT NOT NULL,
     round       INTEGER NOT NULL,
     number      INTEGER NOT NULL,
+    place       REAL NOT NULL DEFAULT 0,
     state       TEXT NOT NULL,
     lines       INTEGER NOT NULL,
     bytes       INTEGER NOT NULL,
     sha256      TEXT NOT NULL,
+    target      TEXT,
+    service     TEXT,
+    deployment  TEXT,
+    sent_sha256 TEXT,
+    sent_bytes  INTEGER,
     file_id     TEXT,
     intent      TEXT,
     intent_at   REAL,
     clean_at    REAL,
+    doubt_at    REAL,
+    listed_at   REAL,
+    swept_at    REAL,
     held        TEXT,
     next_try_at REAL,
     tries       INTEGER NOT NULL DEFAULT 0,
@@ -45,8 +57,12 @@ CREATE TABLE parts (
     FOREIGN KEY (job_id, round) REFERENCES rounds (job_id, number)
 );
 
+CREATE INDEX parts_by_queue ON parts (service, deployment, state);
+
+-- Two services may give the same id to two batches.
 CREATE TABLE batches (
-    id             TEXT PRIMARY KEY,
+    service        TEXT NOT NULL,
+    id             TEXT NOT NULL,
     part_id        TEXT NOT NULL REFERENCES parts (id),
     seq            INTEGER NOT NULL,
     status         TEXT NOT NULL,
@@ -59,7 +75,8 @@ CREATE TABLE batches (
     errors         TEXT NOT NULL,
     created_at     REAL,
     looked_at      REAL,
-    ended_at       REAL
+    ended_at       REAL,
+    PRIMARY KEY (service, id)
 );
 
 CREATE INDEX batches_of_part ON batches (part_id, seq);
@@ -80,4 +97,22 @@ CREATE TABLE leases (
     owner      TEXT NOT NULL,
     token      TEXT NOT NULL,
     expires_at REAL NOT NULL
+);
+
+-- A deployment's quota is known to all jobs.
+CREATE TABLE quotas (
+    service     TEXT NOT NULL,
+    deployment  TEXT NOT NULL,
+    tokens      INTEGER,
+    tries       INTEGER NOT NULL DEFAULT 0,
+    next_try_at REAL,
+    why         TEXT,
+    PRIMARY KEY (service, deployment)
+);
+
+-- Where a job's rows came from, so that the same command need not read them again to know it.
+CREATE TABLE sources (
+    fingerprint TEXT PRIMARY KEY,
+    job_id      TEXT NOT NULL REFERENCES jobs (id),
+    written     TEXT
 );
