@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +27,7 @@ from batchkit.emulator import Pace
 from batchkit.errors import Unintelligible
 from batchkit.model import STATUSES, State
 
-from .conftest import World, request_lines
+from .conftest import KEY, World, request_lines
 from .test_emulator import create, lines, upload
 
 ONE = Limits(max_lines=1)
@@ -172,16 +176,55 @@ def test_an_unknown_status_is_one_warning_and_no_end(
     assert [record.getMessage().count("'pondering'") for record in caplog.records] == [1]
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.deep)])
-def test_a_look_at_many_batches_is_a_list_by_the_hundred(make_world: Callable[..., World], count: int) -> None:
-    world = make_world(fail_rate=0.0, limits=ServiceLimits(expiring_files=count))
-    with world.client(limits=ONE) as client:
-        job = client.submit(request_lines(count), name="soak")
-        world.clock.advance(61)
-        world.service.calls.clear()
-        list(client.track(job, once=True))
-        assert len(looks(world)) <= count // 100 + 1
-        assert {part.state for part in client.show(job).parts} == {State.RUNNING}
+def submitted(world: World, count: int) -> str:
+    """The name of a job of so many batches that run."""
+    with world.client(limits=Limits(max_lines=1, files=20_000)) as client:
+        return client.submit(request_lines(count), name=f"soak-{count}").name
+
+
+def test_a_look_at_many_batches_is_a_list_by_the_hundred(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0, limits=ServiceLimits(expiring_files=300))
+    name = submitted(world, 300)
+    world.clock.advance(61)
+    world.service.calls.clear()
+    with world.client() as client:
+        list(client.track(name, once=True))
+        assert len(looks(world)) <= 4
+        assert {part.state for part in client.show(name).parts} == {State.RUNNING}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look cost a process of its own."""
+
+    requests: int
+    cpu_s: float
+    peak_mb: float
+
+
+def look(world: World, name: str) -> Look:
+    """One look at a job from the command line."""
+    world.clock.advance(61)
+    world.service.calls.clear()
+    env = {"AZURE_OPENAI_ENDPOINT": world.service.url, "AZURE_OPENAI_API_KEY": KEY}
+    command = [sys.executable, "-m", "batchkit", "track", name, "--once", "--ledger", str(world.home / "ledger.sqlite3")]
+    with subprocess.Popen(command, env=os.environ | env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        said = process.stderr.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 7, said
+    return Look(len(looks(world)), used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+@pytest.mark.deep
+def test_a_look_at_ten_thousand_batches_is_small_and_linear(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0, pace=Pace(running_s=80_000.0), limits=ServiceLimits(expiring_files=11_001))
+    one, thousand, most = (look(world, submitted(world, count)) for count in (1, 1000, 10_000))
+    print(one, thousand, most)
+    assert most.requests <= 101
+    assert most.peak_mb < 120
+    assert most.cpu_s - one.cpu_s < 1.5 * 10 * (thousand.cpu_s - one.cpu_s)
 
 
 JSON = st.recursive(
