@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -115,16 +116,19 @@ class DoorStore:
 
 
 _EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir"}
-_watched: list[tuple[str, Doors]] = []
+_WRITING = os.O_WRONLY | os.O_RDWR
+_watched: list[tuple[tuple[str, ...], Doors]] = []
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     """The interpreter's own hook, which sees every file operation before it is done."""
     if not _watched or event not in _EVENTS:
         return
-    root, doors = _watched[-1]
-    if not str(arguments[0]).startswith(root) or "sqlite3" in str(arguments[0]):
+    roots, doors = _watched[-1]
+    if not str(arguments[0]).startswith(roots) or "sqlite3" in str(arguments[0]):
         return
+    if event == "open" and not arguments[2] & _WRITING:
+        event = "read"
     harm = doors.knock(f"{event} {Path(str(arguments[0])).name}")
     if harm is Harm.ERROR:
         raise OSError(errno.EIO, "input/output error", str(arguments[0]))
@@ -178,6 +182,8 @@ class Bench:
     pace: Pace = field(default_factory=Pace)
     wrap: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = field(default=lambda inner: inner)
     """The way to the service, with whatever is wrong on it."""
+    watched: tuple[str, ...] = ("ledger.jobs",)
+    """Where file operations are counted: what their paths begin with, under `home`."""
 
     def __post_init__(self) -> None:
         self.home.mkdir(exist_ok=True)
@@ -229,7 +235,7 @@ class Bench:
         client = AsyncClient(
             self.target, ledger=(ledger, workdir), clock=self.clock, settings=self.settings, transport=transport
         )
-        _watched.append((str(self.home / "ledger.jobs"), doors))
+        _watched.append((tuple(str(self.home / name) for name in self.watched), doors))
         try:
             return await verb(client)
         finally:

@@ -207,7 +207,16 @@ def look(world: World, name: str) -> Look:
     world.clock.advance(61)
     world.service.calls.clear()
     env = {"AZURE_OPENAI_ENDPOINT": world.service.url, "AZURE_OPENAI_API_KEY": KEY}
-    command = [sys.executable, "-m", "batchkit", "track", name, "--once", "--ledger", str(world.home / "ledger.sqlite3")]
+    command = [
+        sys.executable,
+        "-m",
+        "batchkit",
+        "track",
+        name,
+        "--once",
+        "--ledger",
+        str(world.home / "ledger.sqlite3"),
+    ]
     with subprocess.Popen(command, env=os.environ | env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         said = process.stderr.read()
