@@ -240,12 +240,17 @@ def test_rows_that_are_dropped_doubled_or_invented_are_named(
     with world.client() as client:
         results = client.run(request_lines(100), name="odd")
         rows = [result.custom_id for result in results]
+        said = [event.detail for event in client.show("odd").events]
+    downloads = sum(call.name == "content" for call in world.service.calls)
     report, count = results.report, round(100 * share)
     assert rows == [f"row-{n}" for n in range(100)]
     assert not report.balanced
     if fault == "drop_rows":
         assert (report.missing, len(report.missing_ids), report.ok) == (count, count, 100 - count)
         assert set(report.missing_ids) <= set(rows)
+        # A file that came whole is asked for once more at most: what it lacks is not on its way.
+        once_more = [words for words in said if "came whole, but it holds 99 of the 100 rows" in words]
+        assert (len(once_more), downloads) == ((1, 2) if share < 1 else (0, 0))
     elif fault == "double_rows":
         assert (report.duplicates, len(report.duplicated), report.ok) == (count, count, 100)
         assert set(report.duplicated) <= set(rows)
