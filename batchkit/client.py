@@ -33,6 +33,8 @@ from batchkit.errors import (
     LeaseLost,
     LedgerBusy,
     NotFound,
+    Refused,
+    Unavailable,
     Unfinished,
     UnknownJob,
 )
@@ -282,11 +284,22 @@ class AsyncClient:
         found = await self.show(job)
         return await asyncio.to_thread(survey, found, self._workdir, prices)
 
-    async def cancel(self, job: Job | str) -> Job:
-        """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed."""
+    async def cancel(self, job: Job | str, *, give_up: bool = False) -> Job:
+        """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed.
+
+        With `give_up` batches that the service does not know, or that it cannot be asked about, are not waited for: the
+        job ends without their rows. Those that live all the same run on, and are billed.
+        """
         found = await self._known(job)
         if not found.collected:
             await self._ledger.wish_cancelled(found, at=self._clock.now())
+        if give_up:
+            with suppress(Refused, Unavailable):  # what can be had is had first
+                await self._turns(found, _ALL, once=True)
+            found = await self._turns(await self._known(found), [Pump.give_up], once=True)
+            if found.collected and found.settled_at is None:
+                await self._settled(found, None, Shape(), False)
+            return await self._known(found)
         try:
             return await self._turns(found, [Pump.submit])
         except LeaseLost:

@@ -26,6 +26,10 @@ ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 TOKEN_LIMIT = "token_limit_exceeded"  # noqa: S105  (a word of the service, no secret)
 """The service's word for a deployment whose enqueued-token quota is used up; it stands in a code or a message."""
 
+LOST = "batch_lost"
+GIVEN_UP = "given_up"
+"""Our own codes for rows of a batch that the service forgot, or that the user gave up: they may have run."""
+
 
 class State(StrEnum):
     """Where a part stands, in our words (a batch's `status` is the service's word).
