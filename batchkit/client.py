@@ -39,12 +39,12 @@ from batchkit.errors import (
     UnknownJob,
 )
 from batchkit.intake import Intake, Source
-from batchkit.ledger import Hold, Ledger, open_ledger
+from batchkit.ledger import WROTE, Hold, Ledger, open_ledger
 from batchkit.metrics import measure
 from batchkit.model import Finding, Job, Result, State, StoredFile
 from batchkit.notify import Command, Notifier
 from batchkit.prices import Prices
-from batchkit.pump import Progress, Pump, Turn, holding
+from batchkit.pump import Progress, Pump, Turn
 from batchkit.text import duration
 from batchkit.tracker.lookout import Lookout
 from batchkit.tracker.query import Page, Query, Remote, RemotePage, select, select_remote
@@ -52,8 +52,6 @@ from batchkit.watch import Watched, watch
 from batchkit.wishes import Wishes, shape_of
 
 _log = logging.getLogger(__name__)
-WROTE = "wrote"
-"""The kind of event that keeps the hash of a file of results, so that it may be written over later."""
 _ALL: Sequence[Turn] = (Pump.submit, Pump.poll, Pump.fetch)
 
 
@@ -163,8 +161,16 @@ class AsyncClient:
         that are not back are `pending`. Raises LocalError when `out` holds something else and `overwrite` is not given.
         Rows that do not add up are in `report`.
         """
-        shape, path = shape_of(out, wishes), await _checked(out)
-        found = await self._turns(await self._known(job), [Pump.poll, Pump.fetch], once=True)
+        shape, path, found = shape_of(out, wishes), await _checked(out), await self._known(job)
+        try:
+            found = await self._turns(found, [Pump.poll, Pump.fetch], once=True)
+        except LeaseLost:
+            raise
+        except LedgerBusy as busy:
+            if not partial:
+                hint = f"batchkit fetch {quote(found.name)} --partial  # reads what is here by now, beside that process"
+                raise LedgerBusy(str(busy), hint=hint) from None
+            return await self._merged(await self._known(found), path, shape, overwrite)
         return await self._settled(found, path, shape, overwrite, partial)
 
     async def iter_results(self, job: Job | str, *, partial: bool = False) -> AsyncIterator[Result]:
@@ -444,11 +450,7 @@ class AsyncClient:
                 f"{counts.completed + counts.failed} of {counts.total} rows{ago}",
                 hint=f"batchkit track {quote(job.name)}  # or the same command again later",
             )
-        ours = {event.detail for event in await self._ledger.events(job) if event.kind == WROTE}
-        results = await asyncio.to_thread(collect, job, self._workdir, out, shape, None if overwrite else ours)
-        if results.sha256 is not None and results.sha256 not in ours:
-            async with holding(self._ledger, job) as hold:
-                await hold.note(WROTE, results.sha256, at=self._clock.now())
+        results = await self._merged(job, out, shape, overwrite)
         if job.collected and (job.settled_at is None or any(part.state is State.FETCHED for part in job.parts)):
             await self._doors().settle(job, results.report.outcome)
         if any(part.service and part.swept_at is None for part in job.parts):
@@ -456,6 +458,14 @@ class AsyncClient:
             with suppress(BatchkitError):
                 async for _ in self._run(job, [Pump.sweep], once=True):
                     pass
+        return results
+
+    async def _merged(self, job: Job, out: Path | None, shape: Shape, overwrite: bool) -> Results:
+        """What is on this machine of a job, whoever works on it."""
+        ours = {event.detail for event in await self._ledger.events(job) if event.kind == WROTE}
+        results = await asyncio.to_thread(collect, job, self._workdir, out, shape, None if overwrite else ours)
+        if results.sha256 is not None and results.sha256 not in ours:
+            await self._ledger.wrote(job, results.sha256, at=self._clock.now())
         return results
 
     async def _run(

@@ -13,6 +13,9 @@ from batchkit.ledger.lease import Terms
 from batchkit.ledger.sql import Store, Tx
 from batchkit.model import Event, Job
 
+WROTE = "wrote"
+"""The kind of event that keeps the hash of a file of results."""
+
 
 class Ledger:
     """The durable record of jobs, rounds, parts, batches and events; the only memory there is.
@@ -90,9 +93,14 @@ class Ledger:
         ACTIVE.add(token)
         return Hold(self.store, job.id, token, self.terms)
 
+    async def wrote(self, job: Job, sha256: str, *, at: float) -> None:
+        """Keep the hash of a file of results, so that it may be written over later. A line in the diary that needs no
+        lease: it moves nothing."""
+        await self.store.run(lambda tx: rows.add_event(tx, job.id, at, WROTE, sha256, None))
+
     async def wish_cancelled(self, job: Job, *, at: float) -> None:
-        """Write down that the user wants this job stopped. The one word about a job that needs no lease: whoever holds
-        it reads the wish with the job, at its next turn."""
+        """Write down that the user wants this job stopped. It needs no lease: whoever holds it reads the wish with the
+        job, at its next turn."""
 
         def work(tx: Tx) -> None:
             sql = "UPDATE jobs SET cancelled_at = :at WHERE id = :job AND cancelled_at IS NULL"
