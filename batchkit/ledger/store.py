@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Callable, Sequence
 from shlex import quote
 
@@ -53,10 +54,11 @@ class Ledger:
 
         return await self.store.run(work)
 
-    async def events(self, job: Job) -> list[Event]:
-        """The job's diary, oldest first."""
-        sql = "SELECT at, kind, detail, part FROM events WHERE job_id = :job ORDER BY seq"
-        return [Event(**row) for row in await self.store.run(lambda tx: tx.rows(sql, job=job.id))]
+    async def events(self, job: Job, *, latest: int = sys.maxsize) -> list[Event]:
+        """The job's diary, oldest first, or so many of its latest lines."""
+        sql = "SELECT at, kind, detail, part FROM events WHERE job_id = :job ORDER BY seq DESC LIMIT :latest"
+        found = await self.store.run(lambda tx: tx.rows(sql, job=job.id, latest=latest))
+        return [Event(row["at"], sys.intern(row["kind"]), row["detail"], row["part"]) for row in reversed(found)]
 
     async def add(self, job: Job) -> Job:
         """Write a new job with its first round. A job of this name is returned as it is when its content is the
