@@ -209,7 +209,8 @@ from batchkit.__main__ import main
 
 def account():
     used = resource.getrusage(resource.RUSAGE_SELF)
-    peak = re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]  # ru_maxrss begins with the parent's
+    # ru_maxrss would begin with the peak of the parent.
+    peak = re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]
     print(used.ru_utime + used.ru_stime, int(peak) / 1024, file=sys.stderr)
 
 atexit.register(account)
