@@ -112,9 +112,9 @@ class Client:
         """See AsyncClient.report."""
         return self._bridge.call(self._client.report(job, prices=prices))
 
-    def cancel(self, job: Job | str) -> Job:
+    def cancel(self, job: Job | str, *, give_up: bool = False) -> Job:
         """See AsyncClient.cancel."""
-        return self._bridge.call(self._client.cancel(job))
+        return self._bridge.call(self._client.cancel(job, give_up=give_up))
 
     def list(self, query: Query = Query()) -> Page:
         """See AsyncClient.list."""

@@ -22,7 +22,7 @@ from batchkit.collector.export import Shape
 from batchkit.collector.fetch import lost
 from batchkit.collector.results import Results, collect, judge, survey
 from batchkit.config import Settings, Target, load_target
-from batchkit.delivery import deliver
+from batchkit.delivery import deliver, merged
 from batchkit.disk import Workdir, check_writable, stamp
 from batchkit.doctor import examine
 from batchkit.due import is_due
@@ -34,6 +34,8 @@ from batchkit.errors import (
     LeaseLost,
     LedgerBusy,
     NotFound,
+    Refused,
+    Unavailable,
     Unfinished,
     UnknownJob,
 )
@@ -159,8 +161,16 @@ class AsyncClient:
         that are not back are `pending`. Raises LocalError when `out` holds something else and `overwrite` is not given.
         Rows that do not add up are in `report`.
         """
-        shape, path = shape_of(out, wishes), await _checked(out)
-        found = await self._turns(await self._known(job), [Pump.poll, Pump.fetch], once=True)
+        shape, path, found = shape_of(out, wishes), await _checked(out), await self._known(job)
+        try:
+            found = await self._turns(found, [Pump.poll, Pump.fetch], once=True)
+        except LeaseLost:
+            raise
+        except LedgerBusy as busy:
+            if not partial:
+                hint = f"batchkit fetch {quote(found.name)} --partial  # reads what is here by now, beside that process"
+                raise LedgerBusy(str(busy), hint=hint) from None
+            return await merged(self._doors(), await self._known(found), path, shape, overwrite=overwrite)
         return await self._deliver(found, path, shape, overwrite, partial)
 
     async def iter_results(self, job: Job | str, *, partial: bool = False) -> AsyncIterator[Result]:
@@ -279,11 +289,22 @@ class AsyncClient:
         found = await self.show(job)
         return await asyncio.to_thread(survey, found, self._workdir, prices)
 
-    async def cancel(self, job: Job | str) -> Job:
-        """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed."""
+    async def cancel(self, job: Job | str, *, give_up: bool = False) -> Job:
+        """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed.
+
+        With `give_up` batches that the service does not know, or that it cannot be asked about, are not waited for: the
+        job ends without their rows. Those that live all the same run on, and are billed.
+        """
         found = await self._known(job)
         if not found.collected:
             await self._ledger.wish_cancelled(found, at=self._clock.now())
+        if give_up:
+            with suppress(Refused, Unavailable):  # what can be had is had first
+                await self._turns(found, _ALL, once=True)
+            found = await self._turns(await self._known(found), [Pump.give_up], once=True)
+            if found.collected and found.settled_at is None:
+                await self._deliver(found)
+            return await self._known(found)
         try:
             return await self._turns(found, [Pump.submit])
         except LeaseLost:

@@ -10,12 +10,10 @@ from shlex import quote
 from batchkit.collector.export import Shape
 from batchkit.collector.results import Results, collect
 from batchkit.errors import BatchkitError, Unfinished
+from batchkit.ledger import WROTE
 from batchkit.model import Job, State
-from batchkit.pump import Pump, holding
+from batchkit.pump import Pump
 from batchkit.text import duration
-
-WROTE = "wrote"
-"""The kind of event that keeps the hash of a file of results, so that it may be written over later."""
 
 
 async def deliver(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overwrite: bool, partial: bool) -> Results:
@@ -25,11 +23,7 @@ async def deliver(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overw
     """
     if not job.collected and not partial:
         raise _unfinished(job, pump.clock.now())
-    ours = {event.detail for event in await pump.ledger.events(job) if event.kind == WROTE}
-    results = await asyncio.to_thread(collect, job, pump.workdir, out, shape, None if overwrite else ours)
-    if results.sha256 is not None and results.sha256 not in ours:
-        async with holding(pump.ledger, job) as hold:
-            await hold.note(WROTE, results.sha256, at=pump.clock.now())
+    results = await merged(pump, job, out, shape, overwrite=overwrite)
     if job.collected and (job.settled_at is None or any(part.state is State.FETCHED for part in job.parts)):
         await pump.settle(job, results.report.outcome)
     if any(part.service and part.swept_at is None for part in job.parts):
@@ -38,6 +32,15 @@ async def deliver(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overw
             async with aclosing(pump.run(job, [Pump.sweep], once=True)) as turns:
                 async for _ in turns:
                     pass
+    return results
+
+
+async def merged(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overwrite: bool) -> Results:
+    """What is on this machine of a job, whoever works on it."""
+    ours = {event.detail for event in await pump.ledger.events(job) if event.kind == WROTE}
+    results = await asyncio.to_thread(collect, job, pump.workdir, out, shape, None if overwrite else ours)
+    if results.sha256 is not None and results.sha256 not in ours:
+        await pump.ledger.wrote(job, results.sha256, at=pump.clock.now())
     return results
 
 

@@ -26,6 +26,10 @@ ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 TOKEN_LIMIT = "token_limit_exceeded"  # noqa: S105  (a word of the service, no secret)
 """The service's word for a deployment whose enqueued-token quota is used up; it stands in a code or a message."""
 
+LOST = "batch_lost"
+GIVEN_UP = "given_up"
+"""Our own codes for rows of a batch that the service forgot, or that the user gave up: they may have run."""
+
 
 _OF_THE_TARGET = frozenset({"model_not_found", "invalid_request"})
 """What validation says of a deployment that is not there, or is none for batches (Azure guide, "Troubleshooting")."""
@@ -329,6 +333,12 @@ class Job:
         return max((part.round for part in self.parts), default=0)
 
     @property
+    def latest(self) -> tuple[Part, ...]:
+        """The parts of the latest round."""
+        number = self.round
+        return tuple(part for part in self.parts if part.round == number)
+
+    @property
     def state(self) -> State:
         """The state of the part that is furthest behind."""
         live = [part.state for part in self.parts if part.state is not State.DROPPED]
@@ -338,15 +348,18 @@ class Job:
     @property
     def status(self) -> str:
         """The service's status of the batch furthest behind in the latest round; "" before any batch exists."""
-        statuses = [part.batch.status for part in self.parts if part.batch and part.round == self.round]
+        statuses = [part.batch.status for part in self.latest if part.batch]
         return min(statuses, key=lambda status: _PACE.index(status) if status in _PACE else -1, default="")
 
     @property
     def counts(self) -> Counts:
         """The service's row counts, summed over the batches of the latest round."""
-        latest = [part for part in self.parts if part.round == self.round]
-        seen = sum((p.batch.counts for p in latest if p.batch and p.batch.counts), Counts())
-        return Counts(sum(part.lines for part in latest), seen.completed, seen.failed)
+        seen = [part.batch.counts for part in self.latest if part.batch and part.batch.counts]
+        return Counts(
+            sum(part.lines for part in self.latest),
+            sum(counts.completed for counts in seen),
+            sum(counts.failed for counts in seen),
+        )
 
     @property
     def collected(self) -> bool:

@@ -30,7 +30,7 @@ from batchkit.ledger import Hold, Ledger
 from batchkit.logs import JOB
 from batchkit.model import DONE, Job, Next, Outcome, State
 from batchkit.notify import Notifier
-from batchkit.tracker import poll
+from batchkit.tracker import abandon, poll
 from batchkit.tracker.lookout import Lookout
 from batchkit.uploader import submit, sweep
 
@@ -92,6 +92,10 @@ class Pump:
         return await self._each(
             lambda api, own: fetch.turn(api=api, hold=own, clock=self.clock, workdir=self.workdir), hold
         )
+
+    async def give_up(self, hold: Hold) -> Next:
+        """The tracker's last turn, where the user gives up what the service has forgotten."""
+        return await self._each(lambda api, own: abandon.turn(api=api, hold=own, clock=self.clock), hold)
 
     async def sweep(self, hold: Hold) -> Next:
         """The uploader's last turn: input files that nobody needs any more."""
@@ -289,7 +293,7 @@ def standing(job: Job) -> str:
 
 def _go_on(job: Job) -> str:
     if job.cancelled_at is not None:
-        return "the same command again goes on"
+        return f"the same command again goes on; batchkit cancel {quote(job.name)} --give-up if the service forgot it"
     if job.settled_at is not None:
         return f"batchkit fetch {quote(job.name)} -o results.csv"
     return f"batchkit cancel {quote(job.name)}  # or the same command again to go on"

@@ -14,6 +14,8 @@ from batchkit.tracker.lookout import Lookout
 
 BUSY_S = 5.0
 """How soon the ledger is read again for a job that another process works on."""
+DIARY = 1000
+"""How many of the latest lines of its diary a job is shown with."""
 _STILL = frozenset({State.ENDED, State.FETCHED, State.SETTLED, State.DROPPED})
 
 
@@ -79,7 +81,7 @@ async def _turn(
         except BatchkitError as error:
             trouble = error
     job = await ledger.job(job)
-    job = replace(job, events=tuple(await ledger.events(job)))
+    job = replace(job, events=tuple(await ledger.events(job, latest=DIARY)))
     if _over(job, settled) or (trouble is not None and not isinstance(trouble, Unavailable)):
         return Watched(job, None, busy, trouble)
     return Watched(job, due or clock.now() + (BUSY_S if busy else poll_interval_s), busy, trouble)

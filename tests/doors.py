@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -131,6 +132,7 @@ class Threadless(asyncio.SelectorEventLoop):
 
 
 _EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir"}
+_WRITING = os.O_WRONLY | os.O_RDWR
 _watched: list[tuple[tuple[str, ...], Doors]] = []
 
 
@@ -144,6 +146,8 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if not str(arguments[0]).startswith(roots) or "sqlite3" in str(arguments[0]):
         return
+    if event == "open" and not arguments[2] & _WRITING:
+        event = "read"
     harm = doors.knock(f"{event} {Path(str(arguments[0])).name}")
     if harm is Harm.ERROR:
         raise OSError(errno.EIO, "input/output error", str(arguments[0]))
@@ -201,6 +205,8 @@ class Bench:
     pace: Pace = field(default_factory=Pace)
     wrap: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = field(default=lambda inner: inner)
     """The way to the service, with whatever is wrong on it."""
+    watched: tuple[str, ...] = OURS
+    """Where file operations are counted: what their paths begin with, under `home`."""
 
     def __post_init__(self) -> None:
         self.home.mkdir(exist_ok=True)
@@ -253,7 +259,7 @@ class Bench:
         client = AsyncClient(
             self.target, ledger=(ledger, workdir), clock=self.clock, settings=self.settings, transport=transport
         )
-        _watched.append((tuple(str(self.home / name) for name in OURS), doors))
+        _watched.append((tuple(str(self.home / name) for name in self.watched), doors))
         try:
             return await verb(client)
         finally:

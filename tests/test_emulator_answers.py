@@ -132,11 +132,18 @@ class Local(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     asked: list[dict[str, Any]]
+    busy = 0
 
     def do_POST(self) -> None:
         body = orjson.loads(self.rfile.read(int(self.headers["content-length"])))
         type(self).asked.append({"path": self.path, "auth": self.headers["authorization"], "body": body})
         said = body["messages"][-1]["content"].upper()
+        if said.endswith(" 5") and self.busy:
+            type(self).busy -= 1
+            self.send_response(429)
+            self.send_header("content-length", "0")
+            self.end_headers()
+            return
         answer = (
             b"out of memory" if said.endswith(" 3") else orjson.dumps({"choices": [{"message": {"content": said}}]})
         )
@@ -172,6 +179,16 @@ def test_another_server_answers(make_world: Callable[..., World]) -> None:
         500,
         "no JSON but: out of memory",
     )
+
+
+@pytest.mark.parametrize(("busy", "status"), [(2, 200), (3, 429)])
+def test_a_server_that_is_busy_is_asked_again(make_world: Callable[..., World], busy: int, status: int) -> None:
+    Local.busy = busy
+    with local_server() as (url, asked):
+        _, results = run(make_world(forward=Forward(url, patience_s=(0.0, 0.0)), fail_rate=0.0), 6)
+    found = {line["custom_id"]: line["response"] for line in results}
+    assert found["row-5"]["status_code"] == status
+    assert sum(call["body"]["messages"][-1]["content"] == "hello 5" for call in asked) == 3
 
 
 def test_a_server_that_is_away_fails_its_rows(make_world: Callable[..., World]) -> None:

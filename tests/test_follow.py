@@ -20,7 +20,7 @@ import pytest
 from batchkit import AsyncClient, ManualClock, Query
 from batchkit.cli.live import View, bar, since
 from batchkit.config import Dialect, Limits
-from batchkit.errors import Interrupted, Unfinished, UsageError
+from batchkit.errors import Interrupted, LedgerBusy, Unfinished, UsageError
 from batchkit.model import Batch, Counts, Event, Job, Outcome, Part, ServiceError, State
 from batchkit.pump import holding
 from batchkit.tracker.forecast import expected_end, trouble
@@ -325,3 +325,25 @@ def test_a_file_that_another_command_did_not_write_is_written(shell: Shell) -> N
         code, out, _ = shell(*run, **env)
     assert (code, "2 rows = 2 ok" in out) == (0, True)
     assert (shell.home / "out.csv").is_file()
+
+
+def test_what_is_here_can_be_read_while_another_follows_the_job(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "so-far.csv"
+
+    def client() -> AsyncClient:
+        return AsyncClient(world.target(limits=TWO), ledger=world.home / "ledger.sqlite3", clock=world.clock)
+
+    async def life() -> None:
+        async with client() as follower, client() as reader:
+            looks = follower.track(await follower.submit(request_lines(4), name="held"))
+            await anext(looks)
+            with pytest.raises(LedgerBusy) as busy:
+                await reader.fetch("held")
+            assert "--partial" in busy.value.hint
+            report = (await reader.fetch("held", out, partial=True)).report
+            assert (report.pending, report.ok, report.balanced) == (4, 0, True)
+            async for _ in looks:
+                continue
+            assert (await reader.fetch("held", out)).report.ok == 4, "the file is known to be ours"
+
+    asyncio.run(life())

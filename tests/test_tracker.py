@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +27,7 @@ from batchkit.emulator import Pace
 from batchkit.errors import Unintelligible
 from batchkit.model import STATUSES, State
 
-from .conftest import World, request_lines
+from .conftest import KEY, World, request_lines
 from .test_emulator import create, lines, upload
 
 ONE = Limits(max_lines=1)
@@ -172,16 +176,67 @@ def test_an_unknown_status_is_one_warning_and_no_end(
     assert [record.getMessage().count("'pondering'") for record in caplog.records] == [1]
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.deep)])
-def test_a_look_at_many_batches_is_a_list_by_the_hundred(make_world: Callable[..., World], count: int) -> None:
-    world = make_world(fail_rate=0.0, limits=ServiceLimits(expiring_files=count))
-    with world.client(limits=ONE) as client:
-        job = client.submit(request_lines(count), name="soak")
-        world.clock.advance(61)
-        world.service.calls.clear()
-        list(client.track(job, once=True))
-        assert len(looks(world)) <= count // 100 + 1
-        assert {part.state for part in client.show(job).parts} == {State.RUNNING}
+def submitted(world: World, count: int) -> str:
+    """The name of a job of so many batches that run."""
+    with world.client(limits=Limits(max_lines=1, files=20_000)) as client:
+        return client.submit(request_lines(count), name=f"soak-{count}").name
+
+
+def test_a_look_at_many_batches_is_a_list_by_the_hundred(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0, limits=ServiceLimits(expiring_files=300))
+    name = submitted(world, 300)
+    world.clock.advance(61)
+    world.service.calls.clear()
+    with world.client() as client:
+        list(client.track(name, once=True))
+        assert len(looks(world)) <= 4
+        assert {part.state for part in client.show(name).parts} == {State.RUNNING}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look cost a process of its own."""
+
+    requests: int
+    cpu_s: float
+    peak_mb: float
+
+
+TRACK = """
+import atexit, re, resource, sys
+from pathlib import Path
+from batchkit.__main__ import main
+
+def account():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    # ru_maxrss would begin with the peak of the parent.
+    peak = re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]
+    print(used.ru_utime + used.ru_stime, int(peak) / 1024, file=sys.stderr)
+
+atexit.register(account)
+main()
+"""
+
+
+def look(world: World, name: str) -> Look:
+    """One look at a job from the command line."""
+    world.clock.advance(61)
+    world.service.calls.clear()
+    env = {"AZURE_OPENAI_ENDPOINT": world.service.url, "AZURE_OPENAI_API_KEY": KEY}
+    command = [sys.executable, "-c", TRACK, "track", name, "--once", "--ledger", str(world.home / "ledger.sqlite3")]
+    done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, check=False)
+    assert done.returncode == 7, done.stderr
+    cpu_s, peak_mb = map(float, done.stderr.splitlines()[-1].split())
+    return Look(len(looks(world)), cpu_s, peak_mb)
+
+
+@pytest.mark.deep
+def test_a_look_at_ten_thousand_batches_is_small_and_linear(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0, pace=Pace(running_s=80_000.0), limits=ServiceLimits(expiring_files=11_001))
+    one, thousand, most = (look(world, submitted(world, count)) for count in (1, 1000, 10_000))
+    assert most.requests <= 101
+    assert most.peak_mb < 120, most
+    assert most.cpu_s - one.cpu_s < 1.5 * 10 * (thousand.cpu_s - one.cpu_s), (one, thousand, most)
 
 
 JSON = st.recursive(

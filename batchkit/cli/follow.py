@@ -16,7 +16,7 @@ from batchkit.cli.printer import Face
 from batchkit.cli.session import opened
 from batchkit.cli.telling import Telling
 from batchkit.errors import Unfinished, UsageError
-from batchkit.model import ENDED, Job, State
+from batchkit.model import ENDED, GIVEN_UP, Job, State
 from batchkit.text import plural
 from batchkit.tracker.query import Query
 
@@ -95,6 +95,10 @@ def cancel(
     where: Where,
     job: JobName,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    give_up: Annotated[
+        bool,
+        typer.Option("--give-up", help="End it without the batches that the service forgot or cannot show."),
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until it is stopped (up to 10 minutes) and collect.")
     ] = True,
@@ -103,27 +107,15 @@ def cancel(
 
     Example: batchkit cancel nightly --yes
     """
-    if not (yes or _confirmed(job)):
+    if not (yes or _confirmed(job, give_up=give_up)):
         return
-
-    async def stop(client: AsyncClient) -> tuple[Job, Job]:
-        told = last = await client.cancel(job)
-        if wait and told.cancelled_at is not None and told.settled_at is None:
-            async for step in client.watch([told], settled=True, timeout_s=STOPPING_S):
-                if not face.as_json:  # it ends in one document
-                    face.watched(step)
-                last = step[0].job
-                if step[0].trouble is not None:
-                    raise step[0].trouble
-        return told, last
-
+    if give_up:
+        with opened(face, where) as session:
+            _given_up(face, session.act(lambda client: client.cancel(job, give_up=True)))
+        return
     with opened(face, where) as session:
-        told, found = session.act(stop, watching=face.following)
-    if (
-        told.cancelled_at is None
-        or told.settled_at is not None
-        or (told.state is State.RUNNING and told.status in ENDED - {"cancelled"})
-    ):
+        told, found = session.act(lambda client: _stop(client, face, job, wait=wait), watching=face.following)
+    if _too_late(told):
         face.data(documents.job(found), [f"{found.name}: nothing to cancel, it is {told.status}"])
         face.next(f"batchkit fetch {quote(found.name)} -o results.csv")
         return
@@ -134,10 +126,51 @@ def cancel(
         face.next(f"batchkit fetch {quote(found.name)} -o results.csv")
 
 
-def _confirmed(job: str) -> bool:
+async def _stop(client: AsyncClient, face: Face, job: str, *, wait: bool) -> tuple[Job, Job]:
+    """A job as it was told to stop, and as it then came to rest."""
+    told = last = await client.cancel(job)
+    if wait and told.cancelled_at is not None and told.settled_at is None:
+        async for step in client.watch([told], settled=True, timeout_s=STOPPING_S):
+            if not face.as_json:  # it ends in one document
+                face.watched(step)
+            last = step[0].job
+            if step[0].trouble is not None:
+                raise step[0].trouble
+    return told, last
+
+
+def _too_late(told: Job) -> bool:
+    """Whether there was nothing to stop any more."""
+    over = told.state is State.RUNNING and told.status in ENDED - {"cancelled"}
+    return told.cancelled_at is None or told.settled_at is not None or over
+
+
+def _confirmed(job: str, *, give_up: bool) -> bool:
     if not sys.stdin.isatty():
-        raise UsageError("cancelling needs your word", hint=f"batchkit cancel {quote(job)} --yes")
-    return typer.confirm(f"Cancel {job}? Finished rows are kept and billed.", err=True)
+        flags = "--give-up --yes" if give_up else "--yes"
+        raise UsageError("cancelling needs your word", hint=f"batchkit cancel {quote(job)} {flags}")
+    question = f"Cancel {job}? Finished rows are kept and billed."
+    if give_up:
+        question = (
+            f"Give {job} up? Rows of batches that are not found are lost; a batch that lives is billed all the same."
+        )
+    return typer.confirm(question, err=True)
+
+
+def _given_up(face: Face, job: Job) -> None:
+    """What became of a job that the user gave up."""
+    lost = [p.batch.id for p in job.parts if p.batch and any(error.code == GIVEN_UP for error in p.batch.errors)]
+    words = [f"{job.name}: {standing(job)}"]
+    if lost:
+        few = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
+        words.append(f"  given up: {few}; what of it lives runs on at the service, and is billed")
+    face.data(documents.job(job), words)
+    if job.settled_at is None:
+        raise Unfinished(
+            f"the service still shows batches of {job.name!r}: they were told to stop, and are not given up",
+            hint=f"batchkit track {quote(job.name)}",
+        )
+    face.next(f"batchkit fetch {quote(job.name)} -o results.csv")
 
 
 def _billed(job: Job) -> list[str]:

@@ -18,7 +18,7 @@ from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
 from batchkit.cli.telling import Telling
 from batchkit.errors import BatchFailed, ResultError, RowsFailed, Unfinished, UsageError
-from batchkit.model import Job, Line, Report, State
+from batchkit.model import GIVEN_UP, LOST, Job, Line, Report, State
 from batchkit.text import plural
 from batchkit.tracker.query import Query
 from batchkit.wishes import Wishes
@@ -231,7 +231,8 @@ def _deliver(face: Face, results: Results, out: Path | None) -> None:
     else:
         face.data(document, summary)
     batches = [part.batch for part in results.job.parts if part.batch]
-    refused = [error for batch in batches if batch.status == "failed" for error in batch.errors]
+    failed = [error for batch in batches if batch.status == "failed" for error in batch.errors]
+    refused = [error for error in failed if error.code not in (LOST, GIVEN_UP)]
     if not report.balanced:
         raise ResultError(
             f"the results of {report.job!r} do not add up: {report.missing} missing, {report.duplicates} doubled, "

@@ -97,7 +97,7 @@ class View:
 
     def _row(self, item: Watched, *, wide: bool) -> list[str]:
         job, now = item.job, self._now()
-        counts, latest = job.counts, [part for part in job.parts if part.round == job.round]
+        counts, latest = job.counts, job.latest
         end = expected_end(job, self.earlier)
         tokens = sum(part.bytes for part in latest) // BYTES_PER_TOKEN
         middle = [f"~{_short(tokens)}", duration(now - job.created_at), duration(now - since(job))] if wide else []

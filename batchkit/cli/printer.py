@@ -128,7 +128,7 @@ class Face:
                 item.busy or str(item.trouble or "") or item.job.held or item.job.status or item.job.state, 200
             )
             words = f"{item.job.name}: {words}, {rows(item.job.counts)}"
-            document = documents.job(item.job) | {"next_look_at": item.next_look_at}
+            document = documents.job(item.job) | {"next_look_at": item.next_look_at} if self.as_json else {}
             said = orjson.dumps(document | {"events": []}).decode() if self.as_json else words
             if self._lines.get(item.job.id) == said:
                 continue

@@ -111,6 +111,8 @@ def _absent(custom_id: str, part: Part) -> Result:
     code, message = MISSING, "no result came back for this row"
     if part.state is State.DROPPED:
         code, message = "not_submitted", "the job was cancelled before this row was sent"
+        if part.held:
+            code, message = MISSING, part.held
     elif not part.collected:
         standing = batch.status if batch else part.state
         code, message = PENDING, f"not back yet: {standing}"

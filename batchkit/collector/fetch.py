@@ -15,7 +15,10 @@ from batchkit.ledger import Hold
 from batchkit.model import DONE, Batch, Next, Part, State
 
 MOST_TRIES = 5
-"""How often a result file that does not agree with what the service says of it is asked for."""
+"""How often a result file is asked for again that is not there, or that the way here may have cut."""
+MORE_TRIES = 1
+"""How often one is that came whole, and whose rows are not those that the service counts: it may yet have been written
+to. Nothing in the service's documentation says that such a file changes."""
 AT_ONCE = 3
 """How many parts are downloaded at the same time."""
 
@@ -50,6 +53,8 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir) -> N
 class _Disagrees(Unavailable):
     """A result file is not there, or differs from what the service says of it."""
 
+    hint = "the same command again asks for the file anew; if it stays so it is taken as it is, and every row is named"
+
 
 @dataclass(frozen=True)
 class _Wanted:
@@ -83,7 +88,7 @@ def lost(part: Part, workdir: Workdir) -> bool:
 
 async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part) -> str:
     """Get one result file its place, and say how it was. None is as good as an empty one: the service does either."""
-    file_id, strict = wanted.file_id, part.tries < MOST_TRIES
+    file_id = wanted.file_id
     if file_id is None:
         return "none"
     coming = workdir.coming(wanted.path, file_id)
@@ -91,20 +96,23 @@ async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part) ->
         announced = (await api.file(file_id)).bytes
         await api.content(file_id, coming, announced)
     except NotFound as error:
-        if strict:
+        if part.tries < MOST_TRIES:
             raise _Disagrees(f"the result file {file_id} is not at the service: {error}") from None
         await asyncio.to_thread(wanted.path.touch, PRIVATE)  # what is there stays
         return f"{file_id} gone from the service"
     found = await asyncio.to_thread(look, coming, workdir.lines(part))
-    wrong = found.wrong(announced, wanted.rows)
-    if strict and wrong:
+    short, odd = found.short(announced), found.odd(wanted.rows)
+    whole = announced is not None and short is None
+    if (short or odd) and part.tries < (MORE_TRIES if whole else MOST_TRIES):
         if announced is None or found.bytes >= announced:  # else the next try goes on behind what is here
             await asyncio.to_thread(coming.unlink)
-        raise _Disagrees(f"the result file {file_id} came incomplete: {wrong}")
+        if whole:
+            raise _Disagrees(f"the result file {file_id} came whole, but {odd}; it is asked for once more")
+        raise _Disagrees(f"the result file {file_id} came incomplete: {short or odd}; it is asked for again")
     if not found.exact:
         await asyncio.to_thread(workdir.inexact(wanted.path).touch, PRIVATE)
     await asyncio.to_thread(place, coming, wanted.path)
-    return f"{file_id}: {_words(found)}" + (f", taken though {wrong}" if wrong else "")
+    return f"{file_id}: {_words(found)}" + (f", taken though {short or odd}" if short or odd else "")
 
 
 def _words(found: Look) -> str:

@@ -25,16 +25,20 @@ class Look:
     ended: bool
     sha256: str
 
-    def wrong(self, announced: int | None, rows: int) -> str | None:
-        """Why a file cannot be whole that was `announced` to have so many bytes, and to hold `rows` rows at least."""
+    def short(self, announced: int | None) -> str | None:
+        """Why a file cannot be all of what the service has, which `announced` so many bytes."""
         if announced is not None and self.bytes != announced:
             return f"{self.bytes} of {announced} bytes"
         if announced is None and not self.ended:
             return "its last line is cut"
+        return None
+
+    def odd(self, rows: int) -> str | None:
+        """What in a file, whole or not, is not what the service says of it: that it holds `rows` rows at least."""
         if self.broken:
-            return f"{self.broken} of {self.lines} lines are not JSON"
+            return f"{self.broken} of its {self.lines} lines are not JSON"
         if self.lines < rows:
-            return f"{self.lines} of {rows} rows"
+            return f"it holds {self.lines} of the {rows} rows that the service counts as completed"
         return None
 
 

@@ -32,6 +32,8 @@ class Files:
 
     def admit(self, expires_s: int | None) -> None:
         """Refuse one input file more than the resource may hold."""
+        if len(self._docs) < (self._limits.files if expires_s is None else self._limits.expiring_files):
+            return  # whatever they are
         inputs = [doc for doc in self._docs.values() if doc["purpose"] == "batch" and not self._expired(doc)]
         expiring = sum(doc["expires_at"] is not None for doc in inputs)
         if expires_s is None and len(inputs) - expiring >= self._limits.files:

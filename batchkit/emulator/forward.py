@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,33 @@ from batchkit.emulator.replies import Model, Reply, refusal
 from batchkit.emulator.settings import Deployment
 
 _LINE = orjson.OPT_APPEND_NEWLINE
+BUSY = frozenset({429, 502, 503, 504})
+"""Statuses of a server that may answer the same line a moment later."""
+PATIENCE_S = (1.0, 4.0, 15.0)
+"""How long a line waits for a busy server before each further try, in real seconds."""
+LONGEST_S = 60.0
+"""The most that a server's own Retry-After may ask for."""
 
 
 class Forward:
     """A server that takes `url` + `/chat/completions` and its like, asked `concurrency` lines at a time.
 
-    `key`, where given, is sent as a bearer token. A deployment's MODEL takes the place of its name in the bodies.
+    `key`, where given, is sent as a bearer token. A deployment's MODEL takes the place of its name in the bodies. A
+    server that is busy is asked again after each of `patience_s`; a row that it then still refuses has failed.
     """
 
-    def __init__(self, url: str, *, key: str | None = None, concurrency: int = 8, timeout_s: float = 600.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        concurrency: int = 8,
+        timeout_s: float = 600.0,
+        patience_s: Sequence[float] = PATIENCE_S,
+    ) -> None:
         self._url = url.rstrip("/")
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._concurrency, self._timeout_s = concurrency, timeout_s
+        self._concurrency, self._timeout_s, self._patience_s = concurrency, timeout_s, tuple(patience_s)
 
     async def ask(self, source: Path, kept: Path, deployment: Deployment | None, go_on: Callable[[int], bool]) -> None:
         """Ask for every line of `source` that has no answer in `kept` yet; `go_on` is told how many there are by
@@ -58,7 +73,7 @@ class Forward:
         body = line["body"] | ({"model": deployment.model} if deployment else {})
         url = self._url + str(line["url"]).removeprefix("/v1")
         try:
-            answer = await http.post(url, content=orjson.dumps(body), headers={"content-type": "application/json"})
+            answer = await self._post(http, url, orjson.dumps(body))
         except httpx.HTTPError as error:
             return refusal(503, "serviceUnavailable", f"{self._url}: {type(error).__name__} {error}".strip())
         try:
@@ -66,6 +81,18 @@ class Forward:
         except orjson.JSONDecodeError:
             status = 502 if answer.status_code == 200 else answer.status_code
             return refusal(status, str(status), f"no JSON but: {answer.text[:200]}")
+
+    async def _post(self, http: httpx.AsyncClient, url: str, content: bytes) -> httpx.Response:
+        """The server's answer, once it is not busy or patience is over."""
+        headers = {"content-type": "application/json"}
+        answer = await http.post(url, content=content, headers=headers)
+        for wait_s in self._patience_s:
+            if answer.status_code not in BUSY:
+                break
+            asked = answer.headers.get("retry-after", "")
+            await asyncio.sleep(min(LONGEST_S, float(asked)) if asked.isdecimal() else wait_s)
+            answer = await http.post(url, content=content, headers=headers)
+        return answer
 
     def model(self, kept: Path) -> Model:
         """The model whose answers are in `kept`; it has none for lines that were never asked."""

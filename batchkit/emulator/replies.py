@@ -44,11 +44,10 @@ never asked."""
 
 @dataclass(frozen=True)
 class Model:
-    """The emulated model: `answer` (an echo unless given), the share of rows that fail, the name it shows."""
+    """The emulated model: `answer` (an echo unless given), and the share of rows that fail."""
 
     answer: Answer | None = None
     fail_rate: float = 0.0
-    name: str = ""
 
     def reply(self, line: Document, seed: str, created: int) -> Reply | None:
         """The reply to a line of the file that `seed` stands for. A failing answer is a row that failed with 500."""
@@ -58,7 +57,7 @@ class Model:
         try:
             said = (self.answer or echo)(line)
             if said is not None and not isinstance(said, Reply):
-                said = Reply(200, said if isinstance(said, dict) else body(line, str(said), created, self.name))
+                said = Reply(200, said if isinstance(said, dict) else body(line, str(said), created))
             if self.answer and said:
                 orjson.dumps(said.body)
         except Exception as error:  # noqa: BLE001  (what the user's function raises, or a senseless body, is a failed row)
@@ -106,11 +105,11 @@ def echo(line: Document) -> str:
     return f"The emulator read: “{text[:_QUOTED]}{'…' if len(text) > _QUOTED else ''}”"
 
 
-def body(line: Document, text: str, created: int, model: str = "") -> Document:
+def body(line: Document, text: str, created: int) -> Document:
     """A whole response around `text`, of the kind that the line's url takes."""
     url, asked = line["url"], line["body"]
     question, token = prompt(asked), digest(line["custom_id"]).hex()
-    model, tokens_in, tokens_out = model or asked["model"], max(1, len(question) // 4), max(1, len(text) // 4)
+    model, tokens_in, tokens_out = asked["model"], max(1, len(question) // 4), max(1, len(text) // 4)
     if url.endswith("/responses"):
         part = {"type": "output_text", "text": text, "annotations": []}
         message = {"type": "message", "status": "completed", "role": "assistant", "content": [part]}
@@ -119,7 +118,7 @@ def body(line: Document, text: str, created: int, model: str = "") -> Document:
             "object": "response",
             "created_at": float(created),
             "status": "completed",
-            "model": asked["model"],
+            "model": model,
             "output": [{"id": f"msg_{token[:24]}", **message}],
             "content_filters": None,
             "store": True,

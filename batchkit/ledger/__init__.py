@@ -12,9 +12,9 @@ from batchkit.errors import ConfigError
 from batchkit.ledger.hold import Hold
 from batchkit.ledger.lease import Terms
 from batchkit.ledger.sqlite import SqliteStore
-from batchkit.ledger.store import Ledger
+from batchkit.ledger.store import WROTE, Ledger
 
-__all__ = ["Hold", "Ledger", "Terms", "open_ledger"]
+__all__ = ["WROTE", "Hold", "Ledger", "Terms", "open_ledger"]
 
 
 def open_ledger(url: str | Path | None = None, *, terms: Terms = Terms()) -> tuple[Ledger, Workdir]:

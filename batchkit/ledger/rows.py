@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from sys import intern
 
 import orjson
 
@@ -65,6 +66,7 @@ def job_of(tx: Tx, row: Row) -> Job:
 
 def _part(row: Row, batches: list[Batch]) -> Part:
     values = {key: row[key] for key in _PART_COLUMNS} | {"state": State(row["state"])}
+    values |= {key: row[key] and intern(row[key]) for key in ("job_id", "target", "service", "deployment")}
     return Part(**values, batches=tuple(batches))
 
 

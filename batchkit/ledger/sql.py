@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 
 class Tx(Protocol):
-    """One transaction: SQL with named parameters (`:name`), rows as dictionaries.
+    """One transaction: SQL with named parameters (`:name`), rows by the names of their columns.
 
     `skip_locked` at the end of a SELECT leaves out rows that another transaction is about to change.
     """

@@ -82,7 +82,7 @@ class SqliteStore:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, PRIVATE))
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=10.0, check_same_thread=False)
         try:
-            connection.row_factory = _as_dict
+            connection.row_factory = sqlite3.Row
             self._refuse_newer(connection)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -139,7 +139,3 @@ class SqliteStore:
 
 def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()["user_version"])
-
-
-def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
-    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}

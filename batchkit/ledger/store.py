@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 from collections.abc import Callable, Sequence
 from shlex import quote
 
@@ -13,6 +14,9 @@ from batchkit.ledger.hold import ACTIVE, Hold
 from batchkit.ledger.lease import Terms
 from batchkit.ledger.sql import Store, Tx
 from batchkit.model import Event, Job
+
+WROTE = "wrote"
+"""The kind of event that keeps the hash of a file of results."""
 
 
 class Ledger:
@@ -51,10 +55,11 @@ class Ledger:
 
         return await self.store.run(work)
 
-    async def events(self, job: Job) -> list[Event]:
-        """The job's diary, oldest first."""
-        sql = "SELECT at, kind, detail, part FROM events WHERE job_id = :job ORDER BY seq"
-        return [Event(**row) for row in await self.store.run(lambda tx: tx.rows(sql, job=job.id))]
+    async def events(self, job: Job, *, latest: int = sys.maxsize) -> list[Event]:
+        """The job's diary, oldest first, or so many of its latest lines."""
+        sql = "SELECT at, kind, detail, part FROM events WHERE job_id = :job ORDER BY seq DESC LIMIT :latest"
+        found = await self.store.run(lambda tx: tx.rows(sql, job=job.id, latest=latest))
+        return [Event(row["at"], sys.intern(row["kind"]), row["detail"], row["part"]) for row in reversed(found)]
 
     async def add(self, job: Job) -> Job:
         """Write a new job with its first round. A job of this name is returned as it is when its content is the
@@ -96,9 +101,14 @@ class Ledger:
         ACTIVE.add(token)
         return hold
 
+    async def wrote(self, job: Job, sha256: str, *, at: float) -> None:
+        """Keep the hash of a file of results, so that it may be written over later. A line in the diary that needs no
+        lease: it moves nothing."""
+        await self.store.run(lambda tx: rows.add_event(tx, job.id, at, WROTE, sha256, None))
+
     async def wish_cancelled(self, job: Job, *, at: float) -> None:
-        """Write down that the user wants this job stopped. The one word about a job that needs no lease: whoever holds
-        it reads the wish with the job, at its next turn."""
+        """Write down that the user wants this job stopped. It needs no lease: whoever holds it reads the wish with the
+        job, at its next turn."""
 
         def work(tx: Tx) -> None:
             sql = "UPDATE jobs SET cancelled_at = :at WHERE id = :job AND cancelled_at IS NULL"

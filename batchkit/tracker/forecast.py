@@ -46,7 +46,7 @@ def _lives(job: Job, deployment: str) -> list[float]:
 
 def trouble(job: Job) -> str | None:
     """What is wrong with a job's latest round in one sentence, by the most frequent reason; None where nothing is."""
-    latest = [part for part in job.parts if part.round == job.round]
+    latest = job.latest
     bad = [part.batch for part in latest if part.batch and part.batch.status in ("failed", "expired", "cancelled")]
     if bad:
         reasons = [batch.errors[0].code if batch.errors else batch.status for batch in bad]

@@ -16,7 +16,7 @@ from batchkit.config import Settings
 from batchkit.errors import BatchkitError
 from batchkit.ledger import Hold, deeds
 from batchkit.ledger.sql import Tx
-from batchkit.model import DONE, Batch, Counts, Next, Part, ServiceError, State
+from batchkit.model import DONE, LOST, Batch, Counts, Next, Part, ServiceError, State
 from batchkit.text import visible
 from batchkit.tracker.lookout import Lookout
 
@@ -118,7 +118,7 @@ def _judge(part: Part, seen: Batch | None, now: float) -> _Verdict:
         held, clean_at = "the service does not know this batch", part.clean_at or now
         seen = part.batches[-1]
         if now - clean_at >= LOST_S:
-            seen = replace(seen, status="failed", errors=(ServiceError("batch_lost", held),))
+            seen = replace(seen, status="failed", errors=(ServiceError(LOST, held),))
     if not final(seen, part.batches[-1].ended_at or now, now):
         if seen.ended:
             minutes = f"{LATE_S / 60:.0f} minutes"

@@ -66,7 +66,10 @@ async def _room(work: Work, part: Part, api: Service) -> Next | None:
         return Next(queue.next_try_at, f"{quota.WAITING}: the resource holds as many files as it may")
     if most is None:
         return None
-    alike = [file for file in await _files(work, part) if (file.expires_at is not None) == bool(api.target.expires_s)]
+    found = await _files(work, part)
+    if quota.files_left(len(found), most):
+        return None
+    alike = [file for file in found if (file.expires_at is not None) == bool(api.target.expires_s)]
     if quota.files_left(len(alike), most):
         return None
     return await files_full(work, part, f"{len(alike)} input files are at the service, which may hold {most}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchkit.errors import BatchkitError, Refused, Unavailable
+from batchkit.errors import BatchkitError, NotFound, Refused, Unavailable
 from batchkit.model import Batch, Next, Part, State
 from batchkit.uploader import batches, files
 from batchkit.uploader.work import Work
@@ -35,11 +35,15 @@ async def _drop(work: Work, part: Part) -> None:
 
 
 async def _ask(work: Work, part: Part, batch: Batch) -> None:
-    """Finished meanwhile is as good: its status is then simply read."""
+    """Finished meanwhile is as good: its status is then simply read. Whether a batch is gone is for the tracker to say,
+    and takes its time."""
     try:
         seen = await work.api(part).cancel(batch.id)
     except Refused:
-        seen = await work.api(part).batch(batch.id)
+        try:
+            seen = await work.api(part).batch(batch.id)
+        except NotFound:
+            return
     except Unavailable:  # gateways answer 500 where the service behind them refuses
         seen = await work.api(part).batch(batch.id)
         if not (seen.ended or seen.status == "cancelling"):

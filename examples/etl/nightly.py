@@ -24,6 +24,7 @@ def label(products: polars.DataFrame, day: str, out: Path, client: batchkit.Clie
         body="Which aisle of a supermarket is this in? One word.\n\n{name}: {description}",
         params={"max_tokens": 10},
     )
+    out.mkdir(parents=True, exist_ok=True)
     place = out / f"{day}.parquet"
     results = client.run(lines, name=f"aisles-{day}", out=place, join=rows, retries=2)
     if not results.report.balanced:

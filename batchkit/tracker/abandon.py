@@ -1,0 +1,70 @@
+"""A job that the user gives up: what the service forgot, or cannot be asked about, is waited for no longer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from batchkit.api.service import Service
+from batchkit.clock import Clock
+from batchkit.errors import NotFound, Refused, Unavailable
+from batchkit.ledger import Hold
+from batchkit.model import DONE, GIVEN_UP, Batch, Next, Part, ServiceError, State
+
+_BEFORE = {
+    State.UPLOADING: (State.STAGED, State.DROPPED),
+    State.SUBMITTING: (State.UPLOADED, State.DROPPED),
+    State.STAGED: (State.DROPPED,),
+    State.UPLOADED: (State.DROPPED,),
+}
+
+
+async def turn(*, api: Service, hold: Hold, clock: Clock) -> Next:
+    """Bring every part to rest that the service shows no batch of. One whose batch it still shows is left alone."""
+    parts = [part for part in (await hold.job()).parts if not part.collected]
+    listed, trouble = await _listed(api) if parts else ({}, None)
+    for part in parts:
+        if trouble is None and await _shown(api, part, listed):
+            continue
+        why = "the service does not know it" if trouble is None else f"the service cannot be asked: {trouble}"
+        await _rest(hold, part, why, clock.now())
+    return DONE
+
+
+async def _listed(api: Service) -> tuple[dict[str, Batch], str | None]:
+    """The batches at the service, or why they cannot be had."""
+    try:
+        return {batch.id: batch async for batch in api.batches()}, None
+    except (Refused, Unavailable) as error:
+        return {}, str(error)
+
+
+async def _shown(api: Service, part: Part, listed: dict[str, Batch]) -> bool:
+    """Whether a service that can be asked has what a part waits for, or will soon say that it has not."""
+    if part.state is State.ENDED or part.batch is None:
+        return True  # its files are fetched or found gone, and what was not sent is stopped, without further ado
+    if part.batches[-1].id in listed:
+        return True
+    try:
+        await api.batch(part.batches[-1].id)
+    except (NotFound, Unavailable):
+        return False
+    return True
+
+
+async def _rest(hold: Hold, part: Part, why: str, now: float) -> None:
+    """One part given up, step by legal step; the diary says what may yet run, and be billed."""
+    if part.state in _BEFORE:
+        doubt = part.state is State.SUBMITTING
+        words = f"given up: {why}" + ("; a batch of it may have been made, and will then be billed" if doubt else "")
+        for state in _BEFORE[part.state]:
+            part = await hold.move(part, state, at=now, event=words, held=words if doubt else None)
+        return
+    batch = part.batches[-1]
+    words = f"given up: {why}; if {batch.id} lives it runs on, and is billed"
+    if part.state is State.RUNNING:
+        dead = replace(batch, status="failed", errors=(ServiceError(GIVEN_UP, words),))
+        part = await hold.move(part, State.ENDED, at=now, event=words, batch=dead, held=None)
+    # Its files are not to be missed on this machine: their ids stay in the diary.
+    files = f"; its files {batch.output_file_id}, {batch.error_file_id}" if batch.output_file_id else ""
+    bare = replace(part.batches[-1], output_file_id=None, error_file_id=None)
+    await hold.move(part, State.FETCHED, at=now, event=f"given up: {why}{files}", batch=bare)

@@ -1,0 +1,143 @@
+"""A job whose service forgot its batches, or is gone, can be ended; what the service still shows is never given up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import httpx
+import pytest
+
+from batchkit import AsyncClient, Report, Settings
+from batchkit.emulator import Pace
+from batchkit.errors import BatchkitError, Unfinished
+from batchkit.model import GIVEN_UP, Job, State
+
+from .conftest import SMALL, World, request_lines
+from .test_tracker import said
+
+Fate = Callable[[httpx.Request], httpx.Response | None]
+ROWS = request_lines(8)
+
+
+def forgotten(request: httpx.Request) -> httpx.Response | None:
+    """The service knows of no batch any more."""
+    if "/batches" not in request.url.path:
+        return None
+    if request.method == "GET" and request.url.path.endswith("/batches"):
+        return said(200, {"data": [], "has_more": False})
+    return said(404, {"error": {"code": "notFound", "message": "there is no such batch"}})
+
+
+def gone(request: httpx.Request) -> httpx.Response | None:
+    """The resource was deleted, and its name with it."""
+    raise httpx.ConnectError("no address associated with hostname")
+
+
+def closed(_: httpx.Request) -> httpx.Response | None:
+    """The key was revoked."""
+    return said(401, {"error": {"code": "401", "message": "access denied"}})
+
+
+def there(_: httpx.Request) -> httpx.Response | None:
+    return None
+
+
+def creating(request: httpx.Request) -> bool:
+    return request.method == "POST" and request.url.path.endswith("/batches")
+
+
+class Fated(httpx.AsyncBaseTransport):
+    """The service, until it is time for its fate."""
+
+    def __init__(self, fate: Fate) -> None:
+        self._inner, self.fate = httpx.AsyncHTTPTransport(), fate
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return self.fate(request) or await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def given_up(world: World, before: Fate, after: Fate) -> tuple[Job, Report | None]:
+    """A job of two parts, submitted to a service and given up when the service is another; its account, if it ended."""
+
+    async def work() -> tuple[Job, Report | None]:
+        wire = Fated(before)
+        async with AsyncClient(
+            world.target(limits=SMALL),
+            ledger=world.home / "ledger.sqlite3",
+            clock=world.clock,
+            settings=Settings(max_attempts=2),
+            transport=wire,
+        ) as client:
+            with suppress(BatchkitError):
+                await client.submit(ROWS, name="orphan", wait=False)
+            wire.fate = after
+            job = await client.show(await client.cancel("orphan", give_up=True))
+            try:
+                return job, (await client.fetch("orphan")).report
+            except Unfinished:
+                return job, None
+
+    return asyncio.run(work())
+
+
+@pytest.mark.parametrize("fate", [forgotten, gone, closed])
+def test_batches_that_are_not_to_be_found_are_given_up(make_world: Callable[..., World], fate: Fate) -> None:
+    world = make_world(fail_rate=0.0, pace=Pace(running_s=80_000.0))
+    job, report = given_up(world, there, fate)
+    assert report is not None
+    assert (job.state, report.errors, report.ok) == (State.SETTLED, {GIVEN_UP: 8}, 0)
+    assert (report.total, report.failed) == (8, 8)
+    told = " ".join(event.detail for event in job.events)
+    assert {batch["id"] for batch in world.batches()} <= set(told.replace(";", " ").split())
+    assert "if" in told and "is billed" in told
+    assert "the service does not know it" in told if fate is forgotten else "the service cannot be asked" in told
+
+
+def test_a_batch_that_lives_is_stopped_and_not_given_up(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0, pace=Pace(running_s=80_000.0))
+    job, report = given_up(world, there, there)
+    assert report is None
+    assert {part.state for part in job.parts} == {State.RUNNING}
+    assert {batch["status"] for batch in world.batches()} == {"cancelling"}
+
+
+def test_a_creation_whose_answer_was_lost_is_given_up_with_a_warning(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0, faults=["lose_answer,call=create_batch"])
+    job, report = given_up(world, there, gone)
+    assert report is not None
+    assert (job.state, report.missing, report.balanced) == (State.DROPPED, 8, False)
+    assert "a batch of it may have been made, and will then be billed" in " ".join(e.detail for e in job.events)
+
+
+def test_what_ended_before_the_service_was_gone_is_kept(make_world: Callable[..., World]) -> None:
+    """The first part's results are here, those of the second one are not to be had any more."""
+    world = make_world(fail_rate=0.0)
+    downloads = 0
+
+    def fate(request: httpx.Request) -> httpx.Response | None:
+        nonlocal downloads
+        downloads += request.url.path.endswith("/content")
+        return gone(request) if downloads > 1 else None
+
+    async def work() -> tuple[Job, Report]:
+        async with AsyncClient(
+            world.target(limits=SMALL),
+            ledger=world.home / "ledger.sqlite3",
+            clock=world.clock,
+            settings=Settings(max_attempts=1),
+            transport=Fated(fate),
+        ) as client:
+            async for _ in client.track(await client.submit(ROWS, name="orphan")):
+                continue
+            job = await client.cancel("orphan", give_up=True)
+            return job, (await client.fetch("orphan")).report
+
+    job, report = asyncio.run(work())
+    assert job.settled_at is not None
+    assert (report.ok, report.missing, report.balanced) == (4, 4, False)
+    assert report.mismatched
