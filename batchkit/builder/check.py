@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -73,7 +73,7 @@ class _File:
     def _lines(self, path: Path, file: BinaryIO, stack: ExitStack) -> int:
         """Judge all lines, piece by piece; how many there are."""
         number = offset = 0
-        ahead: Ahead | None = None
+        ahead, alone = None, self._tally is not None
         while offset < self._bytes:
             found = ahead.cleared(offset) if ahead else None
             if found and self._judge.rules.ids.add_all(found.ids):
@@ -83,13 +83,15 @@ class _File:
             lines = file.readlines(PIECE - offset % PIECE)
             self._judge.lines(lines, number, offset)
             number, offset = number + len(lines), file.tell()
-            if ahead is None and self._large(offset):
-                ahead = stack.enter_context(closing(Ahead(path, range(offset, self._bytes), self._judge)))
+            if not alone and self._large(offset):
+                alone = True
+                with suppress(OSError):  # no second process is to be had
+                    ahead = stack.enter_context(closing(Ahead(path, range(offset, self._bytes), self._judge)))
         return number
 
     def _large(self, offset: int) -> bool:
         """Whether a second process is of use, and can be told what all lines have in common."""
-        known = self._judge.rules.url and self._judge.rules.deployment and self._tally is None
+        known = self._judge.rules.url and self._judge.rules.deployment
         return bool(known) and self._bytes - offset >= LARGE and second.possible()
 
     def end(self, limits: Limits | None) -> None:
