@@ -9,7 +9,7 @@ from typing import Any
 from batchkit.disk import reading
 from batchkit.errors import InputError, MissingExtra
 
-_ROWS = 1024
+_ROWS = 256
 """Rows in hand at once: enough to make the cost of a batch vanish, few enough for rows of long text."""
 
 
@@ -22,7 +22,7 @@ def arrow_file(path: Path) -> Iterator[dict[str, Any]]:
         try:
             if path.suffix.lower() == ".parquet":
                 with parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
-                    yield from _rows(file.iter_batches(_ROWS, use_threads=False), path)
+                    yield from _rows(file.iter_batches(_ROWS), path)
                 return
             with pyarrow.memory_map(str(path)) as source:
                 if source.read(6) == b"ARROW1":

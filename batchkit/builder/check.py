@@ -1,23 +1,24 @@
-"""A JSONL file judged in one streaming pass, before the service judges it.
-
-Good lines are cleared by their likeness to lines already judged; all others are parsed strictly, judged by the rules,
-and explained by the table of findings.
-"""
+"""A JSONL file judged in one streaming pass, before the service judges it; a large one by two processes."""
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from batchkit.builder.findings import Blame, Findings
+from batchkit import second
+from batchkit.builder.ahead import LARGE, PIECE, Ahead
+from batchkit.builder.findings import Findings
+from batchkit.builder.judge import Judge
 from batchkit.builder.likeness import Likeness
 from batchkit.builder.rows import TABLES
 from batchkit.builder.rules import Rules
-from batchkit.builder.strict import BOM, Flaw, parse, repeated_keys, wide_encoding
+from batchkit.builder.strict import BOM, Flaw, parse, wide_encoding
 from batchkit.builder.tokens import Tally
 from batchkit.config import Limits
-from batchkit.disk import PIECE, reading
+from batchkit.disk import reading
 from batchkit.model import CheckReport, Problem
 
 
@@ -37,86 +38,61 @@ def check(
     Raises LocalError when the file cannot be read.
     """
     path = Path(path)
-    judge = _Judge(max_problems, azure, tally)
+    found = _File(max_problems, azure, tally)
     if path.suffix.lower() in TABLES:
-        judge.findings.add("table")
+        found.findings.add("table")
     else:
         with reading(path), path.open("rb", buffering=PIECE) as file:
-            judge.file(file)
-        judge.end(limits)
-    return judge.report(path)
+            found.read(path, file)
+        found.end(limits)
+    return found.report(path)
 
 
-class _Judge:
+class _File:
     """What is known of a file so far."""
 
     def __init__(self, max_problems: int, azure: bool, tally: Tally | None) -> None:
         self.findings = Findings(max_problems)
-        self._rules = Rules(azure=azure)
-        self._likeness = Likeness()
         self._tally = tally
-        self._repeated: list[tuple[str, int]] = []
-        self._requests = self._bytes = self._blank = 0
+        self._judge = Judge(self.findings, Rules(azure=azure), Likeness(), tally.line if tally else None)
+        self._requests = self._bytes = 0
         self._readable = self._ends_well = True
 
-    def file(self, file: BinaryIO) -> None:
+    def read(self, path: Path, file: BinaryIO) -> None:
         """Judge all lines."""
         if encoding := wide_encoding(file.read(4)):
             self.findings.add("utf16", encoding=encoding)
             self._readable = False
             return
-        file.seek(0)
-        for number, offset, line in self._likeness.unlike(
-            file, self._rules.ids.seen, self._tally.line if self._tally else None
-        ):
-            self._line(line, number, offset)
-        self._requests = self._likeness.lines - self._blank
-        self._bytes = file.tell()
+        self._bytes = file.seek(0, os.SEEK_END)
+        with ExitStack() as stack:
+            self._requests = self._lines(path, file, stack) - self._judge.blank
         file.seek(max(0, self._bytes - 1))
         self._ends_well = file.read(1) in (b"", b"\n")
 
-    def _line(self, raw: bytes, number: int, offset: int) -> None:
-        """Judge one line the slow way."""
-        findings, before = self.findings, self.findings.total
-        skipped = len(BOM) if number == 1 and raw.startswith(BOM) else 0
+    def _lines(self, path: Path, file: BinaryIO, stack: ExitStack) -> int:
+        """Judge all lines, piece by piece; how many there are."""
+        number = offset = 0
+        ahead, alone = None, self._tally is not None
+        while offset < self._bytes:
+            found = ahead.cleared(offset) if ahead else None
+            if found and self._judge.rules.ids.add_all(found.ids):
+                number, offset = number + found.lines, found.end
+                continue
+            file.seek(offset)
+            lines = file.readlines(PIECE - offset % PIECE)
+            self._judge.lines(lines, number, offset)
+            number, offset = number + len(lines), file.tell()
+            if not alone and self._large(offset):
+                alone = True
+                with suppress(OSError):  # no second process is to be had
+                    ahead = stack.enter_context(closing(Ahead(path, range(offset, self._bytes), self._judge)))
+        return number
 
-        def blame(rule: str, at: int = 0, **facts: Any) -> None:
-            custom_id = facts.pop("custom_id", None)
-            if custom_id is not None and not findings.full:
-                self._repeated.append((custom_id, len(findings.kept)))
-            findings.add(rule, line=number, byte=offset + at, **facts)
-
-        if skipped:
-            blame("bom")
-        content = raw[skipped:]
-        if raw.endswith(b"\r\n"):
-            blame("crlf", at=len(raw) - 2)
-        if not content.strip(b" \t\r\n"):
-            blame("blank_line")
-            self._blank += 1
-            return
-        document = self._parsed(content, number, skipped, blame)
-        if document is None:
-            return
-        self._rules.judge(document, blame)
-        if findings.total == before and raw.endswith(b"\n"):
-            self._likeness.learn(raw, document)
-        if self._tally is not None:
-            self._tally.line(content)
-
-    def _parsed(self, content: bytes, number: int, skipped: int, blame: Blame) -> dict[str, Any] | None:
-        try:
-            document = parse(content)
-            repeated = repeated_keys(content, document)
-        except Flaw as flaw:
-            if number == 1 and content.strip() == b"[":
-                blame("array_file")
-            else:
-                blame(flaw.rule, at=flaw.at + skipped, **flaw.facts)
-            return None
-        for where, key in repeated:
-            blame("key_twice", where=where, key=key)
-        return document
+    def _large(self, offset: int) -> bool:
+        """Whether a second process is of use, and can be told what all lines have in common."""
+        known = self._judge.rules.url and self._judge.rules.deployment
+        return bool(known) and self._bytes - offset >= LARGE and second.possible()
 
     def end(self, limits: Limits | None) -> None:
         """Judge the file as a whole."""
@@ -140,8 +116,8 @@ class _Judge:
             path=str(path),
             lines=self._requests,
             bytes=self._bytes,
-            url=self._rules.url,
-            deployment=self._rules.deployment,
+            url=self._judge.rules.url,
+            deployment=self._judge.rules.deployment,
             total=self.findings.total,
             problems=tuple(self._with_firsts(path)),
             errors=self.findings.errors,
@@ -152,8 +128,8 @@ class _Judge:
     def _with_firsts(self, path: Path) -> list[Problem]:
         """The problems, with the first line of each id that is used twice: the file is read again for it."""
         problems = list(self.findings.kept)
-        firsts = _first_lines(path, {custom_id for custom_id, _ in self._repeated})
-        for custom_id, index in self._repeated:
+        firsts = _first_lines(path, {custom_id for custom_id, _ in self._judge.repeated})
+        for custom_id, index in self._judge.repeated:
             problem = problems[index]
             problems[index] = replace(problem, message=f"{problem.message}, first on line {firsts[custom_id]}")
         return problems

@@ -9,10 +9,9 @@ lines are judged the slow way, which explains.
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -21,7 +20,6 @@ from batchkit.builder.rules import KEYS
 
 _ID = re.compile(rb'\{\s*"custom_id"\s*:\s*"')
 _TEXT = rb'"%b"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"'
-_CHUNK = 1 << 18
 _MOST_EXAMPLES = 8
 _MOST_TRIES = 8
 
@@ -39,47 +37,22 @@ class Example(NamedTuple):
 class Likeness:
     """What good lines of one file look like."""
 
-    def __init__(self) -> None:
-        self._examples: list[Example] = []
-        self.lines = 0
-        """How many lines there were, once all were seen."""
+    def __init__(self, examples: Sequence[Example] = ()) -> None:
+        self.examples = [*examples]
 
     def learn(self, line: bytes, document: dict[str, Any]) -> None:
         """Take a line that was judged and found faultless as an example."""
-        if len(self._examples) < _MOST_EXAMPLES and (example := _example(line, document)):
-            self._examples.insert(0, example)
+        if len(self.examples) < _MOST_EXAMPLES and (example := _example(line, document)):
+            self.examples.insert(0, example)
 
-    def unlike(self, file: BinaryIO, ids: set[int], on_line: OnLine | None) -> Iterator[tuple[int, int, bytes]]:
-        """The lines that have to be judged, with number and offset; the ids of all others go into `ids`."""
-        number = offset = 0
-        while lines := file.readlines(_CHUNK):
-            keys = self._ids_of(lines)
-            if len(keys) == len(lines) and ids.isdisjoint(keys):
-                ids |= keys
-                if on_line is not None:
-                    deque(map(on_line, lines), 0)
-                number, offset = number + len(lines), file.tell()
-                continue
-            for line in lines:
-                number += 1
-                custom_id = self._id_of(line)
-                if custom_id is None or (key := hash(custom_id)) in ids:
-                    yield number, offset, line
-                else:
-                    ids.add(key)
-                    if on_line is not None:
-                        on_line(line)
-                offset += len(line)
-        self.lines = number
-
-    def _ids_of(self, lines: list[bytes]) -> set[int]:
-        """The hashed ids of lines that are all like the latest example; fewer than lines if one is not or comes twice.
+    def names_of(self, lines: list[bytes]) -> list[bytes]:
+        """The ids of lines that are all like the latest example, as they stand there; none if one of them is not.
 
         Column by column rather than line by line: a call from Python's own loop costs as much as a parsed line.
         """
-        if not self._examples:
-            return set()
-        opening, between, ending = self._examples[0]
+        if not self.examples:
+            return []
+        opening, between, ending = self.examples[0]
         first, least, last = len(opening), len(between), -len(ending)
         starts = [*map(bytes.find, lines, repeat(b'"'), repeat(first))]
         alike = (
@@ -88,14 +61,14 @@ class Likeness:
             and all(map(bytes.endswith, lines, repeat(ending)))
         )
         if not alike:
-            return set()
+            return []
         ids = [line[first:start] for line, start in zip(lines, starts, strict=True)]
         texts = [line[start + least : last] for line, start in zip(lines, starts, strict=True)]
-        return set(map(hash, ids)) if _strings(ids, texts) else set()
+        return ids if _strings(ids, texts) else []
 
-    def _id_of(self, line: bytes) -> bytes | None:
+    def name_of(self, line: bytes) -> bytes | None:
         """The id of a line that is like any example, as it stands there."""
-        for opening, between, ending in self._examples:
+        for opening, between, ending in self.examples:
             end = line.find(b'"', len(opening))
             if line.startswith(opening) and line.startswith(between, end) and line.endswith(ending):
                 custom_id, text = line[len(opening) : end], line[end + len(between) : -len(ending)]

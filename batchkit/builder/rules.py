@@ -29,19 +29,26 @@ class Ids:
 
     def add(self, custom_id: str) -> bool:
         """Whether the id is new."""
-        before = len(self.seen)
-        self.seen.add(hash(custom_id.encode("utf-8", "surrogatepass")))
-        return len(self.seen) > before
+        return self.add_all([custom_id.encode("utf-8", "surrogatepass")])
+
+    def add_all(self, names: list[bytes]) -> bool:
+        """Whether these ids, as UTF-8, are all new; if not, none of them is taken."""
+        keys = set(map(hash, names))
+        if len(keys) < len(names) or not self.seen.isdisjoint(keys):
+            return False
+        self.seen |= keys
+        return True
 
 
 class Rules:
-    """Judges request lines one after the other. `azure` adds what Azure alone does not take."""
+    """Judges request lines one after the other. `azure` adds what Azure alone does not take; url, deployment and ids
+    are those of the lines before."""
 
-    def __init__(self, *, azure: bool = False) -> None:
-        self.url: str | None = None
-        self.deployment: str | None = None
-        self.ids = Ids()
-        self._azure = azure
+    def __init__(
+        self, *, azure: bool = False, url: str | None = None, deployment: str | None = None, ids: Ids | None = None
+    ) -> None:
+        self.azure, self.url, self.deployment = azure, url, deployment
+        self.ids = Ids() if ids is None else ids
 
     def judge(self, document: Mapping[str, Any], blame: Blame) -> None:
         """Blame a line for all that is wrong with it."""
@@ -72,7 +79,7 @@ class Rules:
             blame("url_deployment" if "/deployments/" in value else "url_unknown", value=shown(value))
         elif self.url is None:
             self.url = value
-            if self._azure and path_of(value) in NOT_ON_AZURE:
+            if self.azure and path_of(value) in NOT_ON_AZURE:
                 blame("url_not_azure", value=shown(value))
         elif value != self.url:
             blame("url_differs", value=shown(value), first=shown(self.url))

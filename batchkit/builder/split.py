@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,6 +22,8 @@ from batchkit.errors import InputError
 
 _BLOCK = 64
 """Lines handled at once: few enough that lines with images stay small in memory."""
+_AHEAD = 2
+"""Pieces that may wait to be written."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,8 @@ class _Part:
                 size = self.size.plus(self._size_of(block))
                 if size.load(self._limits) > 1:
                     size, block, rest = self._what_fits(block)
+                out.write(block, size.bytes - self.size.bytes)
                 self.size = size
-                out.write(block)
                 block = rest or [*islice(source, _BLOCK)]
             if not self.size.lines:
                 raise _too_large(rest[0], self._limits)
@@ -142,18 +145,20 @@ def _share(before: _Part, last: _Part, limits: Limits) -> None:
             digest = hashlib.sha256()
             with replacing(part.path) as file, _Hashed(file, [digest]) as out:
                 for start in range(0, size.lines, _BLOCK):
-                    out.write([*islice(lines, min(_BLOCK, size.lines - start))])
+                    block = [*islice(lines, min(_BLOCK, size.lines - start))]
+                    out.write(block, sum(map(len, block)))
             part.size, part.sha256 = size, digest.hexdigest()
 
 
 class _Hashed:
-    """Writes lines in large pieces, while a thread hashes the piece before: hashing leaves the interpreter alone."""
+    """Lines on their way into a file and its hashes, in large pieces: a thread hashes and writes, which leaves the
+    interpreter alone."""
 
     def __init__(self, file: BinaryIO, hashes: list[Any]) -> None:
         self._file, self._hashes = file, hashes
         self._lines: list[bytes] = []
         self._pending = 0
-        self._hashing: Future[None] | None = None
+        self._doing = deque[Future[None]]()
         self._stack = ExitStack()
 
     def __enter__(self) -> _Hashed:
@@ -163,12 +168,12 @@ class _Hashed:
     def __exit__(self, *exc: object) -> None:
         with self._stack:
             self._flush()
-            if self._hashing is not None:
-                self._hashing.result()
+            for done in self._doing:
+                done.result()
 
-    def write(self, lines: list[bytes]) -> None:
+    def write(self, lines: list[bytes], size: int) -> None:
         self._lines += lines
-        self._pending += sum(map(len, lines))
+        self._pending += size
         if self._pending >= PIECE:
             self._flush()
 
@@ -176,15 +181,14 @@ class _Hashed:
         piece = b"".join(self._lines)
         self._lines.clear()
         self._pending = 0
+        if len(self._doing) > _AHEAD:
+            self._doing.popleft().result()
+        self._doing.append(self._thread.submit(self._put, piece))
+
+    def _put(self, piece: bytes) -> None:
+        for digest in self._hashes:
+            digest.update(piece)
         self._file.write(piece)
-        if self._hashing is not None:
-            self._hashing.result()
-        self._hashing = self._thread.submit(_update, self._hashes, piece)
-
-
-def _update(hashes: list[Any], piece: bytes) -> None:
-    for digest in hashes:
-        digest.update(piece)
 
 
 def _too_large(line: bytes, limits: Limits) -> InputError:

@@ -35,6 +35,7 @@ class Answers:
         self.batch_id = part.batch.id if part.batch else None
         self._index: dict[bytes, int] = {}
         self._files: list[BinaryIO] = []
+        self._numbers: list[int] = []
         if lost(part, workdir):
             raise LocalError(
                 f"a result file of part {part.number} is gone from {workdir.job(part.job_id)}", hint=_AGAIN
@@ -82,6 +83,7 @@ class Answers:
     def _scan(self, path: Path) -> None:
         with local_errors(path):
             self._files.append(path.open("rb", buffering=PIECE))
+        self._numbers.append(self._files[-1].fileno())
         which, offset, index = len(self._files) - 1, 0, self._index
         for line in self._files[which]:
             length = len(line)
@@ -101,8 +103,7 @@ class Answers:
         return read(self._line(place), name, self.part.round, self.batch_id)
 
     def _line(self, place: int) -> bytes:
-        file, length, offset = self._files[place & 1], place >> 1 & _LENGTH_MASK, place >> 1 + _LENGTH_BITS
-        return os.pread(file.fileno(), length, offset)
+        return os.pread(self._numbers[place & 1], place >> 1 & _LENGTH_MASK, place >> 1 + _LENGTH_BITS)
 
 
 def _absent(custom_id: str, part: Part) -> Result:

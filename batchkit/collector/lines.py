@@ -17,11 +17,11 @@ from batchkit.model import Result
 
 _TEXT = rb'"([^"\\\x00-\x1f]*)"'
 _NAME = re.compile(rb'\{(?:"id":"[^"\\\x00-\x1f]*",)?"custom_id":' + _TEXT)
-_FIRST = b'{"custom_id":"'
+FIRST = b'{"custom_id":"'
 _TAIL = 256
 """Bytes from the end within which the tail of a line begins, or it is not looked for."""
-_AZURE_HEAD = b',"response":{"body":'
-_AZURE_TAIL = re.compile(rb',"request_id":' + _TEXT + rb',"status_code":(\d{1,3})\},"error":null\}\s*')
+AZURE_HEAD = b',"response":{"body":'
+AZURE_TAIL = re.compile(rb',"request_id":' + _TEXT + rb',"status_code":(\d{1,3})\},"error":null\}\s*')
 _OPENAI_HEAD = re.compile(rb',"response":\{"status_code":(\d{1,3}),"request_id":' + _TEXT + rb',"body":')
 _OPENAI_TAIL = b'},"error":null}\n'
 
@@ -74,11 +74,11 @@ def read(line: bytes, name: bytes, round_number: int, batch_id: str | None) -> A
 def plain(line: bytes, name: bytes) -> tuple[bytes, bytes, bytes] | None:
     """Body, status and request id of a line laid out exactly as Azure or OpenAI write it; whether the body is one JSON
     value is for the caller to see."""
-    start = len(_FIRST) + len(name) + 1
-    if line.startswith(_AZURE_HEAD, start) and line.startswith(name, len(_FIRST)) and line.startswith(_FIRST):
+    start = len(FIRST) + len(name) + 1
+    if line.startswith(AZURE_HEAD, start) and line.startswith(name, len(FIRST)) and line.startswith(FIRST):
         end = line.rfind(b',"request_id":"', -_TAIL)
-        tail = _AZURE_TAIL.fullmatch(line, end) if end > start else None
-        return (line[start + len(_AZURE_HEAD) : end], tail[2], tail[1]) if tail else None
+        tail = AZURE_TAIL.fullmatch(line, end) if end > start else None
+        return (line[start + len(AZURE_HEAD) : end], tail[2], tail[1]) if tail else None
     found = _NAME.match(line)
     head = _OPENAI_HEAD.match(line, found.end()) if found else None
     if head is None or not line.endswith(_OPENAI_TAIL):

@@ -56,7 +56,7 @@ def walk(
             rounds.append(stack.enter_context(closing(Round(parts, workdir, account, tells=share.start == 0))))
         position, first = 0, rounds[0]
         while (name := first.name) is not None:
-            asked = [step for step in rounds if step.name == name]
+            asked = rounds if len(rounds) == 1 else [step for step in rounds if step.name == name]
             if share.start <= position < share.stop:
                 yield name, asked
             else:

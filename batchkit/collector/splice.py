@@ -1,8 +1,6 @@
-"""A good result as JSON Lines without decoding it: its pieces are found in the line as it came, and put together. Pure.
+"""A good result as JSON Lines, put together from pieces around its body as it came. Pure.
 
-Only for lines that a look at their whole file found to be exact JSON, and only where everything is where a chat
-completion usually has it: one choice, one message, one of each key. All else is None here, and is decoded. JSON escapes
-quotes within strings, so a key with its quotes and colon can be found by its bytes.
+Only where everything is laid out as services lay it out; all else is None here, and is decoded in full.
 """
 
 from __future__ import annotations
@@ -10,16 +8,22 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from batchkit.collector.lines import plain
+import orjson
 
-_STRING = re.compile(rb'"[^"\\]+(?:\\.[^"\\]*)*"')
-_WORD = re.compile(rb'"[^"\\]+"')
+from batchkit.collector.lines import AZURE_HEAD, AZURE_TAIL, FIRST, plain
+
+_MOST = 10**15
 _NUMBER = re.compile(rb"(\d{1,15})[,}]")
 _ESCAPE = ord("\\")
 
-
 _USAGE = 800
-"""Bytes from the end of a body within which its usage is looked for."""
+"""Bytes from the end within which usage is looked for."""
+_USAGE_KEY = b',"usage":{'
+_ENDING = re.compile(
+    rb',"usage":\{(?:(?:"prompt_tokens":(\d{1,15})|"completion_tokens":(\d{1,15})|"total_tokens":\d+'
+    rb'|"\w+_details":(?:null|\{[^{}\[\]\\]*\}))[,}])+\}' + AZURE_TAIL.pattern.replace(rb"(\d{1,3})", b"200")
+)
+"""What stands at the end of Azure's lines, where usage is the last that a body has."""
 
 
 class Spliced(NamedTuple):
@@ -36,58 +40,52 @@ def head(schema: str) -> bytes:
 
 
 def splice(line: bytes, name: bytes, head: bytes, tail: bytes) -> Spliced | None:
-    """The result that a line of an exact file is, for a row whose custom_id needs no escapes; `tail` names round and
-    batch. None for a line that is not plain enough."""
+    """The result that a line is, for a row whose custom_id needs no escapes; `tail` names round and batch. None for
+    a line that is not plain enough: anything but one choice with a text, and a count of tokens."""
     found = plain(line, name)
-    if found is None or found[1] != b"200":
+    if found is None or found[1] != b"200" or not found[2]:
         return None
     body = found[0]
-    choices, message, content = _only(body, b'"choices":'), _only(body, b'"message":'), _only(body, b'"content":')
-    if not 0 < choices < message < content or b'"error":' in body or not _only(body, b'"usage":'):
+    try:
+        document = orjson.loads(body)
+        (choice,), usage, model = document["choices"], document["usage"], document["model"]
+        said, finish = choice["message"]["content"], choice["finish_reason"]
+        asked, answered = usage["prompt_tokens"], usage["completion_tokens"]
+    except (ValueError, LookupError, TypeError):
         return None
-    if not body.startswith(b"[{", choices) or not body.startswith(b"{", message):
+    if "error" in document or not (said and finish and model and {type(said), type(finish), type(model)} == {str}):
         return None
-    between, within = body[choices + 2 : message], body[message + 1 : content]
-    if (
-        between.count(b"{") != between.count(b"}")
-        or b"},{" in between
-        or b"]" in between
-        or b"{" in within
-        or b"}" in within
-    ):
-        return None  # the message may not be that of the first choice, or the content not the message's
-    said, finish = _STRING.match(body, content), _WORD.match(body, _only(body, b'"finish_reason":'))
-    asked, answered = (
-        _NUMBER.match(body, _only(body, name)) for name in (b'"prompt_tokens":', b'"completion_tokens":')
-    )
-    model = _WORD.match(body, _only(body, b'"model":'))
-    if not (said and finish and model and asked and answered):
+    if type(asked) is not int or type(answered) is not int or not (0 <= asked <= _MOST and 0 <= answered <= _MOST):
         return None
     pieces = (
         head, name,
-        b'","ok":true,"text":', said[0],
-        b',"status_code":200,"error_code":null,"error_message":null,"finish_reason":', finish[0],
-        b',"model":', model[0],
-        b',"input_tokens":', asked[1],
-        b',"output_tokens":', answered[1],
-        b',"request_id":"', found[2],
+        b'","ok":true,"text":', orjson.dumps(said),
+        b',"status_code":200,"error_code":null,"error_message":null,"finish_reason":', orjson.dumps(finish),
+        b',"model":', orjson.dumps(model),
+        b',"input_tokens":%d,"output_tokens":%d,"request_id":"%b' % (asked, answered, found[2]),
         tail, body, b"}\n",
     )  # fmt: skip
-    return Spliced(b"".join(pieces), int(asked[1]), int(answered[1]))
+    return Spliced(b"".join(pieces), asked, answered)
 
 
 def tokens(line: bytes, name: bytes) -> tuple[int, int] | None:
     """Tokens in and out of a good answer that is handed on as it came; None for a line that is not plain enough."""
-    found = plain(line, name)
-    if found is None or found[1] != b"200":
+    at = line.rfind(_USAGE_KEY, -_USAGE)
+    start = len(FIRST) + len(name) + 1
+    if line.startswith(AZURE_HEAD, start) and line.startswith(FIRST) and (found := _ENDING.fullmatch(line, max(at, 0))):
+        asked, said = found[1], found[2]
+        return (int(asked), int(said)) if asked and said else None
+    found_plain = plain(line, name)
+    if found_plain is None or found_plain[1] != b"200":
         return None
-    body = found[0]
-    at = body.rfind(b'"usage":{', -_USAGE)
+    body = found_plain[0]
+    at = body.rfind(_USAGE_KEY, -_USAGE)
     if at < 0:
         return None
     usage = body[at:]
-    asked, said = (_NUMBER.match(usage, _only(usage, key)) for key in (b'"prompt_tokens":', b'"completion_tokens":'))
-    return (int(asked[1]), int(said[1])) if asked and said else None
+    counts = (_NUMBER.match(usage, _only(usage, key)) for key in (b'"prompt_tokens":', b'"completion_tokens":'))
+    asked, said = (count and count[1] for count in counts)
+    return (int(asked), int(said)) if asked and said else None
 
 
 def _only(body: bytes, name: bytes) -> int:

@@ -25,7 +25,7 @@ from batchkit.config import Settings, Target, make_target
 from batchkit.credentials import Credential, Secret
 
 from .collected import job, load
-from .harness import Contender, compare
+from .harness import Contender, compare, durable
 
 HERE = "tests.benchmarks.collector"
 PIECE = 1 << 20
@@ -46,6 +46,7 @@ def table_merge(directory: Path, scale: float, rounds: int) -> bool:
         f"merge: {rows:,} rows, {size / 1e6:.0f} MB, shuffled, into JSON Lines in input order",
         [
             Contender(cat, f"{HERE}:cat", [home, out]),
+            Contender("the same, durable", f"{HERE}:cat_durable", [home, out]),
             Contender("read and write lines", f"{HERE}:pump_lines", [home, out]),
             Contender(script, f"{HERE}:dict_and_orjson", [home, out]),
             *libraries,
@@ -128,6 +129,11 @@ def cat(home: str, out: str) -> None:
     Path(out).unlink(missing_ok=True)
     with Path(out).open("wb") as file:
         subprocess.run(["cat", *asked, *answered], stdout=file, check=True)
+
+
+def cat_durable(home: str, out: str) -> None:
+    cat(home, out)
+    durable(out)
 
 
 def pump_lines(home: str, out: str) -> None:
