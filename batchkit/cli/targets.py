@@ -107,6 +107,7 @@ def add(
     with disk.replacing(path) as file:
         file.write(tables.replaced(text, ("targets", name), values).encode())
     _show(face, name, path)
+    face.say(*(f"warning: {remark}" for remark in found.remarks))
     flag = f" --config {quote(str(config))}" if config else ""
     face.next(f"batchkit targets test {name}{flag}")
 
@@ -204,7 +205,7 @@ def _show(face: Face, name: str | None, config: Path | None) -> None:
     found: Shown = shown(plans.plan(name, config=config))
     words: list[str] = []
     for member in found["targets"]:
-        rows = [(value["name"], value["value"], value["from"]) for value in member["values"]]
+        rows = [(value["name"], value["value"], value["from"]) for value in member["values"] if value["value"]]
         words += ["", f"{member['name']}:"] if len(found["targets"]) > 1 else []
         words += table(("", "", ""), rows)[1:]
     face.data({"schema": "batchkit/target@1", **found}, words)
