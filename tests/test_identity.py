@@ -207,7 +207,7 @@ def test_the_command_line_shows_no_token_even_when_it_says_all(
     with serving(world.service, calls=2) as tokens:
         managed(plain_environment, world, tokens)
         env = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")}
-        command = [sys.executable, "-m", "batchkit", "doctor", "-v"]
+        command = [sys.executable, "-m", "batchkit", "targets", "test", "-v"]
         done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
         assert "Microsoft Entra ID" in done.stdout

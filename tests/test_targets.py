@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import os
 import stat
 import subprocess
 import sys
+import threading
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import keyring
+import keyring.backend
 import orjson
 import pytest
 
-from batchkit import Client, ConfigError, load_target
+from batchkit import AsyncClient, Client, ConfigError, load_target
+from batchkit.credentials import Credential, Secret
 from batchkit.errors import CredentialError
 from batchkit.tables import line_of, removed, replaced
 from batchkit.targets import plan
@@ -205,13 +212,22 @@ def test_what_a_target_cannot_say(tmp_path: Path, table: str, says: str) -> None
         loaded(tmp_path, table, K="k")
 
 
-def test_headers_for_a_gateway_go_with_every_request_and_are_seen_nowhere(world: World, tmp_path: Path) -> None:
-    found = loaded(
-        tmp_path, 'key_env = "K"\nheaders = { x-a = "plain-9" }\nheaders_env = { x-b = "B" }\n', K="k", B="b-9"
-    )
-    assert {name: secret.reveal() for name, secret in found.headers.items()} == {"x-a": "plain-9", "x-b": "b-9"}
-    assert "plain-9" not in repr(found)
-    assert "b-9" not in repr(found)
+def test_headers_for_a_gateway_go_with_every_request_and_are_seen_nowhere(tmp_path: Path) -> None:
+    table = 'key_env = "K"\nheaders = { x-a = "plain-9" }\nheaders_env = { x-b = "B" }\n'
+    found = loaded(tmp_path, table, K="key-9", B="secret-9")
+    sent: list[httpx.Headers] = []
+
+    class Gateway(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            sent.append(request.headers)
+            body = b'{"error": {"code": "no", "message": "not with secret-9 nor key-9"}}'
+            return httpx.Response(403, stream=httpx.ByteStream(body))
+
+    client = AsyncClient(found, ledger=tmp_path / "ledger.sqlite3", transport=Gateway())
+    findings = asyncio.run(client.doctor())
+    assert {(heads["x-a"], heads["x-b"], heads["api-key"]) for heads in sent} == {("plain-9", "secret-9", "key-9")}
+    assert "not with *** nor ***" in str(findings)
+    assert not any(secret in repr(found) + str(findings) for secret in ("plain-9", "secret-9", "key-9"))
 
 
 def test_a_plan_names_where_its_credential_comes_from_without_asking_for_it(tmp_path: Path) -> None:
@@ -279,3 +295,93 @@ def test_a_key_file_is_read_again_when_its_key_is_refused(world: World, tmp_path
     (tmp_path / "key").write_text(KEY)
     with Client(target, ledger=world.home / "ledger.sqlite3", clock=world.clock) as client:
         assert client.run(request_lines(2), name="nightly").report.ok == 2
+
+
+class Store(keyring.backend.KeyringBackend):
+    """An operating system's keyring, with one key; asked for another user's it hangs."""
+
+    priority = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = threading.Event()
+
+    def get_password(self, service: str, username: str) -> str | None:
+        if username == "hangs":
+            self.released.wait()
+        if username == "breaks":
+            raise RuntimeError("the keychain is locked")
+        return KEY if (service, username) == ("batchkit/team", "prod") else None
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise NotImplementedError
+
+    def delete_password(self, service: str, username: str) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    before, store = keyring.get_keyring(), Store()
+    keyring.set_keyring(store)
+    yield store
+    store.released.set()
+    keyring.set_keyring(before)
+
+
+def kept_under(entry: str, world: World, home: Path) -> Client:
+    path = home / "targets.toml"
+    path.write_text(f'[targets.a]\nendpoint = "{world.service.url}"\nkeyring = "{entry}"\nauth = "bearer"\n')
+    target = load_target("a", config=path, env={})
+    return Client(target, ledger=world.home / "ledger.sqlite3", clock=world.clock)
+
+
+def test_a_key_in_the_keyring_goes_as_a_bearer_where_that_is_said(world: World, tmp_path: Path, store: Store) -> None:
+    with kept_under("batchkit/team/prod", world, tmp_path) as client:
+        assert client.run(request_lines(2), name="nightly").report.ok == 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [("batchkit/nobody", "no key found in the keyring"), ("batchkit/breaks", "RuntimeError: the keychain is locked")],
+)
+def test_a_keyring_without_the_key_says_so(world: World, tmp_path: Path, store: Store, entry: str, says: str) -> None:
+    with kept_under(entry, world, tmp_path) as client, pytest.raises(CredentialError, match=says):
+        client.submit(request_lines(2), name="nightly")
+
+
+@pytest.mark.deep
+def test_a_keyring_that_hangs_is_left_after_three_seconds(world: World, tmp_path: Path, store: Store) -> None:
+    with kept_under("batchkit/hangs", world, tmp_path) as client, pytest.raises(CredentialError, match="within 3 s"):
+        client.submit(request_lines(2), name="nightly")
+
+
+@pytest.mark.deep
+def test_a_key_command_that_hangs_is_ended_with_all_it_started(world: World, tmp_path: Path) -> None:
+    keys = Keys(tmp_path, world, f"sleep 1000 & echo $! > '{tmp_path}/child'; wait\n")
+    with client_of(world, keys) as client, pytest.raises(CredentialError, match="printed no key within 30 s"):
+        client.submit(request_lines(2), name="nightly")
+    child = int((tmp_path / "child").read_text())
+    state = Path(f"/proc/{child}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_many_calls_at_once_ask_for_one_secret() -> None:
+    asked: list[bool] = []
+
+    async def fetch(refused: bool) -> tuple[Secret, float]:
+        asked.append(refused)
+        await asyncio.sleep(0)
+        return Secret(f"secret-{len(asked)}"), math.inf
+
+    async def work() -> None:
+        credential = Credential(None, bearer=True, fetch=fetch)
+        first = await asyncio.gather(*[credential.secret() for _ in range(9)])
+        second = await asyncio.gather(*[credential.secret(refused=first[0]) for _ in range(9)])
+        assert {secret.reveal() for secret in first} == {"secret-1"}
+        assert {secret.reveal() for secret in second} == {"secret-2"}
+        assert asked == [False, True]
+
+    for _ in range(2):  # in a loop of its own each
+        asked.clear()
+        asyncio.run(work())
