@@ -214,3 +214,14 @@ def test_the_command_line_shows_no_token_even_when_it_says_all(
         assert tokens.issued
         assert not any(token in done.stdout + done.stderr for token in tokens.issued)
         assert kept(tmp_path, tokens) == []
+
+
+def test_nothing_heavy_is_imported_before_a_token_is_needed(tmp_path: Path) -> None:
+    script = (
+        "import sys, batchkit.cli, batchkit.client; from batchkit import load_target;"
+        "env = {'AZURE_OPENAI_ENDPOINT': 'https://contoso.openai.azure.com', 'XDG_CONFIG_HOME': '/nowhere'};"
+        "assert load_target(env=env).credential.entra;"
+        "print(*sorted({'azure.identity', 'azure.core', 'msal', 'requests', 'keyring'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "\n"

@@ -7,7 +7,7 @@ import secrets
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -65,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
             token = self.server.issue(asked)
             self._say(200, {"access_token": token, "expires_in": self.server.lifetime_s, "token_type": "Bearer"})
 
-    def _say(self, status: int, document: dict[str, str]) -> None:
+    def _say(self, status: int, document: Mapping[str, str | int]) -> None:
         body = json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

@@ -11,7 +11,7 @@ from batchkit import entra, tables
 from batchkit.config import Target
 from batchkit.credentials import Credential, from_environment, from_file
 from batchkit.errors import BatchkitError
-from batchkit.targets import Plan, Value, service
+from batchkit.plan import Plan, Value, service
 
 _OPENED = Credential(None, bearer=False)
 """Stands for the real one where nothing is opened."""
