@@ -76,15 +76,14 @@ class Target:
     identity: str | None = None
     notify: tuple[Webhook, ...] = ()
     pool: tuple[Target, ...] = ()
-    headers: Mapping[str, Secret] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str | Secret] = field(default_factory=dict, repr=False)
     remarks: tuple[str, ...] = ()
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """All that opens the service or its gateway, and must not be seen anywhere."""
-        return tuple(
-            secret for member in self.members for secret in (*member.credential.known, *member.headers.values())
-        )
+        held = [value for member in self.members for value in (*member.credential.known, *member.headers.values())]
+        return tuple(value for value in held if isinstance(value, Secret))
 
     @property
     def members(self) -> tuple[Target, ...]:

@@ -85,8 +85,9 @@ class _Identity:
             raise Unavailable(f"Microsoft Entra ID gave no token within {TIMEOUT_S:.0f} s") from None
 
     def _ask(self) -> tuple[Secret, float]:
-        for name in ("azure", "msal"):  # its warnings tell at length what our one sentence tells
-            logging.getLogger(name).addHandler(logging.NullHandler())
+        for logger in map(logging.getLogger, ("azure", "msal")):
+            if not logger.handlers:  # its warnings tell at length what our one sentence tells
+                logger.addHandler(logging.NullHandler())
         from azure.core.exceptions import AzureError, ClientAuthenticationError
         from azure.identity import DefaultAzureCredential
 

@@ -95,10 +95,10 @@ def credential(plan: Plan, env: Mapping[str, str]) -> Credential:
     return Credential(secret, bearer=bearer, origin=f"the environment variable {variable}")
 
 
-def _headers(plan: Plan, credential: Credential, env: Mapping[str, str]) -> dict[str, Secret]:
+def _headers(plan: Plan, credential: Credential, env: Mapping[str, str]) -> dict[str, str | Secret]:
     """The headers of `headers = { name = "value" }` and `headers_env = { name = "VARIABLE" }`."""
     own = credential.header(Secret(""))[0].lower()
-    found: dict[str, Secret] = {}
+    found: dict[str, str | Secret] = {}
     for key in ("headers", "headers_env"):
         for name, value in plan.get(key, {}).items():
             where = f"{plan.where}: {key} {name!r}"
@@ -108,7 +108,7 @@ def _headers(plan: Plan, credential: Credential, env: Mapping[str, str]) -> dict
                 raise ConfigError(f"{where} is a header that batchkit itself sends", hint="leave it away")
             if not isinstance(value, str) or not value.isascii() or not value.isprintable():
                 raise ConfigError(f"{where} has no plain text as its value")
-            found[name] = credentials.from_environment(value, env) if key == "headers_env" else Secret(value)
+            found[name] = credentials.from_environment(value, env) if key == "headers_env" else value
     return found
 
 

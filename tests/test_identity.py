@@ -159,7 +159,7 @@ def authority(env: pytest.MonkeyPatch, home: Path) -> ssl.SSLContext:
     return context
 
 
-@pytest.mark.parametrize("kind", ["secret", "workload", "az"])
+@pytest.mark.parametrize("kind", ["secret", "certificate", "workload", "az"])
 def test_other_identities_are_found_as_azure_identity_finds_them(
     world: World, plain_environment: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
@@ -182,6 +182,10 @@ def test_other_identities_are_found_as_azure_identity_finds_them(
             env.setenv("AZURE_CLIENT_ID", CLIENT)
         if kind == "secret":
             env.setenv("AZURE_CLIENT_SECRET", "client-secret-77c1")
+        if kind == "certificate":
+            app = trustme.CA().issue_cert("app", key_type=trustme.KeyType.RSA)
+            app.private_key_and_cert_chain_pem.write_to_path(tmp_path / "app.pem")
+            env.setenv("AZURE_CLIENT_CERTIFICATE_PATH", str(tmp_path / "app.pem"))
         if kind == "workload":
             (tmp_path / "federated").write_text("federated-token")
             env.setenv("AZURE_FEDERATED_TOKEN_FILE", str(tmp_path / "federated"))

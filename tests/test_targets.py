@@ -299,7 +299,9 @@ class Store(keyring.backend.KeyringBackend):
     """An operating system's keyring, with one key; asked for another user's it hangs."""
 
     priority = 1
-    released: threading.Event
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
 
     def get_password(self, service: str, username: str) -> str | None:
         if username == "hangs":
@@ -318,7 +320,6 @@ class Store(keyring.backend.KeyringBackend):
 @pytest.fixture
 def store() -> Iterator[Store]:
     before, store = keyring.get_keyring(), Store()
-    store.released = threading.Event()
     keyring.set_keyring(store)
     yield store
     store.released.set()
@@ -381,3 +382,38 @@ def test_many_calls_at_once_ask_for_one_secret() -> None:
     for _ in range(2):  # in a loop of its own each
         asked.clear()
         asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    ("absent", "env", "table", "says"),
+    [
+        ("azure", {}, "entra = true", "pip install '.[entra]'"),
+        ("keyring", {}, 'keyring = "batchkit/prod"', "pip install '.[keyring]'"),
+        (
+            "azure",
+            {"AZURE_OPENAI_ENDPOINT": "https://contoso.openai.azure.com"},
+            "",
+            "pip install '.[entra]' and az login",
+        ),
+    ],
+)
+def test_an_extra_that_is_missing_is_named(
+    tmp_path: Path, absent: str, env: dict[str, str], table: str, says: str
+) -> None:
+    path = tmp_path / "targets.toml"
+    path.write_text(f'[targets.a]\nendpoint = "https://contoso.openai.azure.com"\n{table}\n')
+    flags = [] if env else ["a", "--config", str(path)]
+    script = f"import sys; sys.modules[{absent!r}] = None; from batchkit.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "targets", "test", *flags],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert says in done.stdout
+    assert "Traceback" not in done.stderr
+    if env:
+        assert "AZURE_OPENAI_API_KEY" in done.stdout

@@ -68,8 +68,8 @@ class _KeyAuth(httpx.Auth):
         if (url.scheme, url.host, url.port) != (origin.scheme, origin.host, origin.port):
             raise Redirected("a request was about to leave for another host")
         self.sent = await self.secret()
-        name, value = credential.header(self.sent)
-        request.headers.update({key: secret.reveal() for key, secret in self._target.headers.items()} | {name: value})
+        for name, value in (*self._target.headers.items(), credential.header(self.sent)):
+            request.headers[name] = value.reveal() if isinstance(value, Secret) else value
         yield request
 
     async def secret(self, refused: Secret | None = None) -> Secret:
