@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
@@ -77,20 +78,21 @@ class _Identity:
         self._made: Any = None
 
     async def fetch(self, refused: bool) -> tuple[Secret, float]:
-        if refused:
-            self._made = None  # its cache holds the token that was refused
         try:
-            return await aside(self._ask, TIMEOUT_S)
+            return await aside(partial(self._ask, refused), TIMEOUT_S)
         except TimeoutError:
             raise Unavailable(f"Microsoft Entra ID gave no token within {TIMEOUT_S:.0f} s") from None
 
-    def _ask(self) -> tuple[Secret, float]:
+    def _ask(self, refused: bool) -> tuple[Secret, float]:
         for logger in map(logging.getLogger, ("azure", "msal")):
             if not logger.handlers:  # its warnings tell at length what our one sentence tells
                 logger.addHandler(logging.NullHandler())
         from azure.core.exceptions import AzureError, ClientAuthenticationError
         from azure.identity import DefaultAzureCredential
 
+        if refused and self._made is not None:  # its cache holds the token that was refused
+            self._made.close()
+            self._made = None
         try:
             if self._made is None:
                 self._made = DefaultAzureCredential(**self._options)

@@ -17,7 +17,7 @@ from batchkit import Client, load_target
 from batchkit.emulator.settings import Pace
 from batchkit.errors import CredentialError, Unauthorized
 
-from .conftest import World, request_lines
+from .conftest import World, request_line, request_lines
 from .tokens import Tokens, serving
 
 CLOSED = "http://127.0.0.1:9"
@@ -90,6 +90,20 @@ def test_a_token_that_runs_out_amid_a_job_is_renewed_and_one_batch_is_made(
         )
         assert len(tokens.issued) == len(refused) + 1
         assert kept(world.home, tokens) == []
+
+
+def test_an_upload_that_is_refused_amid_its_bytes_is_sent_whole_with_another_token(
+    world: World, plain_environment: pytest.MonkeyPatch
+) -> None:
+    lines = [request_line(number, text="x" * 100_000) for number in range(60)]
+    with serving(world.service, calls=1) as tokens:
+        managed(plain_environment, world, tokens)
+        with client_of(world) as client:
+            job = client.submit(lines, name="nightly")
+        assert [call.status for call in world.service.calls if call.name == "upload"] == [401, 200]
+        with world.http() as http:
+            (file,) = http.get("/openai/v1/files").json()["data"]
+        assert file["bytes"] == job.parts[0].bytes > 6_000_000
 
 
 def test_a_token_is_asked_for_again_before_its_end(world: World, plain_environment: pytest.MonkeyPatch) -> None:
