@@ -12,13 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from batchkit import disk, tables
+from batchkit import disk
 from batchkit import endpoint as endpoints
 from batchkit import targets as plans
 from batchkit.cli import documents
 from batchkit.cli.options import command
 from batchkit.cli.printer import Face, table
-from batchkit.cli.told import Shown, listed, shown
 from batchkit.config import Target
 from batchkit.credentials import split_command
 from batchkit.endpoint import Dialect
@@ -72,6 +71,9 @@ def add(
 
     Example: batchkit targets add prod --endpoint https://NAME.openai.azure.com --entra -d gpt-4o-batch
     """
+    from batchkit import tables
+    from batchkit.cli.told import shown
+
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name", hint="letters, digits, dot, dash and underscore")
     if dialect is not None and dialect not in endpoints.DIALECTS:
@@ -167,6 +169,8 @@ def remove(
 
     Example: batchkit targets remove staging
     """
+    from batchkit import tables
+
     path = plans.file_of(config)
     known = plans.read(path).get("targets", {}) if path.exists() else {}
     if name not in known:
@@ -191,6 +195,8 @@ def remove(
 
 def _list(path: Path, config: Path | None) -> dict[str, Any]:
     """The document of the targets there are."""
+    from batchkit.cli.told import listed
+
     names = list(plans.read(path).get("targets", {})) if path.exists() else []
     used = None
     with suppress(BatchkitError):
@@ -202,7 +208,9 @@ def _list(path: Path, config: Path | None) -> dict[str, Any]:
 
 
 def _show(face: Face, name: str | None, config: Path | None) -> None:
-    found: Shown = shown(plans.plan(name, config=config))
+    from batchkit.cli.told import shown
+
+    found = shown(plans.plan(name, config=config))
     words: list[str] = []
     for member in found["targets"]:
         rows = [(value["name"], value["value"], value["from"]) for value in member["values"] if value["value"]]

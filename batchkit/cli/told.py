@@ -50,7 +50,7 @@ def listed(name: str, read: Callable[[], Plan], used: bool, env: Mapping[str, st
 def _one(plan: Plan, env: Mapping[str, str]) -> dict[str, Any]:
     target = service(plan, _opened(plan))
     values = [
-        _value(plan, "endpoint", plan.get("endpoint")),
+        _value(plan, "endpoint", plan.get("endpoint").partition("?")[0]),
         _entry("base_url", target.base_url, "made of the endpoint"),
         _value(plan, "dialect", target.dialect, other="made of endpoint and api_version"),
         _value(plan, "api_version", target.api_version),
