@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from batchkit.client import AsyncClient
     from batchkit.clock import ManualClock
     from batchkit.collector.results import Results
-    from batchkit.config import Limits, Settings, Target, load_target
+    from batchkit.config import Limits, Settings, Target
     from batchkit.errors import (
         BatchkitError,
         ConfigError,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Unfinished,
     )
     from batchkit.model import CheckReport, Job, Line, Problem, Report, Result
+    from batchkit.targets import load_target
     from batchkit.tracker.query import Query
 
 __version__ = "0.1.0"
@@ -44,7 +45,7 @@ _HOMES = {
     "batchkit.client": ["AsyncClient"],
     "batchkit.clock": ["ManualClock"],
     "batchkit.collector.results": ["Results"],
-    "batchkit.config": ["Limits", "Settings", "Target", "load_target"],
+    "batchkit.config": ["Limits", "Settings", "Target"],
     "batchkit.errors": [
         "BatchkitError",
         "ConfigError",
@@ -58,6 +59,7 @@ _HOMES = {
         "Unfinished",
     ],
     "batchkit.model": ["CheckReport", "Job", "Line", "Problem", "Report", "Result"],
+    "batchkit.targets": ["load_target"],
     "batchkit.tracker.query": ["Query"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -21,7 +21,7 @@ from batchkit.clock import Clock, SystemClock
 from batchkit.collector.export import Shape
 from batchkit.collector.fetch import lost
 from batchkit.collector.results import Results, collect, judge, survey
-from batchkit.config import Settings, Target, load_target
+from batchkit.config import Settings, Target
 from batchkit.delivery import deliver, merged
 from batchkit.disk import Workdir, check_writable, stamp
 from batchkit.doctor import examine
@@ -46,6 +46,7 @@ from batchkit.model import Finding, Job, Result, State, StoredFile
 from batchkit.notify import Command, Notifier
 from batchkit.prices import Prices
 from batchkit.pump import Progress, Pump, Turn
+from batchkit.targets import load_target
 from batchkit.tracker.lookout import Lookout
 from batchkit.tracker.query import Page, Query, Remote, RemotePage, select, select_remote
 from batchkit.watch import Watched, watch
@@ -390,6 +391,8 @@ class AsyncClient:
     def _doors(self) -> Pump:
         if self._pump is None:
             target = self._load_target()
+            for remark in target.remarks:
+                _log.warning("%s", remark)
             apis = {
                 member.service: Service(member, self._clock, self._settings, self._transport)
                 for member in reversed(target.members)
@@ -399,7 +402,7 @@ class AsyncClient:
                 [*self._commands, *target.notify],
                 clock=self._clock,
                 settings=self._settings,
-                secrets=[member.credential.secret for member in target.members],
+                secrets=target.secrets,
             )
             self._pump = Pump(target, apis, self._ledger, self._workdir, self._clock, self._settings, lookout, notifier)
             if self._stopping:

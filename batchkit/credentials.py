@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import math
 import os
+import shlex
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+from weakref import WeakKeyDictionary
 
-from batchkit.errors import CredentialError
+from batchkit.errors import CredentialError, MissingExtra, Unavailable
+from batchkit.text import visible
+
+COMMAND_TIMEOUT_S = 30.0
+KEYRING_TIMEOUT_S = 3.0
+"""An OS keyring that asks nobody answers at once; one that hangs must not hang us."""
+T = TypeVar("T")
 
 
 class Secret:
@@ -39,17 +53,69 @@ class Secret:
         raise TypeError("a Secret cannot be pickled or copied")
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """A secret and how it is sent: as `api-key: …`, or as `Authorization: Bearer …` (`bearer`)."""
+Fetch = Callable[[bool], Awaitable[tuple[Secret, float]]]
+"""Get a secret, and until when (Unix time) it may be used again without asking; told whether the last was refused."""
 
-    secret: Secret
-    bearer: bool
+
+class Credential:
+    """What opens a service: a secret, sent as `api-key: …`, or as `Authorization: Bearer …` (`bearer`).
+
+    One that has a `fetch` is got when it is first needed, when its time is over, and when the service refused it; it is
+    kept in memory only. `origin` says in words where it comes from; `private` are secrets that it is got with,
+    `entra` whether it is a token of Microsoft Entra ID.
+    """
+
+    def __init__(
+        self,
+        held: Secret | None,
+        *,
+        bearer: bool,
+        origin: str = "given",
+        fetch: Fetch | None = None,
+        private: Sequence[Secret] = (),
+        entra: bool = False,
+    ) -> None:
+        self.bearer, self.origin, self.entra = bearer, origin, entra
+        self._held, self._until, self._fetch, self._private = held, math.inf, fetch, tuple(private)
+        self._asking: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        return f"<Credential: {self.origin}>"
 
     @property
-    def header(self) -> tuple[str, str]:
-        value = self.secret.reveal()
-        return ("Authorization", f"Bearer {value}") if self.bearer else ("api-key", value)
+    def known(self) -> tuple[Secret, ...]:
+        """The secrets that must not be seen anywhere."""
+        return (*self._private, self._held) if self._held is not None else self._private
+
+    async def secret(self, refused: Secret | None = None) -> Secret:
+        """The secret for a request; another than the one the service `refused`, if there is one.
+
+        Raises CredentialError where there is none, Unavailable where none can be had now, though there was one.
+        """
+        if self._fetch is not None:
+            async with self._asking.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+                if self._held is None or self._held == refused or time.time() >= self._until:
+                    try:
+                        found = await self._fetch(self._held is not None and self._held == refused)
+                    except CredentialError as error:
+                        if self._held is None:
+                            raise
+                        raise Unavailable(str(error), hint=error.hint) from None  # it was there: an outage, no setting
+                    self._held, self._until = found
+        if self._held is None:
+            raise CredentialError
+        return self._held
+
+    def header(self, secret: Secret) -> tuple[str, str]:
+        """The header that carries it."""
+        return ("Authorization", f"Bearer {secret.reveal()}") if self.bearer else ("api-key", secret.reveal())
+
+
+def hidden(text: str, secrets: Sequence[Secret]) -> str:
+    """`text` with every secret in it as `***`."""
+    for secret in secrets:
+        text = text.replace(secret.reveal(), "***") if secret.reveal() else text
+    return text
 
 
 def from_environment(name: str, env: Mapping[str, str]) -> Secret:
@@ -67,6 +133,112 @@ def from_file(path: Path) -> Secret:
             return _usable(file.read(), str(path), f"put the key into {path}")
     except (OSError, UnicodeDecodeError):
         raise CredentialError(f"the key file {path} could not be read", hint="check key_file") from None
+
+
+def file_credential(path: Path, *, bearer: bool) -> Credential:
+    """The secret in a file, read again when the service refuses it: keys are rotated under long jobs."""
+
+    async def fetch(_: bool) -> tuple[Secret, float]:
+        return from_file(path), math.inf
+
+    return Credential(from_file(path), bearer=bearer, origin=f"the file {path}", fetch=fetch)
+
+
+def command_credential(argv: Sequence[str], *, bearer: bool) -> Credential:
+    """What a command prints, run without a shell when a key is needed, and again when the service refuses it."""
+
+    async def fetch(_: bool) -> tuple[Secret, float]:
+        return await _printed(argv), math.inf
+
+    return Credential(None, bearer=bearer, origin=f"the command {argv[0]}", fetch=fetch)
+
+
+def split_command(text: str) -> list[str]:
+    """A command line as the arguments it is run with, without a shell."""
+    try:
+        argv = shlex.split(text)
+    except ValueError:
+        argv = []
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    if not argv or any(set(word) <= set("|&;<>()") for word in list(lexer) if word):
+        words = f"{text!r} is not one command with its arguments, and no shell is run"
+        raise CredentialError(words, hint="--key-command 'pass show azure/key', or sh -c '…' where a shell is meant")
+    return argv
+
+
+async def _printed(argv: Sequence[str]) -> Secret:
+    """A session of its own keeps Ctrl-C from it, and lets all of it be ended."""
+    pipe = asyncio.subprocess.PIPE
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True
+        )
+    except OSError as error:
+        words = f"key_command {argv[0]}: {(error.strerror or str(error)).lower()}"
+        raise CredentialError(words, hint="check key_command") from None
+    try:
+        async with asyncio.timeout(COMMAND_TIMEOUT_S):
+            out, err = await process.communicate()
+    except TimeoutError:
+        words = f"key_command {argv[0]} printed no key within {COMMAND_TIMEOUT_S:.0f} s"
+        raise CredentialError(words, hint="run it by hand: it must not ask anything") from None
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, 9)
+            await process.wait()
+    printed = out.decode("utf-8", "replace").strip()
+    if process.returncode:
+        lines = [Secret(line) for line in (printed, *printed.split()) if len(line) > 3]
+        said = visible(hidden(err.decode("utf-8", "replace").strip(), lines)[-300:])
+        words = f"key_command {argv[0]} ended with exit code {process.returncode}" + (f": {said}" if said else "")
+        raise CredentialError(words, hint="run it by hand")
+    return _usable(printed, f"what key_command {argv[0]} printed", "run it by hand: it is to print the key alone")
+
+
+def keyring_credential(entry: str, *, bearer: bool) -> Credential:
+    """The secret that the OS keyring keeps as `SERVICE/USER`. Raises MissingExtra without the extra `keyring`."""
+    service, _, user = entry.rpartition("/")
+    if not (service and user):
+        raise CredentialError(f"keyring is SERVICE/USER, not {entry!r}", hint='keyring = "batchkit/prod"')
+    if find_spec("keyring") is None:
+        raise MissingExtra("the keyring needs an extra that is not installed", hint="pip install '.[keyring]'")
+
+    async def fetch(_: bool) -> tuple[Secret, float]:
+        def ask() -> str:
+            import keyring
+
+            return keyring.get_password(service, user) or ""
+
+        hint = f"keyring set {shlex.quote(service)} {shlex.quote(user)}"
+        try:
+            found = await aside(ask, KEYRING_TIMEOUT_S)
+        except TimeoutError:
+            words = f"the keyring did not answer within {KEYRING_TIMEOUT_S:.0f} s"
+            raise CredentialError(words, hint="unlock it, or use key_file or key_command") from None
+        except Exception as error:  # noqa: BLE001  (each operating system's store has errors of its own)
+            words = f"the keyring refused: {type(error).__name__}: {visible(str(error), 300)}"
+            raise CredentialError(words, hint="unlock it, or use key_file or key_command") from None
+        return _usable(found, f"the keyring under {entry}", hint), math.inf
+
+    return Credential(None, bearer=bearer, origin=f"the keyring's {entry}", fetch=fetch)
+
+
+async def aside(work: Callable[[], T], timeout_s: float) -> T:
+    """What `work` returns, done in a thread that nobody waits for longer: not even the end of the process."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    async with asyncio.timeout(timeout_s):
+        return await asyncio.wrap_future(future)
 
 
 def _usable(value: str, where: str, hint: str) -> Secret:

@@ -17,7 +17,7 @@ from batchkit.builder.lines import encode
 from batchkit.builder.tokens import Tally
 from batchkit.cli import documents
 from batchkit.collector import export
-from batchkit.config import _KEYS
+from batchkit.targets import KEYS
 from batchkit.tracker.query import Query
 
 from .conftest import World, request_lines
@@ -96,6 +96,6 @@ def test_targets_file() -> None:
     """)
     validate("targets", document)
     described = schema("targets")["properties"]["targets"]["additionalProperties"]["properties"]
-    assert set(described) == set(_KEYS)
+    assert set(described) == set(KEYS)
     with pytest.raises(ValidationError):
         validate("targets", {"targets": {"prod": {"endpiont": "https://contoso.openai.azure.com"}}})

@@ -69,6 +69,13 @@ def verdict(call: Call, failure: Failure) -> Verdict:
     return TABLE[call][_COLUMN[failure]]
 
 
+def renews(status: int) -> bool:
+    """Whether an answer means that the credential was refused: a 401 comes before anything is carried out, so every
+    call, `POST /batches` too, is made once more where another credential can be had (a token that ran out). That is
+    part of the same attempt and of its deadline; if it is refused again, it is an "other 4xx"."""
+    return status == 401
+
+
 def failure_of(error: httpx.HTTPError) -> Failure:
     """Whether a request that got no answer was surely not sent, or was perhaps done."""
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +17,11 @@ import orjson
 
 from batchkit import wire
 from batchkit.api.again import Again, Failed
-from batchkit.api.attempts import Call, Failure, failure_of, failure_of_status
+from batchkit.api.attempts import Call, Failure, failure_of, failure_of_status, renews
 from batchkit.api.attempts import retry_after as asked_wait
 from batchkit.clock import Clock
 from batchkit.config import Settings, Target
+from batchkit.credentials import Secret, hidden
 from batchkit.disk import length, receive
 from batchkit.errors import (
     BatchkitError,
@@ -55,18 +57,27 @@ class Upload:
 
 
 class _KeyAuth(httpx.Auth):
-    """Adds the key at the last moment, and only for the configured origin."""
+    """Adds the key, and what a gateway wants, at the last moment and only for the configured origin."""
 
     def __init__(self, target: Target) -> None:
         self._target, self._origin = target, httpx.URL(target.base_url)
+        self.sent: Secret | None = None
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        url, origin = request.url, self._origin
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        url, origin, credential = request.url, self._origin, self._target.credential
         if (url.scheme, url.host, url.port) != (origin.scheme, origin.host, origin.port):
             raise Redirected("a request was about to leave for another host")
-        name, value = self._target.credential.header
-        request.headers[name] = value
+        self.sent = await self.secret()
+        for name, value in (*self._target.headers.items(), credential.header(self.sent)):
+            request.headers[name] = value.reveal() if isinstance(value, Secret) else value
         yield request
+
+    async def secret(self, refused: Secret | None = None) -> Secret:
+        """As the credential's; where none can be had now, the request was surely not sent."""
+        try:
+            return await self._target.credential.secret(refused)
+        except Unavailable as error:
+            raise Failed(Failure.NOT_SENT, error) from None
 
 
 class Http:
@@ -89,7 +100,6 @@ class Http:
         self._reading, self._creating = (
             httpx.AsyncClient(
                 base_url=target.base_url + "/",
-                auth=_KeyAuth(target),
                 params={"api-version": target.api_version} if target.api_version else None,
                 headers={"Accept-Encoding": "identity", "User-Agent": "batchkit"},
                 timeout=httpx.Timeout(settings.read_timeout_s, connect=settings.connect_timeout_s),
@@ -130,10 +140,13 @@ class Http:
         deadline_s = settings.create_timeout_s if call is Call.CREATE_BATCH else settings.call_timeout_s
         deadline_s += upload.length / SLOWEST if upload else 0.0
 
-        async def attempt() -> T:
-            request = _request(client, method, path, params, body, upload)
+        def request() -> httpx.Request:
+            made = _request(client, method, path, params, body, upload)
             fence()
             self.creating = client is self._creating
+            return made
+
+        async def attempt() -> T:
             async with self._answer(client, request, deadline_s) as response:
                 content = await _read(response)
                 if headers is not None:
@@ -160,8 +173,8 @@ class Http:
             if there and there == size:
                 return there
             headers = {"Range": f"bytes={there}-"} if there else {}
-            request = self._reading.build_request("GET", path, headers=headers)
             try:
+                request = partial(self._reading.build_request, "GET", path, headers=headers)
                 async with self._answer(self._reading, request, deadline_s) as response:
                     whole = response.status_code != 206
                     if not whole and response.headers.get("content-range") != f"bytes {there}-{(size or 0) - 1}/{size}":
@@ -179,14 +192,13 @@ class Http:
 
     @asynccontextmanager
     async def _answer(
-        self, client: httpx.AsyncClient, request: httpx.Request, deadline_s: float
+        self, client: httpx.AsyncClient, request: Callable[[], httpx.Request], deadline_s: float
     ) -> AsyncIterator[httpx.Response]:
         """The answer to one attempt, open for reading; Failed for anything but success."""
         try:
             async with asyncio.timeout(deadline_s):
-                response = await client.send(request, stream=True)
+                response = await self._send(client, request)
                 try:
-                    _log.debug("%s %s: %s", request.method, request.url.path, response.status_code)
                     await self._judge(response)
                     yield response
                 finally:
@@ -201,15 +213,37 @@ class Http:
         finally:
             self.creating = False
 
+    async def _send(self, client: httpx.AsyncClient, request: Callable[[], httpx.Request]) -> httpx.Response:
+        """The answer to a request, made once more where its credential was refused and can be had afresh."""
+        auth = _KeyAuth(self._target)
+        response = await self._sent(client, request(), auth)
+        if renews(response.status_code):
+            try:
+                renewed = auth.sent is not None and await auth.secret(refused=auth.sent) != auth.sent
+            except BaseException:
+                await response.aclose()
+                raise
+            if renewed:
+                await response.aclose()
+                _log.info("the service refused the key or token; trying once more with a fresh one")
+                response = await self._sent(client, request(), auth)
+        return response
+
+    async def _sent(self, client: httpx.AsyncClient, request: httpx.Request, auth: _KeyAuth) -> httpx.Response:
+        response = await client.send(request, auth=auth, stream=True)
+        _log.debug("%s %s: %s", request.method, request.url.path, response.status_code)
+        return response
+
     async def _judge(self, response: httpx.Response) -> None:
         failure = failure_of_status(response.status_code)
         compressed = response.headers.get("content-encoding", "identity") != "identity"
         if failure is not None:
             wait_s = asked_wait(response.headers, self._clock.now())
             said = wire.error(b"" if compressed else await _read(response))
-            secret = self._target.credential.secret.reveal()
-            said = replace(said, message=said.message.replace(secret, "***"))
-            raise Failed(failure, _refusal(response, said, failure, wait_s), wait_s)
+            secrets = self._target.secrets
+            said = replace(said, code=hidden(said.code, secrets), message=hidden(said.message, secrets))
+            hint = ROLES if self._target.credential.bearer and self._target.azure else None
+            raise Failed(failure, _refusal(response, said, failure, wait_s, hint), wait_s)
         if compressed:
             raise Failed(Failure.UNREADABLE, Unintelligible("the service compressed its answer without being asked"))
 
@@ -232,8 +266,16 @@ def _request(
     return client.build_request(method, path, params=params, headers=headers, content=content)
 
 
-def _refusal(response: httpx.Response, said: ServiceError, failure: Failure, wait_s: float | None) -> BatchkitError:
-    """The service's own code and words, with our hint."""
+ROLES = (
+    "check who you are (az account show) and that this identity has the role 'Cognitive Services OpenAI User' on the "
+    "resource (uploads may need 'Cognitive Services OpenAI Contributor'); a new role works after some minutes"
+)
+
+
+def _refusal(
+    response: httpx.Response, said: ServiceError, failure: Failure, wait_s: float | None, hint: str | None
+) -> BatchkitError:
+    """The service's own code and words, with our hint; `hint` is the one where it does not let us in."""
     status = response.status_code
     host, base_url = response.request.url.netloc.decode(), str(response.request.url.copy_with(path="/", query=None))
     words = said.message[:500] or f"HTTP {status}"
@@ -247,7 +289,7 @@ def _refusal(response: httpx.Response, said: ServiceError, failure: Failure, wai
     if failure is Failure.SERVER:
         return Unavailable(message)
     if status in (401, 403):
-        return Unauthorized(message, status_code=status, service_code=said.code)
+        return Unauthorized(message, hint=hint, status_code=status, service_code=said.code)
     if TOKEN_LIMIT in said.code + said.message or said.code == "quotaExceeded":
         files = TOKEN_LIMIT not in said.code + said.message
         return QuotaFull(message, tokens=wire.token_limit(said.message), files=files)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from batchkit import __version__
-from batchkit.cli import emulate, follow, jobs, look, report, rows, stored
+from batchkit.cli import emulate, follow, jobs, look, report, rows, stored, targets
 from batchkit.cli.options import command
 
 app = typer.Typer(
@@ -42,6 +42,9 @@ for _function, _name in (
     command(app, _name)(_function)
 
 
+app.add_typer(targets.app, name="targets")
+
+
 def _version(asked: bool) -> None:
     if asked:
         print(f"batchkit {__version__}")
@@ -57,15 +60,21 @@ def _root(
     pass
 
 
+def _name_variables(group: Any) -> None:
+    """Let every flag of every command also be set as BATCHKIT_<FLAG>."""
+    for child in getattr(group, "commands", {}).values():
+        _name_variables(child)
+        for option in child.params:
+            if option.param_type_name == "option" and not option.envvar:
+                flag = max(option.opts, key=len)
+                option.envvar = "BATCHKIT_" + flag.strip("-").replace("-", "_").upper()
+
+
 def main() -> None:
     """The console command."""
     try:
         group = typer.main.get_command(app)
-        for child in getattr(group, "commands", {}).values():
-            for option in child.params:
-                if option.param_type_name == "option" and not option.envvar:
-                    flag = max(option.opts, key=len)
-                    option.envvar = "BATCHKIT_" + flag.strip("-").replace("-", "_").upper()
+        _name_variables(group)
         group(prog_name="batchkit")
     except Exception as error:  # noqa: BLE001  (the last door: whatever it is, a user gets a sentence)
         if "-v" in sys.argv or "--verbose" in sys.argv:

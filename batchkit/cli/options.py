@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeGuard
 from urllib.parse import unquote, urlsplit
 
 import typer
+from typer.core import TyperCommand
 
 from batchkit.cli.making import DEFAULTS, MAKE, Making
 from batchkit.cli.printer import Face, LogFormat
@@ -89,6 +90,7 @@ def _password(ledger: str | None) -> TypeGuard[str]:
         return False
     try:
         parts = urlsplit(ledger)
+        _ = parts.port  # what is no number there may be a password, its host left away
     except ValueError:
         return True
     unclear = "@" in parts.path + parts.query or parts.fragment  # a password may hold what ends a host
@@ -101,6 +103,18 @@ def _check_password(ledger: str | None) -> None:
             "the ledger's address holds a password, or what may be one: everybody on this machine can read arguments",
             hint="put it into ~/.pgpass, PGPASSWORD or BATCHKIT_LEDGER",
         )
+
+
+class _Once(TyperCommand):
+    """A command that takes no flag twice: the last one would win unseen."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for option in order:
+            once = option.param_type_name == "option" and not (option.multiple or getattr(option, "is_flag", False))
+            if once and order.count(option) > 1:
+                ctx.fail(f"{max(option.opts, key=len)} is given twice")
+        return super().parse_args(ctx, args)
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -143,7 +157,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
         setattr(entry, "__signature__", inspect.Signature(parameters))  # noqa: B010  (mypy knows no such attribute)
         entry.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         entry.__doc__, entry.__name__ = function.__doc__, function.__name__
-        app.command(name)(entry)
+        app.command(name, cls=_Once)(entry)
         return function
 
     return register

@@ -11,10 +11,11 @@ import typer
 from batchkit.cli import documents
 from batchkit.cli.making import Making
 from batchkit.cli.printer import Face, write_bytes
-from batchkit.config import Limits, load_target
+from batchkit.config import Limits
 from batchkit.disk import replacing
 from batchkit.errors import InputError, UsageError
 from batchkit.model import CheckReport, Cost, Problem
+from batchkit.targets import load_target
 from batchkit.text import plural
 
 if TYPE_CHECKING:

@@ -16,10 +16,11 @@ from batchkit.cli.options import Where
 from batchkit.cli.printer import Face
 from batchkit.cli.telling import NOBODY, Telling
 from batchkit.clock import Clock, SystemClock
-from batchkit.config import MIN_POLL_S, Target, data_home, load_target, make_target
+from batchkit.config import MIN_POLL_S, Target, data_home, make_target
 from batchkit.credentials import Credential, Secret
 from batchkit.disk import local_errors
 from batchkit.errors import ConfigError, Interrupted, LedgerBusy, MissingExtra
+from batchkit.targets import load_target
 
 if TYPE_CHECKING:
     from batchkit.client import AsyncClient

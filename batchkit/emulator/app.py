@@ -43,6 +43,8 @@ class Emulated:
 
     def __init__(self, service: Service, key: str, clock: Clock, faults: Faults, cut: Cut | None = None) -> None:
         self.faults, self.calls = faults, deque[Call](maxlen=100_000)
+        self.tokens: dict[str, int | None] = {}
+        """Bearer tokens that open it beside the key, and for how many more calls; None for as many as there are."""
         self._key, self._clock, self._cut = key.encode(), clock, cut or _raise
         files, batches, stored = FileCalls(service), BatchCalls(service), BlobCalls(service)
         table: list[tuple[str, str, str, Handler]] = [
@@ -103,14 +105,26 @@ class Emulated:
         host = re.sub(r":\d+$", "", request.headers.get("host", ""))
         if host not in HOSTS:
             raise Refusal(403, "forbidden", "The emulator answers to this machine only.")
-        given = request.headers.get("api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), self._key):
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        given = request.headers.get("api-key") or token
+        if hmac.compare_digest(given.encode(), self._key):
+            return
+        if kind == "Bearer" and token in self.tokens:
+            if (left := self.tokens[token]) != 0:
+                self.tokens[token] = None if left is None else left - 1
+                return
             raise Refusal(
                 401,
-                "unauthorized",
-                "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key "
-                "for an active subscription and use a correct regional API endpoint for your resource.",
+                "Unauthorized",
+                "Access token is missing, invalid, audience is incorrect "
+                "(https://cognitiveservices.azure.com), or have expired.",
             )
+        raise Refusal(
+            401,
+            "unauthorized",
+            "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key "
+            "for an active subscription and use a correct regional API endpoint for your resource.",
+        )
 
 
 class _Endpoint:

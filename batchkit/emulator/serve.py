@@ -119,6 +119,10 @@ class Emulator:
         """Play no fault any more; batches keep what has befallen them."""
         self.app.faults.script.clear()
 
+    def accept(self, token: str, calls: int | None = None) -> None:
+        """Let this bearer token in beside the key, for so many calls: then it has expired. With 0 it is revoked."""
+        self.app.tokens[token] = calls
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self
