@@ -142,9 +142,11 @@ class Client:
         """See AsyncClient.files."""
         return self._bridge.call(self._client.files(sweep=sweep))
 
-    def doctor(self) -> tuple[Finding, ...]:
+    def doctor(
+        self, *, deployment: str | None = None, probe: bool = False, fix: bool = False, facts: Path | None = None
+    ) -> tuple[Finding, ...]:
         """See AsyncClient.doctor."""
-        return self._bridge.call(self._client.doctor())
+        return self._bridge.call(self._client.doctor(deployment=deployment, probe=probe, fix=fix, facts=facts))
 
     def close(self) -> None:
         """Let go of connections, the ledger and the thread."""

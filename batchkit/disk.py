@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import time
 from collections.abc import AsyncIterable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -177,6 +178,19 @@ def private_directory(path: Path) -> None:
         for directory in reversed([path, *path.parents]):
             if not directory.exists():
                 directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def make_private(path: Path, others: int = 0o077) -> bool:
+    """Take the rights in `others` away from what is there and ours; whether anything had to be taken."""
+    with local_errors(path):
+        try:
+            seen = path.stat()
+        except FileNotFoundError:
+            return False
+        if seen.st_uid != os.getuid() or not seen.st_mode & others:
+            return False
+        path.chmod(stat.S_IMODE(seen.st_mode) & ~others)
+    return True
 
 
 @contextmanager
