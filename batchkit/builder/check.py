@@ -18,6 +18,7 @@ from batchkit.builder.strict import BOM, Flaw, parse, repeated_keys, wide_encodi
 from batchkit.builder.tokens import Tally
 from batchkit.config import Limits
 from batchkit.disk import PIECE, reading
+from batchkit.facts import Facts
 from batchkit.model import CheckReport, Problem
 
 
@@ -28,16 +29,19 @@ def check(
     max_problems: int = 100,
     azure: bool = False,
     tally: Tally | None = None,
+    model: str | None = None,
+    facts: Facts | None = None,
 ) -> CheckReport:
     """Read a file of request lines once, in constant memory but for an index of the ids.
 
     Never raises for bad data: every problem is in the report with its 1-based line, its 0-based byte offset, a code
     and how to mend it. `limits=None` leaves the limits of one input file out, for a file that will be split; `azure`
-    adds what Azure alone does not take; `tally` counts tokens, which takes longer, and holds them against the limits.
+    adds what Azure alone does not take; `tally` counts tokens, which takes longer, and holds them against the limits;
+    `model` is the deployment's where its name does not tell, and `facts` what is published of models.
     Raises LocalError when the file cannot be read.
     """
     path = Path(path)
-    judge = _Judge(max_problems, azure, tally)
+    judge = _Judge(max_problems, tally, Rules(azure=azure, model=model, facts=facts))
     if path.suffix.lower() in TABLES:
         judge.findings.add("table")
     else:
@@ -50,9 +54,9 @@ def check(
 class _Judge:
     """What is known of a file so far."""
 
-    def __init__(self, max_problems: int, azure: bool, tally: Tally | None) -> None:
+    def __init__(self, max_problems: int, tally: Tally | None, rules: Rules) -> None:
         self.findings = Findings(max_problems)
-        self._rules = Rules(azure=azure)
+        self._rules = rules
         self._likeness = Likeness()
         self._tally = tally
         self._repeated: list[tuple[str, int]] = []

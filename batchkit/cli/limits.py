@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from batchkit.text import plural
 if TYPE_CHECKING:
     from batchkit.facts import Facts, Feature, Limit, Quota
 
+TYPES = ("GlobalBatch", "DataZoneBatch")
 FactsFile = Annotated[
     Path | None,
     typer.Option("--facts", help="A file of facts that overrides ours. [default: facts.toml beside the targets file]"),
@@ -73,7 +75,7 @@ def _document(facts: Facts, model: str | None, region: str | None, warnings: lis
     quotas = {name: quota for name, quota in facts.quotas.items() if model is None or model in quota.models}
     models = {name: entry for name, entry in facts.models.items() if model in (None, name)}
     families = {name: entry for name, entry in facts.families.items() if name in {m.family for m in models.values()}}
-    kinds = {
+    kinds: dict[str, Mapping[str, Any]] = {
         "limits": facts.limits,
         "features": facts.features,
         "models": models,
@@ -90,17 +92,15 @@ def _document(facts: Facts, model: str | None, region: str | None, warnings: lis
 def _all(facts: Facts, region: str | None) -> list[str]:
     names = [name for name in facts.models if facts.offered(name, region)]
     return [
-        *table(("LIMIT", "", "", "AS OF"), [_limit(facts, limit) for limit in facts.limits.values()]),
+        *table(("LIMIT", "UNIT", "", "AS OF"), [_limit(facts, limit) for limit in facts.limits.values()]),
         "",
         *table(("API", "FROM", "V1", "", "AS OF"), [_feature(facts, feature) for feature in facts.features.values()]),
         "",
-        *table(
-            ("MODEL", "VERSIONS", "TYPE", "REGIONS"), [row for name in names for row in _offers(facts, name, region)]
-        ),
+        *table(("MODEL", "VERSIONS", *TYPES), [_offers(facts, name, region) for name in names]),
         "",
         *_quotas(facts, list(facts.quotas.values())),
         "",
-        *table(("SOURCE", "DATE", ""), [(name, str(s.date), s.url) for name, s in facts.sources.items()]),
+        *table(("SOURCE", "DATE", "", ""), [(name, str(s.date), s.note, s.url) for name, s in facts.sources.items()]),
     ]
 
 
@@ -144,12 +144,11 @@ def _feature(facts: Facts, feature: Feature) -> tuple[str, ...]:
     return name, since, "yes" if feature.v1 else "no", feature.about, facts.dated(feature)
 
 
-def _offers(facts: Facts, model: str, region: str | None) -> list[tuple[str, ...]]:
-    versions = ", ".join(facts.models[model].versions)
-    return [
-        (model, versions, offer.type, plural(len(offer.regions), "region") if region is None else region)
-        for offer in facts.offered(model, region)
-    ]
+def _offers(facts: Facts, model: str, region: str | None) -> tuple[str, ...]:
+    """A model's row: in how many regions it is to be had by each type, or whether in the one that is asked about."""
+    counts = [sum(len(o.regions) for o in facts.offered(model, region) if o.type == kind) for kind in TYPES]
+    there = [plural(count, "region") if region is None and count else "yes" if count else "no" for count in counts]
+    return model, ", ".join(facts.models[model].versions), *there
 
 
 def _quotas(facts: Facts, quotas: list[Quota]) -> list[str]:
