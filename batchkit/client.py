@@ -23,7 +23,6 @@ from batchkit.collector.fetch import lost
 from batchkit.collector.results import Results, collect, judge, survey
 from batchkit.config import Settings, Target, load_target
 from batchkit.disk import Workdir, check_writable, stamp
-from batchkit.doctor import Patient, consult
 from batchkit.due import due_at
 from batchkit.errors import (
     BatchkitError,
@@ -352,6 +351,8 @@ class AsyncClient:
         whether the `deployment` (default: the target's) runs batches. `fix` mends first what is local and safe. `facts`
         is a file that overrides the published facts, see `batchkit limits`.
         """
+        from batchkit.doctor import Patient, consult
+
         brisk = replace(self._settings, max_attempts=1)
         patient = Patient(
             target=self._load_target,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from batchkit.builder.findings import Blame, Findings
 from batchkit.builder.likeness import Likeness
@@ -18,8 +18,10 @@ from batchkit.builder.strict import BOM, Flaw, parse, repeated_keys, wide_encodi
 from batchkit.builder.tokens import Tally
 from batchkit.config import Limits
 from batchkit.disk import PIECE, reading
-from batchkit.facts import Facts
 from batchkit.model import CheckReport, Problem
+
+if TYPE_CHECKING:
+    from batchkit.facts import Facts
 
 
 def check(

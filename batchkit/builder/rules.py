@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchkit.builder.findings import Blame, shown
 from batchkit.builder.kinds import CONTENT, NOT_ON_AZURE, PARAMS, ROLES, path_of
 from batchkit.builder.strict import kind
-from batchkit.facts import Facts, load_facts
 from batchkit.model import URLS
+
+if TYPE_CHECKING:
+    from batchkit.facts import Facts
 
 KEYS = ("custom_id", "method", "url", "body")
 _PLACEHOLDER = re.compile(
@@ -114,6 +116,8 @@ class Rules:
     def _published(self, deployment: str, url: Any, blame: Blame) -> None:
         """What is published of the model that a deployment's name speaks of; told once a file, since it holds for all
         lines alike."""
+        from batchkit.facts import load_facts
+
         facts = self._facts or load_facts()
         model = facts.model_of(self._model_is or deployment)
         if model is None:
