@@ -224,6 +224,6 @@ def jobs(found: Sequence[Job]) -> list[Finding]:
         findings.append(Finding("ledger", "warning", words, hint))
     if held and not unsure:
         job, part = held[0]
-        words = f"{plural(len(held), 'part')} wait, such as part {part.number} of {job.name!r}: {part.held}"
+        words = f"{plural(len(held), 'part')} held, such as part {part.number} of {job.name!r}: {part.held}"
         findings.append(Finding("ledger", "warning", words, f"batchkit show {job.name} --events"))
     return findings
