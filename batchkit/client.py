@@ -394,7 +394,14 @@ class AsyncClient:
     async def _alone(self, target: Target) -> AsyncIterator[AsyncClient]:
         """A client of one target of a pool, with the same ledger."""
         book = self._ledger, self._workdir
-        other = AsyncClient(target, ledger=book, settings=self._settings, clock=self._clock, transport=self._transport)
+        other = AsyncClient(
+            target,
+            ledger=book,
+            settings=self._settings,
+            clock=self._clock,
+            transport=self._transport,
+            on_progress=self._on_progress,
+        )
         self._others.append(other)
         try:
             yield other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -37,10 +38,10 @@ def doctor(
 
     Example: batchkit doctor --probe
     """
-    if probe and not (yes or _confirmed()):
-        return
+    probe = probe and (yes or _confirmed())
     with opened(face, where) as session:
         found = session.act(lambda client: client.doctor(deployment=deployment, probe=probe, fix=fix, facts=facts))
+    found = tuple(replace(finding, hint=face.complete(finding.hint)) for finding in found)
     face.data(documents.findings(found), (line for finding in found for line in _words(finding)))
     if code := next((finding.exit for finding in found if finding.verdict == "problem"), 0):
         raise SystemExit(code)
