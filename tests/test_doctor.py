@@ -40,9 +40,9 @@ def env(url: str, **more: str) -> dict[str, str]:
     return {"AZURE_OPENAI_ENDPOINT": url, "AZURE_OPENAI_API_KEY": KEY, "NO_PROXY": "localhost", **more}
 
 
-def said(shell: Shell, *arguments: str, expected: int = 0, **env: str) -> str:
-    """What doctor prints, on lines whose ends are made one blank."""
-    code, out, _ = shell("doctor", *arguments, **env)
+def said(shell: Shell, given: Mapping[str, str], *arguments: str, expected: int = 0) -> str:
+    """What doctor prints with these variables set, its line ends made blanks."""
+    code, out, _ = shell("doctor", *arguments, **given)
     assert code == expected, out
     return re.sub(r"\s+", " ", out)
 
@@ -61,7 +61,7 @@ def azure(endpoint: str, **changes: Any) -> Target:
 
 
 def test_all_is_well_on_the_emulator(shell: Shell, world: World) -> None:
-    out = said(shell, **env(world.service.url))
+    out = said(shell, env(world.service.url))
     for words in (
         "ok settings: env",
         f"ok endpoint: {world.service.url}/openai/v1 (v1), a service on this machine",
@@ -88,7 +88,7 @@ def test_all_is_well_on_the_emulator(shell: Shell, world: World) -> None:
 
 
 def test_no_settings(shell: Shell) -> None:
-    out = said(shell, expected=4)
+    out = said(shell, {}, expected=4)
     assert (
         "problem settings: no service to talk to: no target is named and no endpoint is set export AZURE_OPENAI" in out
     )
@@ -96,7 +96,7 @@ def test_no_settings(shell: Shell) -> None:
 
 
 def test_a_name_that_does_not_resolve(shell: Shell) -> None:
-    out = said(shell, expected=6, **env("https://contoso.openai.azure.invalid"))
+    out = said(shell, env("https://contoso.openai.azure.invalid"), expected=6)
     assert "warning endpoint:" in out and "not an address of Azure's own" in out
     assert "problem dns: contoso.openai.azure.invalid has no address (" in out
     assert "check the endpoint's name; a resource with a private endpoint only has one inside its own network" in out
@@ -105,13 +105,13 @@ def test_a_name_that_does_not_resolve(shell: Shell) -> None:
 
 def test_a_port_that_refuses(shell: Shell) -> None:
     port = closed_port()
-    out = said(shell, expected=6, **env(f"http://127.0.0.1:{port}"))
+    out = said(shell, env(f"http://127.0.0.1:{port}"), expected=6)
     assert f"problem connection: 127.0.0.1, port {port}, refuses connections start the service: batchkit emulate" in out
 
 
 def test_a_proxy_of_the_environment_is_named(shell: Shell) -> None:
     proxy = {"HTTPS_PROXY": f"http://127.0.0.1:{closed_port()}"}
-    out = said(shell, expected=6, **env("https://contoso.openai.azure.com", **proxy))
+    out = said(shell, env("https://contoso.openai.azure.com", **proxy), expected=6)
     assert (
         "ok connection: by way of 127.0.0.1, the proxy of the environment, which finds contoso.openai.azure.com" in out
     )
@@ -130,7 +130,7 @@ def test_a_proxy_of_the_environment_is_named(shell: Shell) -> None:
 def test_a_certificate_that_is_not_good(shell: Shell, certificate: str, trusted: bool, words: str) -> None:
     authority = {"SSL_CERT_FILE": str(CERTIFICATES / "authority.pem")} if trusted else {}
     with serving(certificate=certificate) as url:
-        out = said(shell, expected=6, **env(url, **authority))
+        out = said(shell, env(url, **authority), expected=6)
     assert f"problem tls: {words}" in out
     assert "credential" not in out
 
@@ -138,10 +138,10 @@ def test_a_certificate_that_is_not_good(shell: Shell, certificate: str, trusted:
 def test_a_good_certificate_and_one_that_is_none(shell: Shell) -> None:
     authority = {"SSL_CERT_FILE": str(CERTIFICATES / "authority.pem")}
     with serving(certificate="good") as url:
-        out = said(shell, **env(url, **authority))
+        out = said(shell, env(url, **authority))
     assert "ok tls: TLSv1.3, certificate good until Jan 1 00:00:00 2120 GMT" in out
     with serving() as url:
-        out = said(shell, expected=6, **env(url.replace("http:", "https:")))
+        out = said(shell, env(url.replace("http:", "https:")), expected=6)
     assert "does not speak TLS (" in out
     assert "check the port, and whether the endpoint is http:// on this machine" in out
 
@@ -150,7 +150,7 @@ def test_a_good_certificate_and_one_that_is_none(shell: Shell) -> None:
 
 
 def test_a_wrong_key_names_the_roles(shell: Shell, world: World) -> None:
-    out = said(shell, expected=5, **{**env(world.service.url), "AZURE_OPENAI_API_KEY": "wrong"})
+    out = said(shell, {**env(world.service.url), "AZURE_OPENAI_API_KEY": "wrong"}, expected=5)
     assert "problem credential: not accepted (HTTP 401): 127.0.0.1" in out
     assert judge.USER in out and judge.CONTRIBUTOR in out
     assert "api-version: v1 has what is asked of it" in out
@@ -158,46 +158,46 @@ def test_a_wrong_key_names_the_roles(shell: Shell, world: World) -> None:
 
 def test_a_missing_role_names_the_roles(shell: Shell) -> None:
     with serving(status=403) as url:
-        out = said(shell, expected=5, **env(url))
+        out = said(shell, env(url), expected=5)
     assert "problem credential: not accepted (HTTP 403)" in out
     assert f"give the identity the role '{judge.USER}' on the resource, or '{judge.CONTRIBUTOR}' if" in out
 
 
 def test_batches_that_are_not_there(shell: Shell, world: World) -> None:
     wrong = {"OPENAI_BASE_URL": world.service.url + "/v2", "OPENAI_API_KEY": KEY}
-    out = said(shell, expected=5, **wrong)
+    out = said(shell, wrong, expected=5)
     assert f"problem service: there are no batches at {world.service.url}/v2" in out
     assert "an OpenAI base URL ends in /v1" in out
     with serving(status=404) as url:
-        out = said(shell, expected=5, **env(url, OPENAI_API_VERSION="2023-05-15"))
+        out = said(shell, env(url, OPENAI_API_VERSION="2023-05-15"), expected=5)
     assert "problem api-version: 2023-05-15 has no batches; they came with 2024-07-01-preview" in out
     assert "batches need api-version 2024-07-01-preview or later, or leave it away for v1" in out
 
 
 def test_an_old_api_version_says_what_to_set_instead(shell: Shell, world: World) -> None:
     old = env(world.service.url, OPENAI_API_VERSION="2024-10-21", AZURE_OPENAI_DEPLOYMENT="o3-mini-batch")
-    out = said(shell, **old)
+    out = said(shell, old)
     assert (
         "warning api-version: 2024-10-21 lets no input file expire, so that only 500 fit (from 2025-03-01-preview on "
         "they do); and may not serve o3-mini (as of 2026-03-19) export OPENAI_API_VERSION=2025-04-01-preview "
         "(api_version in the targets file), or leave it away for v1"
     ) in out
-    half = said(shell, **env(world.service.url, OPENAI_API_VERSION="2025-03-01-preview"))
+    half = said(shell, env(world.service.url, OPENAI_API_VERSION="2025-03-01-preview"))
     assert "2025-03-01-preview lets no output file expire (from 2025-04-01-preview on they do)" in half
     assert "ok api-version: 2025-04-01-preview" in said(
-        shell, **env(world.service.url, OPENAI_API_VERSION="2025-04-01-preview")
+        shell, env(world.service.url, OPENAI_API_VERSION="2025-04-01-preview")
     )
 
 
 def test_four_hundred_and_fifty_files(shell: Shell) -> None:
     files = [{"id": f"file-{n}", "object": "file", "status": "processed", "purpose": "batch"} for n in range(500)]
     with serving(files=files[:450]) as url:
-        out = said(shell, **env(url))
+        out = said(shell, env(url))
     assert (
         "warning files: 450 of 500 input files without expiry that the resource may hold batchkit files --sweep" in out
     )
     with serving(files=files) as url:
-        out = said(shell, expected=6, **env(url))
+        out = said(shell, env(url), expected=6)
     assert "problem files: 500 of 500 input files without expiry" in out
 
 
@@ -210,7 +210,7 @@ def test_four_hundred_and_fifty_files(shell: Shell) -> None:
 )
 def test_a_clock_that_is_wrong(shell: Shell, ahead_s: float, expected: int, words: str) -> None:
     with serving(ahead_s=ahead_s) as url:
-        out = said(shell, expected=expected, **env(url))
+        out = said(shell, env(url), expected=expected)
     assert words in out
     assert "timedatectl set-ntp true" in out
 
@@ -221,7 +221,7 @@ def test_a_clock_that_is_wrong(shell: Shell, ahead_s: float, expected: int, word
 def test_a_directory_that_cannot_be_written(shell: Shell, world: World) -> None:
     (shell.home / "file").write_text("")
     ledger = str(shell.home / "file" / "ledger.sqlite3")
-    out = said(shell, expected=12, **env(world.service.url, BATCHKIT_LEDGER=ledger))
+    out = said(shell, env(world.service.url, BATCHKIT_LEDGER=ledger), expected=12)
     assert f"problem directory: working files cannot be written: {shell.home}/file is not a directory" in out
     assert "use --ledger (or BATCHKIT_LEDGER) to keep it elsewhere" in out
 
@@ -229,12 +229,12 @@ def test_a_directory_that_cannot_be_written(shell: Shell, world: World) -> None:
 def test_a_damaged_ledger(shell: Shell, world: World) -> None:
     ledger = shell.home / "ledger.sqlite3"
     ledger.write_bytes(b"no ledger at all" * 512)
-    out = said(shell, expected=9, **env(world.service.url, BATCHKIT_LEDGER=str(ledger)))
+    out = said(shell, env(world.service.url, BATCHKIT_LEDGER=str(ledger)), expected=9)
     assert f"problem ledger: the ledger {ledger} is damaged, or is no ledger; it was left untouched" in out
     connection = sqlite3.connect(shell.home / "new.sqlite3")
     connection.execute("PRAGMA user_version = 999")
     connection.close()
-    out = said(shell, expected=9, **env(world.service.url, BATCHKIT_LEDGER=str(shell.home / "new.sqlite3")))
+    out = said(shell, env(world.service.url, BATCHKIT_LEDGER=str(shell.home / "new.sqlite3")), expected=9)
     assert "has format 999, this batchkit knows" in out
 
 
@@ -246,10 +246,10 @@ def test_what_is_local_is_mended(shell: Shell, world: World) -> None:
     config.write_text(f'[targets.prod]\nendpoint = "{world.service.url}"\nkey_file = "{key}"\n')
     key.chmod(0o644)
     config.chmod(0o666)
-    out = said(shell, expected=4)
+    out = said(shell, {}, expected=4)
     assert f"warning settings: {config} can be changed by others (mode 0666), and it says where your key goes" in out
     assert f"problem settings: {key} can be read by others (mode 0644) chmod 600 {key}" in out
-    out = said(shell, "--fix")
+    out = said(shell, {}, "--fix")
     assert f"ok fix: {key} can be read by you alone now" in out
     assert f"ok fix: {config} can be changed by you alone now" in out
     assert "ok settings: prod" in out
@@ -263,16 +263,16 @@ def test_what_is_local_is_mended(shell: Shell, world: World) -> None:
     os.utime(orphan, (time.time() - OLD,) * 2)
     (home / "ledger.sqlite3").chmod(0o644)
     (home / "ledger.jobs").chmod(0o755)
-    out = said(shell)
+    out = said(shell, {})
     assert f"{home}/ledger.jobs can be read by others (mode 0755), and prompts lie there" in out
     assert f"{home}/ledger.sqlite3 can be read by others (mode 0644)" in out
     assert "working directories that no job knows" in out
     assert "1 job," in out and "whole" in out
-    out = said(shell, "--fix")
+    out = said(shell, {}, "--fix")
     assert "1 working directory that no job knows removed" in out
     assert f"{home}/ledger.sqlite3 compacted, from" in out
     assert not orphan.exists()
-    assert "warning" not in said(shell)
+    assert "warning" not in said(shell, {})
 
 
 def test_what_hangs_in_the_ledger(world: World) -> None:
@@ -308,7 +308,7 @@ def test_the_shape_of_an_endpoint(target: Target, verdict: str, words: str) -> N
 
 def test_the_trap_of_a_resource_made_by_the_azure_cli(shell: Shell) -> None:
     proxy = {"HTTPS_PROXY": f"http://127.0.0.1:{closed_port()}"}  # nothing leaves this machine
-    out = said(shell, expected=4, **env("https://westeurope.api.cognitive.microsoft.com", **proxy))
+    out = said(shell, env("https://westeurope.api.cognitive.microsoft.com", **proxy), expected=4)
     assert (
         "problem endpoint: westeurope.api.cognitive.microsoft.com is the region's address, as the Azure CLI makes"
         in out
@@ -347,7 +347,7 @@ def test_every_target_of_a_pool_is_looked_at(shell: Shell, world: World) -> None
         [targets.both]
         pool = ["east", "west"]
     """)
-    out = said(shell, "-t", "both", "--config", str(config), expected=6, AZURE_OPENAI_API_KEY=KEY)
+    out = said(shell, {"AZURE_OPENAI_API_KEY": KEY}, "-t", "both", "--config", str(config), expected=6)
     assert "ok settings: both, a pool of 2 targets" in out
     assert "ok east: credential: accepted by the service" in out
     assert f"problem west: connection: 127.0.0.1, port {port}, refuses connections" in out
@@ -434,10 +434,10 @@ def test_a_probe_asks_first_and_is_not_made_where_all_is_not_well(shell: Shell, 
     code, _, err = shell("doctor", "--probe", **env(world.service.url))
     assert (code, "a probe costs a request, and needs your word" in err) == (2, True)
     assert "batchkit doctor --probe --yes" in err
-    out = said(shell, "--probe", "--yes", expected=2, **env(world.service.url))
+    out = said(shell, env(world.service.url), "--probe", "--yes", expected=2)
     assert "problem probe: no deployment to probe batchkit doctor --probe -d NAME" in out
     wrong = {**env(world.service.url), "AZURE_OPENAI_API_KEY": "wrong"}
-    assert "probe:" not in said(shell, "--probe", "--yes", "-d", "gpt-4o-batch", expected=5, **wrong)
+    assert "probe:" not in said(shell, wrong, "--probe", "--yes", "-d", "gpt-4o-batch", expected=5)
     assert world.batches() == []
     with pytest.raises(UsageError):
         doctor(Face(), Where(), probe=True)

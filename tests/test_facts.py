@@ -51,9 +51,11 @@ def test_the_code_goes_by_the_same_versions(world: World, version: str | None) -
 
 
 def test_every_name_in_the_table_is_one(world: World) -> None:
-    for group in (*FACTS.offers.values(), *FACTS.quotas.values()):
-        assert set(group.models) <= set(FACTS.models)
-        assert group.type in ("GlobalBatch", "DataZoneBatch")
+    groups = [(offer.models, offer.type) for offer in FACTS.offers.values()]
+    groups += [(quota.models, quota.type) for quota in FACTS.quotas.values()]
+    for models, kind in groups:
+        assert set(models) <= set(FACTS.models)
+        assert kind in ("GlobalBatch", "DataZoneBatch")
     assert {model.family for model in FACTS.models.values()} - {""} == set(FACTS.families)
     assert all(source.url.startswith("https://") for source in FACTS.sources.values())
     assert all(FACTS.model_of(f"my-{name}-batch") == name for name in FACTS.models)
