@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import socket
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 import pytest
 
 from batchkit import Target
+from batchkit.cli import main
 from batchkit.cli.doctor import doctor
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face
@@ -31,7 +36,6 @@ from batchkit.model import Finding, Job, Part, Queue, RemoteFile, State
 from .conftest import KEY, SMALL, World, request_lines
 from .loopback import CERTIFICATES, serving
 from .shell import Shell
-from .test_schemas import validate
 
 OLD = 86_400 * 3
 
@@ -41,10 +45,20 @@ def env(url: str, **more: str) -> dict[str, str]:
 
 
 def said(shell: Shell, given: Mapping[str, str], *arguments: str, expected: int = 0) -> str:
-    """What doctor prints with these variables set, its line ends made blanks."""
-    code, out, _ = shell("doctor", *arguments, **given)
-    assert code == expected, out
-    return re.sub(r"\s+", " ", out)
+    """What doctor prints with these variables set, its line ends made blanks. In this process: a new one for each would
+    take longer than all it looks at."""
+    out, code = io.StringIO(), 0
+    with (
+        patch.dict(os.environ, {**shell.env, **given}, clear=True),
+        patch.object(sys, "argv", ["batchkit", "doctor", "--quiet", *arguments]),
+        redirect_stdout(out),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    assert code == expected, out.getvalue()
+    return re.sub(r"\s+", " ", out.getvalue())
 
 
 def closed_port() -> int:
@@ -79,9 +93,6 @@ def test_all_is_well_on_the_emulator(shell: Shell, world: World) -> None:
     ):
         assert words in out
     assert not (shell.home / "data/batchkit/ledger.sqlite3").exists()
-    code, out, _ = shell("doctor", "--json", **env(world.service.url))
-    validate("doctor", orjson.loads(out))
-    assert code == 0
 
 
 # Settings, and the way to the service
@@ -410,7 +421,7 @@ def test_a_probe_of_a_deployment_that_does_is_cancelled_and_leaves_nothing(make_
 
 def test_a_probe_that_is_under_way_is_gone_on_with(make_world: Callable[..., World]) -> None:
     world = make_world(fail_rate=0.0, pace=Pace(validating_s=1500.0))
-    with world.client() as client:
+    with world.client(poll_interval_s=300.0) as client:
         found = by_what(client.doctor(probe=True, deployment="gpt-4o-batch"))
         assert "the service has not judged the batch yet (validating)" in found["probe"].message
         found = by_what(client.doctor(probe=True, deployment="gpt-4o-batch"))
