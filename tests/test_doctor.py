@@ -419,6 +419,15 @@ def test_a_probe_of_a_deployment_that_does_is_cancelled_and_leaves_nothing(make_
         assert again.message == f"gpt-4o-batch runs batches, as job {job.name!r} showed"
 
 
+def test_a_deployment_that_was_mended_is_asked_anew(make_world: Callable[..., World]) -> None:
+    for options, verdict in (({"deployments": ["d:gpt-4o:Standard"]}, "problem"), ({"deployments": ["d"]}, "ok")):
+        world = make_world(fail_rate=0.0, **options)
+        with world.client(deployment="d", identity="the resource") as client:
+            assert by_what(client.doctor(probe=True))["probe"].verdict == verdict
+            assert by_what(client.doctor())["deployment"].verdict == verdict
+            world.clock.advance(100.0)
+
+
 def test_a_probe_that_is_under_way_is_gone_on_with(make_world: Callable[..., World]) -> None:
     world = make_world(fail_rate=0.0, pace=Pace(validating_s=1500.0))
     with world.client(poll_interval_s=300.0) as client:
@@ -448,7 +457,8 @@ def test_a_probe_asks_first_and_is_not_made_where_all_is_not_well(shell: Shell, 
     out = said(shell, env(world.service.url), "--probe", "--yes", expected=2)
     assert "problem probe: no deployment to probe batchkit doctor --probe -d NAME" in out
     wrong = {**env(world.service.url), "AZURE_OPENAI_API_KEY": "wrong"}
-    assert "probe:" not in said(shell, wrong, "--probe", "--yes", "-d", "gpt-4o-batch", expected=5)
+    out = said(shell, wrong, "--probe", "--yes", "-d", "gpt-4o-batch", expected=5)
+    assert "warning probe: no batch was made: the problems above come first" in out
     assert world.batches() == []
     with pytest.raises(UsageError):
         doctor(Face(), Where(), probe=True)

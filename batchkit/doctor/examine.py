@@ -39,9 +39,10 @@ class Patient:
     @property
     def members(self) -> tuple[Target, ...]:
         """The targets that are looked at, with the deployment that they would be used with."""
-        return tuple(
-            replace(member, deployment=member.deployment or self.deployment) for member in self.target().members
-        )
+        target, named = self.target(), self.deployment
+        if not target.pool:
+            return (replace(target, deployment=named or target.deployment),)
+        return tuple(replace(member, deployment=member.deployment or named) for member in target.pool)
 
 
 async def consult(
@@ -50,8 +51,13 @@ async def consult(
     """All findings, in the order a job would meet them; with `fix` after mending what is local and safe, and with a
     client for each target `alone` after probing its deployment."""
     found = await _examine(patient, fix=fix)
-    if alone is None or any(finding.verdict == "problem" for finding in found):
+    if alone is None:
         return tuple(found)
+    others = [finding for finding in found if finding.what != "deployment"]  # that one the probe asks anew
+    if any(finding.verdict == "problem" for finding in others):
+        words = "no batch was made: the problems above come first"
+        return (*found, Finding("probe", "warning", words, "mend them, then batchkit doctor --probe again"))
+    found = others
     jobs = await _jobs(patient.ledger)
     for member in patient.members:
         async with alone(member) as client:
@@ -61,7 +67,7 @@ async def consult(
 
 
 async def _examine(patient: Patient, *, fix: bool) -> list[Finding]:
-    found = await machine.mend(patient.workdir, patient.ledger, patient.config) if fix else []
+    found = await _mended(patient) if fix else []
     found += machine.settings(patient.config)
     book = await machine.ledger(patient.ledger)
     try:
@@ -69,7 +75,7 @@ async def _examine(patient: Patient, *, fix: bool) -> list[Finding]:
     except BatchkitError as error:
         found.append(judge.problem("settings", error))
     else:
-        named = target.deployment or patient.deployment
+        named = patient.deployment or target.deployment
         deployment = f", deployment {named}" if named else ""
         members = f", a pool of {plural(len(target.pool), 'target')}" if target.pool else ""
         found.append(Finding("settings", "ok", f"{target.name}{members}{deployment}"))
@@ -78,6 +84,13 @@ async def _examine(patient: Patient, *, fix: bool) -> list[Finding]:
             name = member.name if target.pool else None
             found += [replace(item, target=name) for item in await _member(patient, member, facts, jobs)]
     return [*found, *await _machine(patient, book)]
+
+
+async def _mended(patient: Patient) -> list[Finding]:
+    try:
+        return await machine.mend(patient.workdir, patient.ledger, patient.config)
+    except BatchkitError as error:
+        return [judge.problem("fix", error)]
 
 
 async def _member(patient: Patient, target: Target, facts: Facts, jobs: list[Job]) -> list[Finding]:

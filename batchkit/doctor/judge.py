@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from shlex import quote
 from urllib.parse import urlsplit
 
 from batchkit.config import Target
@@ -189,7 +190,7 @@ def quota(target: Target, queue: Queue, facts: Facts, now: float) -> Finding | N
         return Finding("quota", "warning", f"{ours}; it is full, and tried again in {wait}: {queue.why}", "wait for it")
     if known:
         return Finding("quota", "ok", f"{ours}, of a limit of {known[0]:,} {known[1]}")
-    words = f"{ours}; the limit is not known yet, the service names it at best when a batch is made"
+    words = f"{ours}; the limit is not known yet: the service may name it when a batch is made"
     model = facts.model_of(target.deployment)
     hint = f"batchkit limits {model}" if model and target.azure else ""
     return Finding("quota", "ok", words, hint)
@@ -225,5 +226,5 @@ def jobs(found: Sequence[Job]) -> list[Finding]:
     if held and not unsure:
         job, part = held[0]
         words = f"{plural(len(held), 'part')} held, such as part {part.number} of {job.name!r}: {part.held}"
-        findings.append(Finding("ledger", "warning", words, f"batchkit show {job.name} --events"))
+        findings.append(Finding("ledger", "warning", words, f"batchkit show {quote(job.name)} --events"))
     return findings

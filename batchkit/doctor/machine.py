@@ -129,8 +129,8 @@ async def leftovers(workdir: Workdir, ledger: Ledger) -> list[str]:
         return []
     try:
         return await ledger.unknown(workdir.orphans())
-    except BatchkitError:
-        return []
+    except (BatchkitError, OSError):
+        return []  # what keeps them from being read is said elsewhere
 
 
 async def mend(workdir: Workdir, ledger: Ledger, config: Path | None) -> list[Finding]:
