@@ -65,7 +65,7 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model by its name. `newer` ones need `features.newer_models`; `urls` are all it takes, where not both."""
+    """A model by its name. `newer` ones may need `features.newer_models`; `urls` are all it takes, where not both."""
 
     source: str
     versions: list[str] = field(default_factory=list)

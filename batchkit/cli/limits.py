@@ -128,7 +128,9 @@ def _model(facts: Facts, model: str, region: str | None) -> list[str]:
         words.append(f"  takes {', '.join(known.urls)} only, as of {facts.dated(known)}")
     if known.newer:
         feature = facts.features["newer_models"]
-        words.append(f"  needs v1, or an api-version of {feature.since} or later, as of {facts.dated(feature)}")
+        words.append(
+            f"  an api-version before {feature.since} may not serve it; v1 is advised, as of {facts.dated(feature)}"
+        )
     quotas = [quota for quota in facts.quotas.values() if model in quota.models]
     return [*words, "", *_quotas(facts, quotas)] if quotas else words
 
