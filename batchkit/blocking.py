@@ -142,9 +142,16 @@ class Client:
         """See AsyncClient.files."""
         return self._bridge.call(self._client.files(sweep=sweep))
 
-    def doctor(self) -> tuple[Finding, ...]:
-        """See AsyncClient.doctor."""
-        return self._bridge.call(self._client.doctor())
+    def doctor(
+        self, *, deployment: str | None = None, probe: bool = False, fix: bool = False, facts: Path | None = None
+    ) -> tuple[Finding, ...]:
+        """Whether endpoint, credential, service, ledger and machine are fit for work; never raises for what it finds.
+
+        `probe` makes a batch of one short request, which is billed, where nothing else is a problem: only so it shows
+        whether the `deployment` (default: the target's) runs batches. `fix` mends first what is local and safe. `facts`
+        is a file that overrides the published facts, see `batchkit limits`.
+        """
+        return self._bridge.call(self._client.doctor(deployment=deployment, probe=probe, fix=fix, facts=facts))
 
     def close(self) -> None:
         """Let go of connections, the ledger and the thread."""

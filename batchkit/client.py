@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,6 @@ from batchkit.collector.results import Results, collect, judge, survey
 from batchkit.config import Settings, Target
 from batchkit.delivery import deliver, merged
 from batchkit.disk import Workdir, check_writable, stamp
-from batchkit.doctor import examine
 from batchkit.due import is_due
 from batchkit.errors import (
     BatchkitError,
@@ -87,6 +86,7 @@ class AsyncClient:
         self._intake = Intake(self._ledger, self._workdir, self._clock)
         self._pump: Pump | None = None
         self._stopping = False
+        self._others: list[AsyncClient] = []
 
     async def submit(
         self, source: Source, *, name: str | None = None, stem: str | None = None, wait: bool = True
@@ -362,10 +362,30 @@ class AsyncClient:
         found = await housekeeping.look(apis, self._ledger)
         return found, await housekeeping.clear(apis, found) if sweep else ()
 
-    async def doctor(self) -> tuple[Finding, ...]:
-        """Whether endpoint, credential, service and ledger are fit for work; never raises for what it finds."""
+    async def doctor(
+        self, *, deployment: str | None = None, probe: bool = False, fix: bool = False, facts: Path | None = None
+    ) -> tuple[Finding, ...]:
+        """Whether endpoint, credential, service, ledger and machine are fit for work; never raises for what it finds.
+
+        `probe` makes a batch of one short request, which is billed, where nothing else is a problem: only so it shows
+        whether the `deployment` (default: the target's) runs batches. `fix` mends first what is local and safe. `facts`
+        is a file that overrides the published facts, see `batchkit limits`.
+        """
+        from batchkit.doctor import Patient, consult
+
         brisk = replace(self._settings, max_attempts=1)
-        return await examine(lambda: Service(self._load_target(), self._clock, brisk, self._transport), self._ledger)
+        patient = Patient(
+            target=self._load_target,
+            service=lambda target: Service(target, self._clock, brisk, self._transport),
+            ledger=self._ledger,
+            workdir=self._workdir,
+            clock=self._clock,
+            deployment=deployment,
+            config=self._config,
+            facts=facts,
+            direct=self._transport is None,
+        )
+        return await consult(patient, self._alone if probe else None, fix=fix)
 
     async def close(self) -> None:
         """Let go of connections and the ledger."""
@@ -385,8 +405,30 @@ class AsyncClient:
     def interrupt(self) -> None:
         """Ask whatever runs to stop cleanly; for a signal handler in the same loop."""
         self._stopping = True
+        for other in self._others:
+            other.interrupt()
         if self._pump is not None:
             self._pump.stop.set()
+
+    @asynccontextmanager
+    async def _alone(self, target: Target) -> AsyncIterator[AsyncClient]:
+        """A client of one target of a pool, with the same ledger."""
+        book = self._ledger, self._workdir
+        other = AsyncClient(
+            target,
+            ledger=book,
+            settings=self._settings,
+            clock=self._clock,
+            transport=self._transport,
+            on_progress=self._on_progress,
+        )
+        self._others.append(other)
+        try:
+            yield other
+        finally:
+            self._others.remove(other)
+            if other._pump is not None:
+                await other._pump.close()
 
     def _doors(self) -> Pump:
         if self._pump is None:

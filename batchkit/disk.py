@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import sys
 import time
 from collections.abc import AsyncIterable, Collection, Iterator
@@ -179,6 +180,19 @@ def private_directory(path: Path) -> None:
             if not directory.exists():
                 directory.mkdir(mode=0o700, exist_ok=True)
                 _sync_directory(directory.parent)
+
+
+def make_private(path: Path, others: int = 0o077) -> bool:
+    """Take the rights in `others` away from what is there and ours; whether anything had to be taken."""
+    with local_errors(path):
+        try:
+            seen = path.stat()
+        except FileNotFoundError:
+            return False
+        if seen.st_uid != os.getuid() or not seen.st_mode & others:
+            return False
+        path.chmod(stat.S_IMODE(seen.st_mode) & ~others)
+    return True
 
 
 @contextmanager

@@ -437,13 +437,14 @@ class Report:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing looked at: `verdict` is ok, warning or problem; `hint` what to do or type next; `exit` the exit code
-    that a problem stands for."""
+    that a problem stands for; `target` the one of several that it is about."""
 
     what: str
     verdict: str
     message: str
     hint: str = ""
     exit: int = 0
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

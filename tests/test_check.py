@@ -123,6 +123,7 @@ def test_what_is_wrong_with_a_file_is_told(
 
 def test_every_rule_has_a_case() -> None:
     elsewhere = {"table", "too_many_tasks", "file_too_large", "token_limit_exceeded", "url_not_azure"}
+    elsewhere |= {"param_refused", "url_refused", "model_not_offered"}  # test_request_kinds
     assert {rule for rule, *_ in CASES} | {rule for rule, *_ in WHOLE} | elsewhere == set(RULES)
 
 

@@ -343,7 +343,7 @@ def test_an_interrupt_at_any_moment_of_the_start_is_no_traceback(shell: Shell) -
 def test_help_and_version(shell: Shell) -> None:
     code, out, _ = shell("--help")
     assert code == 0
-    for command in "build check submit track fetch run retry cancel list show doctor emulate".split():
+    for command in "build check submit track fetch run retry cancel list show files limits doctor emulate".split():
         assert command in out
         code, text, _ = shell(command, "--help")
         assert (code, "Example: batchkit" in text) == (0, True), command

@@ -30,7 +30,8 @@ COMMAND = "run rows.csv -o out.csv --name nightly --custom-id sku --prompt {text
 LOADS = (
     "import sys; from batchkit.__main__ import main\n"
     "try:\n    main()\nexcept SystemExit as end:\n    code = end.code\n"
-    "print(code or 0, sorted({'httpx', 'batchkit.client', 'batchkit.intake'} & set(sys.modules)), file=sys.stderr)"
+    "heavy = {'httpx', 'batchkit.client', 'batchkit.facts', 'batchkit.intake'}\n"
+    "print(code or 0, sorted(heavy & set(sys.modules)), file=sys.stderr)"
 )
 
 

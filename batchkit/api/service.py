@@ -46,6 +46,12 @@ class Service:
     async def close(self) -> None:
         await self._http.close()
 
+    async def glance(self) -> Mapping[str, str]:
+        """The headers of the answer to a small question: whether it is answered at all, and by which clock."""
+        headers: dict[str, str] = {}
+        await self._http.json(Call.READ, "GET", "batches", wire.page, params={"limit": 1}, headers=headers)
+        return headers
+
     async def upload(self, path: Path, name: str, size: int) -> RemoteFile:
         """Send a file as input for batches, streamed, asking for expiry.
 

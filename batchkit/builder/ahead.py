@@ -47,6 +47,7 @@ class _Task(NamedTuple):
     azure: bool
     url: str
     deployment: str
+    refused: dict[str, dict[str, str]]
 
 
 class Ahead:
@@ -58,9 +59,8 @@ class Ahead:
         assert rules.url and rules.deployment
         pieces = range((rest.stop - 1) // PIECE, rest.start // PIECE, -1)
         examples = judge.likeness.examples
-        self._other = second.start(
-            __name__, _Task(str(path.resolve()), pieces, examples, rules.azure, rules.url, rules.deployment)
-        )
+        task = _Task(str(path.resolve()), pieces, examples, rules.azure, rules.url, rules.deployment, rules.refused)
+        self._other = second.start(__name__, task)
         assert self._other.stdout is not None
         self._pipe = self._other.stdout.fileno()
         os.set_blocking(self._pipe, False)
@@ -135,7 +135,8 @@ def _clear(file: BinaryIO, piece: int, judge: Judge, ids: _Noted) -> Cleared:
 def _main() -> None:
     task: _Task = second.told()
     ids = _Noted()
-    rules = Rules(azure=task.azure, url=task.url, deployment=task.deployment, ids=ids)
+    rules = Rules(azure=task.azure)
+    rules.url, rules.deployment, rules.refused, rules.ids = task.url, task.deployment, task.refused, ids
     judge = Judge(_Doubts(0), rules, Likeness(task.examples))
     with open(task.path, "rb", buffering=PIECE + (PIECE >> 3)) as file:
         for piece in task.pieces:

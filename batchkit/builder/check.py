@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from batchkit import second
 from batchkit.builder.ahead import LARGE, PIECE, Ahead
@@ -21,6 +21,9 @@ from batchkit.config import Limits
 from batchkit.disk import reading
 from batchkit.model import CheckReport, Problem
 
+if TYPE_CHECKING:
+    from batchkit.facts import Facts
+
 
 def check(
     path: str | Path,
@@ -29,16 +32,19 @@ def check(
     max_problems: int = 100,
     azure: bool = False,
     tally: Tally | None = None,
+    model: str | None = None,
+    facts: Facts | None = None,
 ) -> CheckReport:
     """Read a file of request lines once, in constant memory but for an index of the ids.
 
     Never raises for bad data: every problem is in the report with its 1-based line, its 0-based byte offset, a code
     and how to mend it. `limits=None` leaves the limits of one input file out, for a file that will be split; `azure`
-    adds what Azure alone does not take; `tally` counts tokens, which takes longer, and holds them against the limits.
+    adds what Azure alone does not take; `tally` counts tokens, which takes longer, and holds them against the limits;
+    `model` is the deployment's where its name does not tell, and `facts` what is published of models.
     Raises LocalError when the file cannot be read.
     """
     path = Path(path)
-    found = _File(max_problems, azure, tally)
+    found = _File(max_problems, tally, Rules(azure=azure, model=model, facts=facts))
     if path.suffix.lower() in TABLES:
         found.findings.add("table")
     else:
@@ -51,10 +57,10 @@ def check(
 class _File:
     """What is known of a file so far."""
 
-    def __init__(self, max_problems: int, azure: bool, tally: Tally | None) -> None:
+    def __init__(self, max_problems: int, tally: Tally | None, rules: Rules) -> None:
         self.findings = Findings(max_problems)
         self._tally = tally
-        self._judge = Judge(self.findings, Rules(azure=azure), Likeness(), tally.line if tally else None)
+        self._judge = Judge(self.findings, rules, Likeness(), tally.line if tally else None)
         self._requests = self._bytes = 0
         self._readable = self._ends_well = True
 
@@ -73,7 +79,8 @@ class _File:
     def _lines(self, path: Path, file: BinaryIO, stack: ExitStack) -> int:
         """Judge all lines, piece by piece; how many there are."""
         number = offset = 0
-        ahead, alone = None, self._tally is not None
+        ahead: Ahead | None = None
+        alone = self._tally is not None
         while offset < self._bytes:
             found = ahead.cleared(offset) if ahead else None
             if found and self._judge.rules.ids.add_all(found.ids):

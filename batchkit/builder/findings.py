@@ -147,6 +147,25 @@ RULES = {
         "url {value}: Azure's guide says that batches do not take it",
         "use chat completions or responses on Azure",
     ),
+    # What is published of the model, as far as it can be told: never more than a warning, once a file
+    "param_refused": Rule(
+        "unsupported_parameter",
+        "warning",
+        "body.{key} is set, which {model} refuses as a {family} model (published {date}), here and wherever it stands",
+        "{instead}",
+    ),
+    "url_refused": Rule(
+        "unsupported_endpoint",
+        "warning",
+        "url {value}: {model} takes only {urls} (published {date})",
+        "use that url, or another model; --model says which it is where the name misleads",
+    ),
+    "model_not_offered": Rule(
+        "model_not_offered",
+        "warning",
+        "{model} is not among the models that are offered for batches (published {date})",
+        "ask the service: batchkit doctor --probe -d {deployment}",
+    ),
     # The body
     "body_type": Rule("invalid_request", "error", "body is not an object but {kind}", _BUILD),
     "model_missing": Rule("model_not_found", "error", "body.model is missing", _MODEL),

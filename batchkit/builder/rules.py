@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchkit.builder.findings import Blame, shown
 from batchkit.builder.kinds import CONTENT, NOT_ON_AZURE, PARAMS, ROLES, path_of
 from batchkit.builder.strict import kind
 from batchkit.model import URLS
+
+if TYPE_CHECKING:
+    from batchkit.facts import Facts
 
 KEYS = ("custom_id", "method", "url", "body")
 _PLACEHOLDER = re.compile(
@@ -41,14 +44,17 @@ class Ids:
 
 
 class Rules:
-    """Judges request lines one after the other. `azure` adds what Azure alone does not take; url, deployment and ids
-    are those of the lines before."""
+    """Judges request lines one after the other. `azure` adds what Azure alone does not take; `model` is the
+    deployment's where its name does not tell, `facts` what is published of models (default: see `load_facts`)."""
 
-    def __init__(
-        self, *, azure: bool = False, url: str | None = None, deployment: str | None = None, ids: Ids | None = None
-    ) -> None:
-        self.azure, self.url, self.deployment = azure, url, deployment
-        self.ids = Ids() if ids is None else ids
+    def __init__(self, *, azure: bool = False, model: str | None = None, facts: Facts | None = None) -> None:
+        self.azure = azure
+        self.url: str | None = None
+        self.deployment: str | None = None
+        self.ids = Ids()
+        self.refused: dict[str, dict[str, str]] = {}
+        """Parameters that this model refuses, with the facts to be told, less those that were told already."""
+        self._model_is, self._facts = model, facts
 
     def judge(self, document: Mapping[str, Any], blame: Blame) -> None:
         """Blame a line for all that is wrong with it."""
@@ -88,7 +94,7 @@ class Rules:
         if not isinstance(body, Mapping):
             blame("body_type", kind=kind(body))
             return
-        self._model(body, blame)
+        self._model(body, url, blame)
         if body.get("stream"):
             blame("stream", value=shown(body["stream"]))
         if isinstance(url, str) and path_of(url) in CONTENT:
@@ -96,8 +102,11 @@ class Rules:
         for key in body:
             if key in PARAMS and body[key] is not None and not PARAMS[key].allows(body[key]):
                 blame("param", key=key, value=shown(body[key]), wanted=PARAMS[key].wanted)
+            if key in self.refused and body[key] is not None:
+                blame("param_refused", key=key, **self.refused[key])
+                del self.refused[key]
 
-    def _model(self, body: Mapping[str, Any], blame: Blame) -> None:
+    def _model(self, body: Mapping[str, Any], url: Any, blame: Blame) -> None:
         model = body.get("model")
         if model is None or model == "":
             blame("model_missing")
@@ -107,8 +116,31 @@ class Rules:
             blame("model_placeholder", value=shown(model))
         elif self.deployment is None:
             self.deployment = model
+            self._published(model, url, blame)
         elif model != self.deployment:
             blame("model_differs", value=shown(model), first=shown(self.deployment))
+
+    def _published(self, deployment: str, url: Any, blame: Blame) -> None:
+        """What is published of the model that a deployment's name speaks of; told once a file, since it holds for all
+        lines alike."""
+        from batchkit.facts import load_facts
+
+        facts = self._facts or load_facts()
+        model = facts.model_of(self._model_is or deployment)
+        if model is None:
+            return
+        known, family = facts.models[model], facts.refusals(model)
+        if known.urls and isinstance(url, str) and path_of(url) in URLS and path_of(url) not in known.urls:
+            date = facts.dated(known)
+            blame("url_refused", value=shown(url), model=model, urls=", ".join(known.urls), date=date)
+        if self.azure and not facts.offered(model):
+            date = facts.dated(*facts.offers.values())
+            blame("model_not_offered", model=model, deployment=deployment, date=date)
+        if family is not None:
+            about = {"model": model, "family": known.family, "date": facts.dated(family)}
+            for key in family.refuses:
+                other = family.instead.get(key)
+                self.refused[key] = about | {"instead": f"use {other}" if other else "leave it away"}
 
 
 def _content(body: Mapping[str, Any], url: str, blame: Blame) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from batchkit import __version__
-from batchkit.cli import emulate, follow, jobs, look, report, rows, stored, targets
+from batchkit.cli import doctor, emulate, follow, jobs, limits, look, report, rows, stored, targets
 from batchkit.cli.options import command
 
 app = typer.Typer(
@@ -36,7 +36,8 @@ for _function, _name in (
     (look.list_jobs, "list"),
     (look.show, "show"),
     (stored.files, "files"),
-    (look.doctor, "doctor"),
+    (limits.limits, "limits"),
+    (doctor.doctor, "doctor"),
     (emulate.emulate, "emulate"),
 ):
     command(app, _name)(_function)

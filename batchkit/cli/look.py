@@ -1,4 +1,4 @@
-"""Commands that only look: list, show, doctor."""
+"""Commands that only look: list, show."""
 
 from __future__ import annotations
 
@@ -147,23 +147,6 @@ def show(
     if events:
         words += ["", *table(("AT", "PART", "WHAT", ""), [_event_row(found, i) for i in range(len(found.events))])]
     face.data(documents.job(found), words)
-
-
-def doctor(face: Face, where: Where) -> None:
-    """Look whether endpoint, credential, service and ledger are fit for work.
-
-    Example: batchkit doctor
-    """
-    with opened(face, where) as session:
-        found = session.act(lambda client: client.doctor())
-    words = [
-        f"{finding.verdict:<8} {finding.what}: {finding.message}"
-        + (f"\n         {finding.hint}" if finding.hint else "")
-        for finding in found
-    ]
-    face.data(documents.findings(found), (line for item in words for line in item.splitlines()))
-    if code := next((finding.exit for finding in found if finding.verdict == "problem"), 0):
-        raise SystemExit(code)
 
 
 def _row(job: Job) -> tuple[str, ...]:

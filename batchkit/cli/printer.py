@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from batchkit.watch import Watched
 
 EVERY_S = 60.0
-_COMMANDS = re.compile(r"batchkit (submit|track|fetch|retry|cancel|list|show|report|files)\b")
+_COMMANDS = re.compile(r"batchkit (submit|track|fetch|retry|cancel|list|show|report|files|doctor)\b")
 
 
 class LogFormat(StrEnum):
@@ -82,26 +82,26 @@ class Face:
 
     def next(self, hint: str) -> None:
         """What to type next."""
-        self.say(f"next:  {self._complete(hint)}")
+        self.say(f"next:  {self.complete(hint)}")
 
-    def _complete(self, hint: str) -> str:
+    def complete(self, hint: str) -> str:
         """A hint whose commands carry the flags that this command was given."""
         return _COMMANDS.sub(rf"\g<0>{self.flags}", hint) if self.flags else hint
 
     def fail(self, error: BatchkitError) -> int:
         """An error as one sentence and what to do next, or as one JSON object; its exit code."""
         if self.as_json:
-            document = documents.error(error) | {"hint": self._complete(error.hint)}
+            document = documents.error(error) | {"hint": self.complete(error.hint)}
             sys.stderr.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
             sys.stderr.flush()
         elif self._logs:
-            told = {"code": error.code, "exit": error.exit, "hint": self._complete(error.hint)}
+            told = {"code": error.code, "exit": error.exit, "hint": self.complete(error.hint)}
             told |= {"job": self._job} if self._job else {}
             self._log.error("%s", error, extra={"told": told})
         else:
             print(f"error: {visible(str(error))}", file=sys.stderr)
             if error.hint:
-                print(f"next:  {visible(self._complete(error.hint))}", file=sys.stderr)
+                print(f"next:  {visible(self.complete(error.hint))}", file=sys.stderr)
         return error.exit
 
     def following(self, clock: Clock) -> AbstractContextManager[Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from batchkit.cli import documents
+from batchkit.cli.limits import FactsFile
 from batchkit.cli.making import Making
 from batchkit.cli.printer import Face, write_bytes
 from batchkit.config import Limits
@@ -82,8 +83,10 @@ def check(
     tokens: Annotated[bool, typer.Option("--tokens", help="Estimate the tokens, too.")] = False,
     exact: Annotated[bool, typer.Option("--exact", help="Count the tokens (extra: tokens).")] = False,
     model: Annotated[
-        str | None, typer.Option("--model", help="Whose tokens to count. [default: by the deployment's name]")
+        str | None,
+        typer.Option("--model", help="The deployment's model: for tokens, and what it takes. [default: by its name]"),
     ] = None,
+    facts: FactsFile = None,
     cost: Annotated[Path | None, typer.Option("--cost", help="A price file (TOML): what will it cost?")] = None,
     fix: Annotated[
         Path | None,
@@ -96,11 +99,13 @@ def check(
     Example: batchkit check lines.jsonl
     """
     from batchkit.builder.check import check as judged
+    from batchkit.facts import load_facts
     from batchkit.prices import read_prices
 
     if fix is not None:
         files = [_fixed(face, files, fix)]
     prices = read_prices(cost) if cost else None
+    published = load_facts(facts) if facts else None
     goal = load_target(target) if target else None
     limits = goal.limits if goal else Limits()
     counting = tokens or exact or bool(prices) or limits.enqueued_tokens is not None
@@ -108,7 +113,9 @@ def check(
     for path in files:
         tally = _tally(path, model, exact, prices) if counting else None
         azure = goal is not None and goal.azure
-        report = judged(path, limits=limits, max_problems=max_problems, azure=azure, tally=tally)
+        report = judged(
+            path, limits=limits, max_problems=max_problems, azure=azure, tally=tally, model=model, facts=published
+        )
         costs = (
             prices.cost(report.tokens, report.deployment) if prices and report.tokens and report.deployment else None
         )
