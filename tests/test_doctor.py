@@ -438,6 +438,18 @@ def test_a_probe_that_is_under_way_is_gone_on_with(make_world: Callable[..., Wor
     assert len(world.batches()) == 1
 
 
+def test_a_probe_that_may_not_upload_names_the_role_and_leaves_no_job(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0, faults=["error,403,call=upload"])
+    with world.client(deployment="gpt-4o-batch") as client:
+        found = by_what(client.doctor(probe=True))["probe"]
+        assert (found.verdict, found.exit) == ("problem", 5)
+        assert judge.CONTRIBUTOR in found.hint
+        (job,) = client.list()
+        assert job.state is State.DROPPED
+        assert client.run_due() == []
+    assert world.batches() == []
+
+
 def test_each_target_of_a_pool_is_probed(make_world: Callable[..., World], tmp_path: Path) -> None:
     east = make_world(fail_rate=0.0, deployments=["gpt-4o-batch"])
     west = make_world(fail_rate=0.0, deployments=["other"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from batchkit.clock import Clock
 from batchkit.config import Target
-from batchkit.doctor.judge import MAKE, PROBE, problem, refusal
-from batchkit.errors import BatchkitError, LedgerBusy, Uncertain, Unfinished
+from batchkit.doctor.judge import MAKE, PROBE, problem, refusal, refused
+from batchkit.errors import BatchkitError, LedgerBusy, Unauthorized, Uncertain, Unfinished
 from batchkit.model import CHAT, ENDED, Finding, Job
 from batchkit.text import slug
 
@@ -63,6 +64,8 @@ async def probe(client: Verbs, target: Target, jobs: Iterable[Job], clock: Clock
     except BatchkitError as error:
         with suppress(BatchkitError):
             await _clear(client, name, SHORT_S)
+        if isinstance(error, Unauthorized):  # a key that may read, but not upload
+            return replace(refused(error, target), what="probe")
         return problem("probe", error)
     return finding
 
