@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from batchkit.emulator import Emulator
 
 from .postgres import database, server
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.shell"]
 
 settings.register_profile("plain", deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("plain")
@@ -126,6 +127,11 @@ SMALL = Limits(max_lines=4)
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--promises", action="store_true", help="print how many cases proved each promise")
     parser.addoption("--lives", type=int, default=10_000, help="how many seeds the deep simulation lives")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Tests wait for processes, sockets and leases about as long as they compute."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,6 +35,24 @@ class Zygote:
 
     def start(self, *commands: list[str]) -> list[int]:
         """Start commands at once; their pids."""
+        log = str(self.log)
+        return self._start([{"arguments": command, "out": log, "err": log} for command in commands])
+
+    def call(self, arguments: list[str], cwd: Path, env: Mapping[str, str], timeout_s: float) -> tuple[int, str, str]:
+        """One command elsewhere: exit code, stdout, stderr."""
+        paths = [self.log.with_name(f"{self.log.name}.{name}") for name in ("out", "err")]
+        for path in paths:
+            path.unlink(missing_ok=True)
+        out, err = (str(path) for path in paths)
+        (pid,) = self._start([{"arguments": arguments, "out": out, "err": err, "cwd": str(cwd), "env": dict(env)}])
+        killer = threading.Timer(timeout_s, send, [pid, signal.SIGKILL])
+        killer.start()
+        code = self.wait(1)[pid].code
+        killer.cancel()
+        said, talked = (path.read_bytes().decode() for path in paths)
+        return code, said, talked
+
+    def _start(self, commands: list[dict[str, Any]]) -> list[int]:
         assert self.process.stdin is not None
         print(json.dumps(commands), file=self.process.stdin, flush=True)
         pids: list[int] = json.loads(self._line())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from batchkit.builder.findings import RULES
 from batchkit.builder.tokens import Tally
 
 from .conftest import request_line
-from .test_cli import Shell
+from .shell import Command
 
 
 def line(**changes: Any) -> bytes:
@@ -23,11 +22,6 @@ def line(**changes: Any) -> bytes:
 
 def body(**changes: Any) -> bytes:
     return line(body=request_line(1)["body"] | changes)
-
-
-def batchkit(home: Path, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    return Shell(home, {"PATH": os.environ["PATH"], "HOME": str(home)})(*arguments)
 
 
 GOOD = line(custom_id="first")
@@ -132,10 +126,10 @@ def test_every_rule_has_a_case() -> None:
     assert {rule for rule, *_ in CASES} | {rule for rule, *_ in WHOLE} | elsewhere == set(RULES)
 
 
-def test_what_is_printed(tmp_path: Path) -> None:
+def test_what_is_printed(tmp_path: Path, command: Command) -> None:
     path = tmp_path / "lines.jsonl"
     path.write_bytes(GOOD + b"".join(data for _, data, _, _ in CASES))
-    code, out, err = batchkit(tmp_path, "check", str(path), "--max-problems", "999")
+    code, out, err = command(tmp_path, "check", str(path), "--max-problems", "999")
     assert code == 3
     offset = len(GOOD)
     for number, (_, data, byte, words) in enumerate(CASES, 2):
@@ -253,20 +247,20 @@ def test_likeness_of_other_kinds(tmp_path: Path) -> None:
         ]
 
 
-def test_annotations_for_github(tmp_path: Path) -> None:
+def test_annotations_for_github(tmp_path: Path, command: Command) -> None:
     path = tmp_path / "lines.jsonl"
     path.write_bytes(GOOD + GOOD)
-    _, out, _ = batchkit(tmp_path, "check", str(path), "--github")
+    _, out, _ = command(tmp_path, "check", str(path), "--github")
     assert out.startswith(f"::error file={path},line=2,title=duplicate_custom_id::custom_id 'first' is used")
 
 
-def test_fix_mends_what_is_mechanical_into_a_new_file(tmp_path: Path) -> None:
+def test_fix_mends_what_is_mechanical_into_a_new_file(tmp_path: Path, command: Command) -> None:
     path, new = tmp_path / "lines.jsonl", tmp_path / "new.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + GOOD[:-1] + b"\r\n\r\n" + line()[:-1])
     assert not check(path).ok
-    code, _, _ = batchkit(tmp_path, "check", str(path), "--fix", str(new))
+    code, _, _ = command(tmp_path, "check", str(path), "--fix", str(new))
     assert (code, new.read_bytes()) == (0, GOOD + line())
-    code, _, _ = batchkit(tmp_path, "check", str(path), "--fix", str(path))
+    code, _, _ = command(tmp_path, "check", str(path), "--fix", str(path))
     assert (code, path.read_bytes()[:3]) == (2, b"\xef\xbb\xbf")
 
 

@@ -2,96 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import signal
-import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import orjson
 import pytest
 
 from .conftest import EXAMPLES, KEY, VERSION, request_line, request_lines
+from .shell import RUN, Shell, emulating, rows, write_lines
 from .test_schemas import validate
-
-RUN = (
-    "run",
-    str(EXAMPLES / "packages.csv"),
-    "--custom-id",
-    "package",
-    "--template",
-    str(EXAMPLES / "prompt.txt"),
-    "-d",
-    "gpt-4o-batch",
-    "--emulator",
-)
-
-
-@dataclass
-class Shell:
-    """Runs batchkit in a directory of its own, as a user with nothing configured."""
-
-    home: Path
-    env: Mapping[str, str]
-
-    def start(self, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "batchkit", *arguments],
-            cwd=self.home,
-            env={**self.env, **env},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def __call__(self, *arguments: str, **env: str) -> tuple[int, str, str]:
-        """Exit code, stdout, stderr. A traceback, or the key, is never right."""
-        process = self.start(*arguments, **env)
-        out, err = (stream.decode() for stream in process.communicate(timeout=120))
-        assert "Traceback" not in out + err
-        assert KEY not in out + err
-        return process.returncode, out, err
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    keep = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "SYSTEMROOT")}
-    home = tmp_path / "home"
-    home.mkdir()
-    return Shell(home, {**keep, "HOME": str(home), "XDG_DATA_HOME": str(home / "data"), "COLUMNS": "200"})
-
-
-@contextmanager
-def emulating(shell: Shell, *arguments: str) -> Iterator[dict[str, str]]:
-    """`batchkit emulate` in a second terminal; the environment that its output tells to set."""
-    process = shell.start("emulate", "--port", "0", "--speed", "3000", "--json", *arguments, BATCHKIT_EMULATOR_KEY=KEY)
-    assert process.stdout is not None
-    document = orjson.loads(process.stdout.readline())
-    validate("emulator", document)
-    assert stat.S_IMODE(Path(document["key_file"]).stat().st_mode) == 0o600
-    try:
-        yield {"AZURE_OPENAI_ENDPOINT": document["url"], "AZURE_OPENAI_API_KEY": KEY}
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
-    assert process.returncode == 0
-
-
-def write_lines(path: Path, lines: list[dict[str, Any]]) -> Path:
-    path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
-    return path
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_the_quick_start_answers_every_row_and_resumes(shell: Shell) -> None:

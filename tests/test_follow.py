@@ -27,11 +27,10 @@ from batchkit.tracker.forecast import expected_end, trouble
 from batchkit.watch import Watched
 
 from .conftest import World, request_lines
-from .test_cli import Shell, emulating, shell, write_lines
+from .shell import Shell, emulating, write_lines
 from .test_emulator import create, lines, upload
 from .test_schemas import validate
 
-__all__ = ["shell"]
 TWO = Limits(max_lines=2)
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -126,6 +127,27 @@ def test_only_the_holder_writes(ledger_url: str) -> None:
                 await other.move(moved, State.SETTLED, at=1.0)
 
     asyncio.run(work())
+
+
+def test_a_lease_is_let_go_also_by_who_is_cancelled_meanwhile(ledger_url: str) -> None:
+    async def work() -> int:
+        gate = threading.Event()
+        async with opened(ledger_url) as ledger:
+            hold = await ledger.hold(await ledger.add(job()))
+            busy = asyncio.ensure_future(ledger.store.run(lambda tx: gate.wait(30)))
+            going = asyncio.ensure_future(hold.release())
+            for _ in range(2):
+                await asyncio.sleep(0)
+                going.cancel()
+            gate.set()
+            with pytest.raises(asyncio.CancelledError):
+                await going
+            await busy
+            row = await ledger.store.run(lambda tx: tx.row("SELECT count(*) AS leases FROM leases"))
+            assert row is not None
+            return int(row["leases"])
+
+    assert asyncio.run(work()) == 0
 
 
 def test_settling_is_written_with_its_numbers(ledger_url: str) -> None:

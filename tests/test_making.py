@@ -22,8 +22,8 @@ from batchkit.builder.split import stage
 from batchkit.builder.tokens import tokens_of
 
 from .conftest import request_lines
+from .shell import Command
 from .test_build import build
-from .test_check import batchkit as command
 
 
 class Place(BaseModel):
@@ -85,7 +85,7 @@ def test_a_missing_column_is_an_error_or_skipped_or_empty() -> None:
     assert texts == ["<1>", "<>", "<>", "<>", "<5>"]
 
 
-def test_skipped_rows_are_counted(tmp_path: Path) -> None:
+def test_skipped_rows_are_counted(tmp_path: Path, command: Command) -> None:
     (tmp_path / "rows.jsonl").write_bytes(b'{"a": "1"}\n{"a": null}\n{"b": "3"}\n')
     flags = ["-d", "d", "-p", "{a}", "--on-missing", "skip", "--json", "-o", "lines.jsonl"]
     code, out, _ = command(tmp_path, "build", "rows.jsonl", *flags)
@@ -149,7 +149,7 @@ def test_a_schema_that_the_service_would_refuse_is_refused(schema: Any, words: s
         build([{"a": "x"}], schema=schema)
 
 
-def test_images_by_address_and_by_file(tmp_path: Path) -> None:
+def test_images_by_address_and_by_file(tmp_path: Path, command: Command) -> None:
     (tmp_path / "a.png").write_bytes(png(3, 2))
     (tmp_path / "rows.csv").write_text("see,a\na.png,x\nhttps://host/b.jpg,y\n")
     flags = ["-d", "gpt-4o", "-p", "What is {a}?", "--image", "see", "--image-detail", "low", "-o", "lines.jsonl"]

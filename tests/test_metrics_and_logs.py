@@ -15,10 +15,8 @@ from batchkit.metrics import render
 from batchkit.model import Batch, Counts, Job, Outcome, Part, State
 
 from .conftest import request_lines
-from .test_cli import RUN, Shell, emulating, shell, write_lines
+from .shell import RUN, Shell, emulating, write_lines
 from .test_schemas import validate
-
-__all__ = ["shell"]
 
 Samples = dict[tuple[str, str], float]
 

@@ -24,10 +24,9 @@ from batchkit.model import Event, Job
 from batchkit.notify import Command, due, environment, name_of
 
 from .conftest import KEY, World, request_lines
-from .test_cli import Shell, emulating, rows, shell, write_lines
+from .shell import Shell, emulating, rows, write_lines
 from .test_schemas import validate
 
-__all__ = ["shell"]
 SECRET = "whsec-5f20c9"
 LOST = 0
 """Stands for no answer at all."""

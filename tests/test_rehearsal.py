@@ -15,11 +15,9 @@ import pytest
 from batchkit.emulator.faults import load
 
 from .conftest import World, request_lines
-from .test_cli import Shell, emulating, shell
+from .shell import Shell, emulating
 from .test_emulator_answers import local_server
 from .test_schemas import validate
-
-__all__ = ["shell"]
 
 REHEARSE = Path(__file__).parent.parent / "examples" / "rehearse"
 ROWS = "sku,text\n" + "".join(f"A{n},article number {n}\n" for n in range(40))

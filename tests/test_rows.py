@@ -23,7 +23,7 @@ from batchkit import InputError
 from batchkit.builder.json_rows import json_array
 from batchkit.errors import MissingExtra
 
-from .test_check import batchkit as command
+from .shell import Command
 
 ROWS = [{"id": "a", "text": 'Grüße, "so"', "n": 1}, {"id": "b", "text": "two\nlines 🍡", "n": None}]
 
@@ -197,7 +197,7 @@ def test_values_that_json_has_no_type_for_are_written_plainly() -> None:
     assert line.body["messages"][0]["content"] == '2025-11-22 9.90 true [1,"a"] '
 
 
-def test_flags_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+def test_flags_that_do_not_go_together_are_refused(tmp_path: Path, command: Command) -> None:
     (tmp_path / "rows.csv").write_text("a\n1\n")
     for flags, code in ((["-p", "{a}"], 2), (["-d", "d"], 2), (["-d", "d", "-p", "{a}", "--sql", "selec"], 3)):
         assert command(tmp_path, "build", "rows.csv", *flags)[0] == code

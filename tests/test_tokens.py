@@ -14,7 +14,7 @@ from batchkit.builder.images import image_size
 from batchkit.builder.tokens import Tally, _patches, _tiles, estimated, exact, image_tokens, model_of
 
 from .conftest import EXAMPLES, request_line
-from .test_check import batchkit as command
+from .shell import Command
 from .test_making import png
 
 PUBLISHED = {
@@ -123,7 +123,7 @@ def lines(path: Path, **body: Any) -> Path:
     return path
 
 
-def test_images_that_cannot_be_counted_are_reported(tmp_path: Path) -> None:
+def test_images_that_cannot_be_counted_are_reported(tmp_path: Path, command: Command) -> None:
     content = [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": "https://host/a.png"}}]
     path = lines(tmp_path / "lines.jsonl", messages=[{"role": "user", "content": content}])
     tokens = check(path, tally=Tally()).tokens
@@ -147,7 +147,7 @@ def test_a_senseless_image_is_one_that_cannot_be_counted(tmp_path: Path, url: An
 PRICES = 'date = 2025-11-01\ncurrency = "USD"\n[models.gpt-4o-batch]\ninput = 1.25\noutput = 5\n'
 
 
-def test_what_a_file_costs_by_the_users_own_prices(tmp_path: Path) -> None:
+def test_what_a_file_costs_by_the_users_own_prices(tmp_path: Path, command: Command) -> None:
     prices = tmp_path / "prices.toml"
     prices.write_text(PRICES)
     path = lines(tmp_path / "lines.jsonl", max_tokens=100)
@@ -177,7 +177,7 @@ def test_what_a_file_costs_by_the_users_own_prices(tmp_path: Path) -> None:
         ("= nonsense", "not valid TOML"),
     ],
 )
-def test_a_bad_price_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_a_bad_price_file_is_refused(tmp_path: Path, text: str, words: str, command: Command) -> None:
     prices = tmp_path / "prices.toml"
     prices.write_text(text)
     code, _, err = command(tmp_path, "check", str(lines(tmp_path / "lines.jsonl")), "--cost", str(prices))

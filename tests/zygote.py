@@ -1,18 +1,21 @@
 """Starts the command line as real processes without loading it anew each time: a loaded process that forks itself.
 
-Reads a JSON list of commands a line, each a list of arguments, and starts them at once. Answers with their pids, then a
-line for each that ends: its pid, its exit code (negative for the signal that killed it), and how many seconds it ran
-and computed.
+Reads a JSON list of commands a line and starts them at once; each is an object of `arguments`, where its output goes
+(`out`, `err`: files that are appended to) and, where they differ from its own, `cwd` and `env`. Answers with their
+pids, then a line for each that ends: its pid, its exit code (negative for the signal that killed it), and how many
+seconds it ran and computed.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
 import time
 from importlib import import_module
+from typing import Any
 
 from typer.testing import CliRunner
 
@@ -27,8 +30,9 @@ def main() -> None:
     for name in LATE:
         import_module(name)
     CliRunner().invoke(app, ["check", os.devnull])  # what is only loaded when a command is parsed
+    logging.getLogger("batchkit").handlers.clear()
     for line in sys.stdin:
-        began, pids = time.monotonic(), [_fork(arguments) for arguments in json.loads(line)]
+        began, pids = time.monotonic(), [_fork(**command) for command in json.loads(line)]
         print(json.dumps(pids), flush=True)
         for _ in pids:
             pid, status, used = os.wait3(0)
@@ -36,23 +40,28 @@ def main() -> None:
             print(json.dumps([pid, os.waitstatus_to_exitcode(status), *seconds]), flush=True)
 
 
-def _fork(arguments: list[str]) -> int:
+def _fork(arguments: list[str], out: str, err: str, cwd: str = ".", env: dict[str, str] | None = None) -> int:
     pid = os.fork()
     if pid:
         return pid
     sys.argv = ["batchkit", *arguments]
-    sink = os.open(os.devnull, os.O_RDWR)
-    log = os.open(os.environ["ZYGOTE_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for old, new in ((0, sink), (1, log), (2, log)):
-        os.dup2(new, old)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
+    os.chdir(cwd)
+    if env is not None:
+        os.environ.clear()
+        os.environ.update(env)
     from batchkit.__main__ import main as run
 
+    code: Any = 0
     try:
         run()
     except SystemExit as end:
-        sys.stdout.flush()
-        os._exit(end.code if isinstance(end.code, int) else 1 if end.code else 0)
-    os._exit(0)
+        code = end.code if isinstance(end.code, int) else 1 if end.code else 0
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

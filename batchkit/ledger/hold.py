@@ -128,10 +128,15 @@ class Hold:
         self._renewed = before
 
     async def release(self) -> None:
-        """Let the job go."""
+        """Let the job go, also when cancelled meanwhile: who is in a hurry leaves no lease behind."""
         ACTIVE.discard(self._token)
         sql = "DELETE FROM leases WHERE job_id = :job AND token = :token"
-        await self._store.run(lambda tx: tx.write(sql, job=self._job_id, token=self._token))
+        going = asyncio.ensure_future(self._store.run(lambda tx: tx.write(sql, job=self._job_id, token=self._token)))
+        try:
+            await asyncio.shield(going)
+        except asyncio.CancelledError:
+            await asyncio.wait({going})
+            raise
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in one transaction, in which the lease is ours."""
