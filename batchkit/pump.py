@@ -275,7 +275,7 @@ async def holding(ledger: Ledger, job: Job, taken: Hold | None = None) -> AsyncI
     finally:
         keeper.cancel()
         with suppress(BatchkitError):
-            await asyncio.shield(hold.release())  # who is in a hurry does not leave a lease behind
+            await hold.release()
 
 
 def _interrupted(job: Job) -> Interrupted:

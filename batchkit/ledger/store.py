@@ -96,7 +96,7 @@ class Ledger:
         try:
             await self.store.run(work)
         except asyncio.CancelledError:
-            await asyncio.shield(hold.release())  # it may have been taken all the same
+            await hold.release()  # it may have been taken all the same
             raise
         ACTIVE.add(token)
         return hold
