@@ -73,7 +73,8 @@ class _File:
     def _lines(self, path: Path, file: BinaryIO, stack: ExitStack) -> int:
         """Judge all lines, piece by piece; how many there are."""
         number = offset = 0
-        ahead, alone = None, self._tally is not None
+        ahead: Ahead | None = None
+        alone = self._tally is not None
         while offset < self._bytes:
             found = ahead.cleared(offset) if ahead else None
             if found and self._judge.rules.ids.add_all(found.ids):
