@@ -88,6 +88,8 @@ class _File:
                 continue
             file.seek(offset)
             lines = file.readlines(PIECE - offset % PIECE)
+            if not lines:
+                break  # the file became shorter meanwhile
             self._judge.lines(lines, number, offset)
             number, offset = number + len(lines), file.tell()
             if not alone and self._large(offset):
