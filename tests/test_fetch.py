@@ -217,7 +217,7 @@ def test_a_disk_that_is_full_at_any_byte_damages_nothing(
         whole = out.read_bytes()
         (place,) = world.home.glob("ledger.jobs/*/0-000.output.jsonl")
         held = place.read_bytes()
-        for at in range(1_000_000, len(held), 10_007 if thorough else 250_007):
+        for at in range(1_000_000, len(held), 10_007 if thorough else 400_007):
             out.write_bytes(b"precious")
             if what == "download":
                 place.unlink()

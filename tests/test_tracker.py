@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchkit import AsyncClient, wire
@@ -39,7 +39,7 @@ def looks(world: World) -> list[Any]:
 
 
 @pytest.mark.parametrize("dialect", ["dated", "v1"])
-@pytest.mark.parametrize(("hours", "count"), [(2, 110), pytest.param(24, 200, marks=pytest.mark.deep)])
+@pytest.mark.parametrize(("hours", "count"), [(1, 101), pytest.param(24, 200, marks=pytest.mark.deep)])
 def test_no_batch_is_asked_early_and_every_end_is_seen_soon(
     make_world: Callable[..., World], dialect: Dialect, hours: int, count: int
 ) -> None:
@@ -183,13 +183,13 @@ def submitted(world: World, count: int) -> str:
 
 
 def test_a_look_at_many_batches_is_a_list_by_the_hundred(make_world: Callable[..., World]) -> None:
-    world = make_world(fail_rate=0.0, limits=ServiceLimits(expiring_files=300))
-    name = submitted(world, 300)
+    world = make_world(fail_rate=0.0)
+    name = submitted(world, 120)
     world.clock.advance(61)
     world.service.calls.clear()
     with world.client() as client:
         list(client.track(name, once=True))
-        assert len(looks(world)) <= 4
+        assert len(looks(world)) == 2
         assert {part.state for part in client.show(name).parts} == {State.RUNNING}
 
 
@@ -279,6 +279,17 @@ def mutated(draw: st.DrawFn) -> Any:
 
 @given(mutated())
 def test_any_batch_document_is_read_right_or_refused(document: Any) -> None:
+    judge_batch(document)
+
+
+@pytest.mark.deep
+@settings(max_examples=5000)
+@given(mutated())
+def test_5000_batch_documents_are_read_right_or_refused(document: Any) -> None:
+    judge_batch(document)
+
+
+def judge_batch(document: Any) -> None:
     try:
         batch = wire.batch(wire.document(json.dumps(document).encode()))
     except Unintelligible:
@@ -292,8 +303,22 @@ def test_any_batch_document_is_read_right_or_refused(document: Any) -> None:
         assert name is None or (isinstance(name, str) and name)
 
 
-@given(st.lists(mutated(), max_size=3) | JSON, JSON, JSON)
-def test_any_list_is_read_right_or_refused(data: Any, more: Any, last: Any) -> None:
+LISTS = st.tuples(st.lists(mutated(), max_size=3) | JSON, JSON, JSON)
+
+
+@given(LISTS)
+def test_any_list_is_read_right_or_refused(parts: tuple[Any, Any, Any]) -> None:
+    judge_list(*parts)
+
+
+@pytest.mark.deep
+@settings(max_examples=5000)
+@given(LISTS)
+def test_5000_lists_are_read_right_or_refused(parts: tuple[Any, Any, Any]) -> None:
+    judge_list(*parts)
+
+
+def judge_list(data: Any, more: Any, last: Any) -> None:
     try:
         entries, after = wire.page(
             wire.document(json.dumps({"data": data, "has_more": more, "last_id": last}).encode())
