@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import Annotated
@@ -9,11 +10,11 @@ from typing import Annotated
 import typer
 
 from batchkit import __version__
-from batchkit.cli import emulate, follow, jobs, look, report, rows, stored
-from batchkit.cli.options import command
+from batchkit.cli.commands import Commands
 
 app = typer.Typer(
     name="batchkit",
+    cls=Commands,
     help="Rows in, answers out, through Azure OpenAI Global Batch: half the price, no row lost, none paid twice.",
     epilog="Every flag can also be set as BATCHKIT_<FLAG>. Exit codes: 0 done · 2 usage · 3 input refused · "
     "4 configuration · 5 the service refused · 6 try later · 7 not finished · 8 some rows failed · 9 busy · "
@@ -22,24 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-for _function, _name in (
-    (rows.build, "build"),
-    (rows.check, "check"),
-    (jobs.submit, "submit"),
-    (follow.track, "track"),
-    (jobs.fetch, "fetch"),
-    (jobs.run, "run"),
-    (jobs.retry, "retry"),
-    (follow.cancel, "cancel"),
-    (report.report, "report"),
-    (look.list_jobs, "list"),
-    (look.show, "show"),
-    (stored.files, "files"),
-    (look.doctor, "doctor"),
-    (emulate.emulate, "emulate"),
-):
-    command(app, _name)(_function)
+WRONG = typer.BadParameter.__mro__[2]
+"""What the parser raises: its own class has no public name in every version of Typer."""
 
 
 def _version(asked: bool) -> None:
@@ -60,16 +45,37 @@ def _root(
 def main() -> None:
     """The console command."""
     try:
-        group = typer.main.get_command(app)
-        for child in getattr(group, "commands", {}).values():
-            for option in child.params:
-                if option.param_type_name == "option" and not option.envvar:
-                    flag = max(option.opts, key=len)
-                    option.envvar = "BATCHKIT_" + flag.strip("-").replace("-", "_").upper()
-        group(prog_name="batchkit")
+        sys.exit(typer.main.get_command(app).main(prog_name="batchkit", standalone_mode=False) or 0)
+    except WRONG as error:
+        sys.exit(_wrong_usage(error))
+    except typer.Abort:
+        print(file=sys.stderr)
+        sys.exit(130)
     except Exception as error:  # noqa: BLE001  (the last door: whatever it is, a user gets a sentence)
         if "-v" in sys.argv or "--verbose" in sys.argv:
             traceback.print_exc()
         print(f"error: a bug in batchkit: {type(error).__name__}: {error}", file=sys.stderr)
         print("next:  the same command with -v shows where; please report it", file=sys.stderr)
         sys.exit(1)
+
+
+def _wrong_usage(error: Exception) -> int:
+    """What the parser refused, told as every other error is."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(context.get_help())
+        return 2
+    from batchkit.cli.printer import Face
+    from batchkit.errors import UsageError
+
+    text = " ".join(error.format_message().split()).rstrip(".")
+    hint = f"{context.command_path} --help" if context is not None else "batchkit --help"
+    as_json = "--json" in sys.argv or os.environ.get("BATCHKIT_JSON", "").lower() in (
+        "1",
+        "true",
+        "yes",
+        "on",
+        "t",
+        "y",
+    )
+    return Face(as_json=as_json).fail(UsageError(text[:1].lower() + text[1:], hint=hint))
