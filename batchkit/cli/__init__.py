@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,8 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-WRONG = typer.BadParameter.__mro__[2]
-"""What the parser raises: its own class has no public name in every version of Typer."""
+WRONG: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""What the parser raises; it has no public name that all versions of Typer share."""
 
 
 def _version(asked: bool) -> None:
@@ -59,10 +59,10 @@ def main() -> None:
         sys.exit(1)
 
 
-def _wrong_usage(error: Exception) -> int:
+def _wrong_usage(error: Any) -> int:
     """What the parser refused, told as every other error is."""
     context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":
+    if context is not None and type(error).__name__ == "NoArgsIsHelpError":
         print(context.get_help())
         return 2
     from batchkit.cli.printer import Face

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 WORK, LOOK, KEEP = "From rows to answers", "Look", "Keep house, rehearse"
 COMMANDS = {
@@ -34,10 +34,10 @@ commands."""
 class Commands(TyperGroup):
     """The commands by name; each is loaded when it is called."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         """What `batchkit --help` and completion need to know of a command."""
         if cmd_name not in COMMANDS:
             return None
@@ -46,7 +46,7 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         """The command that is called, itself."""
-        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]  # names that a typo is likened to
+        self.commands: dict[str, Any] = dict.fromkeys(COMMANDS)  # what a typo is likened to
         name, command, rest = super().resolve_command(ctx, args)
         return name, command and load(args[0]), rest
 
@@ -73,10 +73,18 @@ def _finish(command: Any) -> None:
     for option in command.params:
         if option.param_type_name != "option":
             continue
+        option.__class__ = _Option
         if not option.envvar:
             option.envvar, option.show_envvar = environment_form(option), False  # `batchkit --help` has the rule
         if told := re.fullmatch(r"(.*?) \[default: (.+)\]", option.help or ""):
             option.help, option.show_default = told.groups()
+
+
+class _Option(TyperOption):
+    """An option that takes its default as it is: to have it judged would cost the loading of a library."""
+
+    def process_value(self, ctx: Any, value: Any) -> Any:
+        return value if value is None or value is self.default else super().process_value(ctx, value)
 
 
 def environment_form(option: Any) -> str:

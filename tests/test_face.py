@@ -1,0 +1,197 @@
+"""The face: help, completion, errors and documentation agree with what the commands really take."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import typer
+
+import batchkit
+from batchkit import AsyncClient, Client, ManualClock
+from batchkit.cli import app, commands
+from batchkit.errors import BatchkitError
+from batchkit.notify import environment
+
+from .conftest import World, request_lines
+from .test_schemas import validate
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+_BOXES = str.maketrans(dict.fromkeys("│╭╮╰╯─"))
+
+
+def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """A command, or those of a group, by what is typed."""
+    children = getattr(command, "commands", None)
+    if not children:
+        yield name, command
+    for child, found in (children or {}).items():
+        yield from walk(f"{name} {child}", found)
+
+
+LOADED = {typed: found for name in commands.COMMANDS for typed, found in walk(name, commands.load(name))}
+OPTIONS = [(name, option) for name, found in LOADED.items() for option in found.params]
+
+
+def subclasses(kind: type[BatchkitError]) -> Iterator[type[BatchkitError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from subclasses(child)
+
+
+@pytest.mark.parametrize("name", sorted(LOADED))
+def test_a_command_says_what_it_does_and_how_it_is_typed(name: str) -> None:
+    found = LOADED[name]
+    assert found.help
+    assert re.match(rf"Example: batchkit {name}\b", found.epilog or ""), "the example of a command is of that command"
+    assert f"batchkit {name}" in README, "the README shows every command"
+    if name in commands.COMMANDS:
+        assert found.help.startswith(commands.COMMANDS[name][2].rstrip("."))
+
+
+@pytest.mark.parametrize("name", sorted(LOADED))
+def test_the_example_of_a_command_is_one_that_it_takes(name: str) -> None:
+    import shlex
+
+    words = shlex.split(LOADED[name].epilog.removeprefix("Example: batchkit "))[len(name.split()) :]
+    LOADED[name].make_context(name, words)
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS, ids=lambda value: getattr(value, "name", value))
+def test_every_flag_and_argument_is_explained(name: str, option: Any) -> None:
+    assert option.help, f"{name} {option.opts}"
+    assert "[default" not in option.help, "brackets of a help text are taken for markup"
+    if option.param_type_name == "option":
+        assert option.envvar == commands.environment_form(option)
+
+
+def test_help_shows_every_flag_with_its_default() -> None:
+    env = {**os.environ, "COLUMNS": "200", "TERM": "dumb"}
+    done = subprocess.run([sys.executable, "-m", "batchkit", "run", "--help"], env=env, capture_output=True, check=True)
+    text = " ".join(done.stdout.decode().translate(_BOXES).split())
+    for option in LOADED["run"].params:
+        assert not option.opts[0].startswith("--") or option.opts[0] in text
+    assert "[default: (stdout)]" in text
+    assert "From rows to request lines" in text
+
+
+def test_the_readme_has_the_rule_of_the_environment_and_every_exit_code() -> None:
+    assert "BATCHKIT_<FLAG>" in README
+    for kind in subclasses(BatchkitError):
+        assert re.search(rf"\b{kind.exit}\b", README), kind
+    assert app.info.epilog is not None
+    assert {str(kind.exit) for kind in subclasses(BatchkitError)} <= set(re.findall(r"\d+", str(app.info.epilog)))
+
+
+def test_what_a_notice_sets_is_no_flags_form(world: World) -> None:
+    forms = {commands.environment_form(option) for _, option in OPTIONS if option.param_type_name == "option"}
+    with world.client() as client:
+        job = client.submit(request_lines(1), name="told")
+    given = environment({}, job, [])
+    assert given["BATCHKIT_JOB"] == "told"
+    assert not forms & set(given)
+
+
+@pytest.mark.parametrize("kind", sorted(subclasses(BatchkitError), key=lambda kind: kind.__name__))
+def test_every_error_has_a_sentence_a_next_step_and_a_name(kind: type[BatchkitError]) -> None:
+    error = kind()
+    assert str(error).endswith(".")
+    assert error.hint
+    assert re.fullmatch(r"[a-z]+(\.[a-z_]+)?", error.code)
+    assert kind.__name__ in (inspect.getmodule(BatchkitError).__doc__ or ""), "the tree shows it"  # type: ignore[union-attr]
+    assert list(subclasses(BatchkitError)).count(kind) == 1
+    assert [other.code for other in subclasses(BatchkitError)].count(kind.code) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "hint"),
+    [
+        (["run", "--foo"], "no such option: --foo", "batchkit run --help"),
+        (["rnu"], "no such command 'rnu'", "batchkit --help"),
+        (["show"], "missing argument 'JOB'", "batchkit show --help"),
+        (["list", "--limit", "x"], "invalid value for '--limit'", "batchkit list --help"),
+    ],
+)
+def test_the_parsers_errors_are_told_as_all_others(
+    arguments: list[str],
+    words: str,
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    from batchkit.cli import main
+
+    for as_json in (False, True):
+        monkeypatch.setattr(sys, "argv", ["batchkit", *arguments, *["--json"] * as_json])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsysbinary.readouterr()
+        assert (ended.value.code, out) == (2, b"")
+        if as_json:
+            document = orjson.loads(err)
+            validate("error", document)
+            assert words in document["message"]
+            assert document["hint"] == hint
+        else:
+            assert err.decode().startswith(f"error: {words}")
+            assert err.decode().endswith(f"next:  {hint}\n")
+
+
+def complete(words: str, home: Path) -> list[str]:
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), "XDG_DATA_HOME": str(home), "XDG_CONFIG_HOME": str(home)}
+    asked = {"_BATCHKIT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    done = subprocess.run([sys.executable, "-m", "batchkit"], env=env | asked, capture_output=True, check=True)
+    assert done.stderr == b""
+    return done.stdout.decode().split()
+
+
+def test_the_shell_completes_names_of_jobs_and_targets_offline(
+    tmp_path: Path, clock: ManualClock, world: World
+) -> None:
+    directory = tmp_path / "batchkit"
+    directory.mkdir()
+    (directory / "targets.toml").write_text('[targets.prod]\nendpoint = "https://contoso.openai.azure.com"\n')
+    with Client(world.target(), ledger=directory / "ledger.sqlite3", clock=clock) as client:
+        client.submit(request_lines(1), name="nightly")
+    assert complete("batchkit show n", tmp_path) == ["nightly"]
+    assert complete("batchkit track nightly x", tmp_path) == []
+    assert complete("batchkit list -t p", tmp_path) == ["prod"]
+    assert complete("batchkit fetch nightly --part", tmp_path) == ["--partial"]
+    (directory / "ledger.sqlite3").write_bytes(b"no ledger at all")
+    assert complete("batchkit show n", tmp_path) == []
+
+
+@pytest.mark.parametrize("name", batchkit.__all__)
+def test_public_names_say_what_they_are(name: str) -> None:
+    found = getattr(batchkit, name)
+    about = inspect.getdoc(found)
+    assert about
+    assert about.rstrip().endswith((".", ")", "`")), name
+    assert not about.startswith(f"{name}("), "a docstring, and not what dataclass puts there"
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_clients_methods_say_what_they_do_and_raise(kind: type) -> None:
+    other = AsyncClient if kind is Client else Client
+    verbs = {name for name, found in inspect.getmembers(kind, callable) if not name.startswith("_")}
+    assert verbs - {name for name in dir(other) if not name.startswith("_")} <= {"interrupt"}
+    for name in verbs:
+        about = inspect.getdoc(getattr(kind, name))
+        assert about, name
+        assert not about.startswith("See "), f"{kind.__name__}.{name} tells it itself"
+        assert f"{name}" in README, name
+
+
+def test_contributing_says_what_is_public() -> None:
+    assert "## What is public" in CONTRIBUTING
+    assert typer.main.get_command(app).name == "batchkit"
