@@ -12,8 +12,10 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -30,7 +32,9 @@ from batchkit.emulator import Emulator
 ROWS = 10
 SPEED = 7200.0
 PATIENCE_S = 45.0
-"""A day here takes twelve seconds, a batch less than one; a tool that still waits after so long waits for ever."""
+"""A day here takes twelve seconds, a batch less than one; a tool that waits so long after it began one waits for ever."""
+START_S = 300.0
+"""A tool that has begun none by then says nothing of what is asked here."""
 
 SCENARIOS: Mapping[str, tuple[str, dict[str, Any], list[str]]] = {
     "some rows fail": ("some of the ten rows fail", {"fail_rate": 0.6}, []),
@@ -178,8 +182,13 @@ def _cell(run: Callable[[Emulator, Path], str], scenario: str) -> str:
         options = {"fail_rate": 0.0, "speed": SPEED} | options
         with Emulator(home / "service", key="key-of-the-table", faults=faults, **options) as service:
             words = run(service, home)
-            batches = httpx.get(f"{service.url}/openai/v1/batches", headers={"api-key": service.key}).json()["data"]
+            batches = _batches(service)
     return words if len(batches) == 1 else f"{words}, **{len(batches)} batches**"
+
+
+def _batches(service: Emulator) -> list[Any]:
+    found: list[Any] = httpx.get(f"{service.url}/openai/v1/batches", headers={"api-key": service.key}).json()["data"]
+    return found
 
 
 def _line(number: int) -> dict[str, Any]:
@@ -197,17 +206,26 @@ def _ours(service: Emulator, home: Path) -> str:
 
 def _peer(service: Emulator, home: Path, python: Path, code: str) -> str:
     env = {"PATH": "/usr/bin:/bin", "HOME": str(home), "BASE": f"{service.url}/v1", "KEY": service.key}
-    try:
-        done = subprocess.run(
-            [python, "-c", code], cwd=home, env=env, capture_output=True, text=True, timeout=PATIENCE_S
-        )
-    except subprocess.TimeoutExpired:
-        return "never ends"
-    found = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    began = time.monotonic()
+    with (home / "said").open("w+") as said, (home / "talk").open("w+") as talk:
+        process = subprocess.Popen([python, "-c", code], cwd=home, env=env, stdout=said, stderr=talk)
+        while process.poll() is None and time.monotonic() - began < START_S:
+            time.sleep(0.5)
+            if not _batches(service):
+                continue
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE_S)
+            break
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+            return "never ends" if _batches(service) else "did not begin"
+    out, err = (home / "said").read_text(), (home / "talk").read_text()
+    found = [line for line in out.splitlines() if line.startswith("RESULT ")]
     if found:
         result = json.loads(found[-1].removeprefix("RESULT "))
         return f"{result['ok']} + {result['why']}"
-    last = (done.stderr.strip().splitlines() or ["?"])[-1]
+    last = (err.strip().splitlines() or ["?"])[-1]
     return f"stops: {last.split(':')[0].split('.')[-1][:40]}"
 
 

@@ -45,7 +45,8 @@ OPTIONS = [(name, option) for name, found in LOADED.items() for option in found.
 
 def subclasses(kind: type[BatchkitError]) -> Iterator[type[BatchkitError]]:
     for child in kind.__subclasses__():
-        yield child
+        if not child.__name__.startswith("_"):
+            yield child
         yield from subclasses(child)
 
 
