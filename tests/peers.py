@@ -32,7 +32,7 @@ from batchkit.emulator import Emulator
 ROWS = 10
 SPEED = 7200.0
 PATIENCE_S = 45.0
-"""A day here takes twelve seconds, a batch less than one; a tool that waits so long after it began one waits for ever."""
+"""A day here takes twelve seconds, a batch less than one; a tool that waits so long for its batch waits for ever."""
 START_S = 300.0
 """A tool that has begun none by then says nothing of what is asked here."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import pytest
 import typer
 
 import batchkit
-from batchkit import AsyncClient, Client, ManualClock
-from batchkit.cli import app, commands
+from batchkit import AsyncClient, Client, InputError, ManualClock
+from batchkit.cli import app, commands, main
+from batchkit.cli.session import rehearsal
 from batchkit.errors import BatchkitError
 from batchkit.notify import environment
 
@@ -62,8 +64,6 @@ def test_a_command_says_what_it_does_and_how_it_is_typed(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(LOADED))
 def test_the_example_of_a_command_is_one_that_it_takes(name: str) -> None:
-    import shlex
-
     words = shlex.split(LOADED[name].epilog.removeprefix("Example: batchkit "))[len(name.split()) :]
     LOADED[name].make_context(name, words)
 
@@ -130,8 +130,6 @@ def test_the_parsers_errors_are_told_as_all_others(
     monkeypatch: pytest.MonkeyPatch,
     capsysbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    from batchkit.cli import main
-
     for as_json in (False, True):
         monkeypatch.setattr(sys, "argv", ["batchkit", *arguments, *["--json"] * as_json])
         with pytest.raises(SystemExit) as ended:
@@ -196,3 +194,41 @@ def test_a_clients_methods_say_what_they_do_and_raise(kind: type) -> None:
 def test_contributing_says_what_is_public() -> None:
     assert "## What is public" in CONTRIBUTING
     assert typer.main.get_command(app).name == "batchkit"
+
+
+def test_lines_used_twice_say_so_rather_than_that_there_are_no_rows(world: World) -> None:
+    rows = ({"a": str(number)} for number in range(2))
+    lines = batchkit.lines(rows, deployment="d", body="{a}")
+    with world.client() as client:
+        assert client.submit(lines, name="first").lines == 2
+        with pytest.raises(InputError, match="used before"):
+            client.submit(lines, name="second")
+        again = batchkit.lines([{"a": "1"}], deployment="d", body="{a}")
+        assert [client.submit(again, name=name).lines for name in ("third", "fourth")] == [1, 1]
+
+
+def test_rehearsals_of_two_ledgers_have_two_homes(tmp_path: Path) -> None:
+    ledgers = [
+        None,
+        str(tmp_path / "x.db"),
+        str(tmp_path / "x.sqlite3"),
+        "postgresql://me:pw@host/a",
+        "postgresql://host/b",
+    ]
+    homes = [rehearsal(ledger) for ledger in ledgers]
+    assert len(set(homes)) == len(ledgers)
+    assert not any("pw" in str(home) for home in homes)
+    assert rehearsal(f"sqlite://{tmp_path}/x.db") == homes[1]
+
+
+def test_list_shows_how_many_rows_are_missing(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = make_world(faults=["drop_rows,1"])
+    with world.client() as client:
+        client.run(request_lines(3), name="lossy")
+    monkeypatch.setattr(sys, "argv", ["batchkit", "list", "--ledger", str(world.home / "ledger.sqlite3")])
+    with pytest.raises(SystemExit):
+        main()
+    header, row = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert row[header.index("MISSING")] == "3"
