@@ -27,6 +27,10 @@ class Client:
     `target` is a name from the targets file or a Target (default: the environment); `ledger` a path or URL (default:
     per user); `config` another targets file. The service, and the key, are only asked for by verbs that need them.
     `on_progress` is called after each turn. Each verb is that of AsyncClient.
+
+    A verb that takes a job raises UnknownJob for one that the ledger does not have; whoever asks the service may meet
+    ConfigError, Refused or Unavailable, and whoever writes LedgerBusy, LocalError or Uncertain. All are BatchkitErrors
+    with `code`, `exit` and `hint`.
     """
 
     def __init__(

@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperCommand, TyperGroup
+
+from batchkit.cli.light import lightened
 
 WORK, LOOK, KEEP = "From rows to answers", "Look", "Keep house, rehearse"
 COMMANDS = {
@@ -33,6 +35,9 @@ commands."""
 
 class Commands(TyperGroup):
     """The commands by name; each is loaded when it is called."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return lightened(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -73,18 +78,10 @@ def _finish(command: Any) -> None:
     for option in command.params:
         if option.param_type_name != "option":
             continue
-        option.__class__ = _Option
         if not option.envvar:
             option.envvar, option.show_envvar = environment_form(option), False  # `batchkit --help` has the rule
         if told := re.fullmatch(r"(.*?) \[default: (.+)\]", option.help or ""):
             option.help, option.show_default = told.groups()
-
-
-class _Option(TyperOption):
-    """An option that takes its default as it is: to have it judged would cost the loading of a library."""
-
-    def process_value(self, ctx: Any, value: Any) -> Any:
-        return value if value is None or value is self.default else super().process_value(ctx, value)
 
 
 def environment_form(option: Any) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import typer
 
 from batchkit.cli import complete
+from batchkit.cli.light import LightCommand
 from batchkit.cli.making import DEFAULTS, MAKE, Making
 from batchkit.cli.printer import Face, LogFormat
 from batchkit.cli.telling import TELL, Telling
@@ -158,7 +159,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
         setattr(entry, "__signature__", inspect.Signature(parameters))  # noqa: B010  (mypy knows no such attribute)
         entry.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         entry.__doc__, entry.__name__ = about, function.__name__
-        app.command(name, epilog=f"Example: {example}")(entry)
+        app.command(name, cls=LightCommand, epilog=f"Example: {example}")(entry)
         return function
 
     return register
