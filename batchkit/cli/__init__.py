@@ -18,7 +18,7 @@ app = typer.Typer(
     help="Rows in, answers out, through Azure OpenAI Global Batch: half the price, no row lost, none paid twice.",
     epilog="Every flag can also be set as BATCHKIT_<FLAG>. Exit codes: 0 done · 2 usage · 3 input refused · "
     "4 configuration · 5 the service refused · 6 try later · 7 not finished · 8 some rows failed · 9 busy · "
-    "10 results do not add up · 11 uncertain · 12 this machine · 130/143 interrupted, state saved.",
+    "10 results do not add up · 11 uncertain · 12 this machine · 129/130/143 interrupted, state saved.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
