@@ -68,7 +68,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if ".." in file.parts or "__pycache__" in file.parts:
                 continue
             (site / file).parent.mkdir(parents=True, exist_ok=True)
-            (site / file).symlink_to(distribution(name).locate_file(file))
+            (site / file).symlink_to(str(distribution(name).locate_file(file)))
     return home / "venv" / "bin" / "python"
 
 
@@ -79,7 +79,7 @@ def run(installed: Path, tmp_path: Path) -> Run:
     env |= {"AZURE_OPENAI_ENDPOINT": "http://127.0.0.1:9", "AZURE_OPENAI_API_KEY": "nobody-is-asked"}
 
     def start(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [installed, "-I", "-m", "batchkit", *arguments]
+        command = [str(installed), "-I", "-m", "batchkit", *arguments]
         return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
 
     return start
@@ -98,20 +98,21 @@ def test_without_extras_rows_are_built_checked_and_tried(run: Run, tmp_path: Pat
     assert run("list").returncode == 0
 
 
+MISSING = [
+    ("parquet", "build rows.parquet -d d -p {a}"),
+    ("sql", "build sqlite:///shop.db --sql x -d d -p {a}"),
+    ("jinja", "build rows.csv -d d --template prompt.j2"),
+    ("tokens", "check lines.jsonl --exact"),
+    ("postgres", "list --ledger postgresql://localhost/none"),
+    ("emulator", "emulate"),
+    ("emulator", "run lines.jsonl --emulator"),
+    ("parquet", "run lines.jsonl -o out.parquet"),
+]
+"""Each extra, and what cannot be done without it."""
+
+
 @pytest.mark.deep
-@pytest.mark.parametrize(
-    ("extra", "arguments"),
-    [
-        ("parquet", "build rows.parquet -d d -p {a}"),
-        ("sql", "build sqlite:///shop.db --sql x -d d -p {a}"),
-        ("jinja", "build rows.csv -d d --template prompt.j2"),
-        ("tokens", "check lines.jsonl --exact"),
-        ("postgres", "list --ledger postgresql://localhost/none"),
-        ("emulator", "emulate"),
-        ("emulator", "run lines.jsonl --emulator"),
-        ("parquet", "run lines.jsonl -o out.parquet"),
-    ],
-)
+@pytest.mark.parametrize(("extra", "arguments"), MISSING)
 def test_a_missing_extra_says_its_name_in_one_sentence(run: Run, tmp_path: Path, extra: str, arguments: str) -> None:
     (tmp_path / "rows.csv").write_text("a\n1\n")
     (tmp_path / "rows.parquet").write_bytes(b"PAR1")
@@ -127,7 +128,4 @@ def test_a_missing_extra_says_its_name_in_one_sentence(run: Run, tmp_path: Path,
 
 def test_the_extras_are_those_that_are_tried() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
-    (mark,) = [
-        mark for mark in test_a_missing_extra_says_its_name_in_one_sentence.pytestmark if mark.name == "parametrize"
-    ]  # type: ignore[attr-defined]
-    assert {extra for extra, _ in mark.args[1]} == set(extras) - {"test", "dev"}
+    assert {extra for extra, _ in MISSING} == set(extras) - {"test", "dev"}
