@@ -1,8 +1,9 @@
 """Released tools and batchkit before the same troubled service: `python -m tests.peers [NAME…] [--dir DIR]`.
 
 Each tool is installed from the package index, in the version named here, into an environment of its own, and runs ten
-rows as its own documentation shows. The service is our emulator; what it did is counted there. A tool that cannot be
-installed or run is left out of the table. By hand only: it needs a network, and takes some minutes.
+rows as its own documentation shows; batchkit runs here, by the service's clock. The service is our emulator; what it
+did is counted there. A tool that cannot be installed or run is left out of the table. By hand only: it needs a network,
+and takes some minutes.
 """
 
 from __future__ import annotations

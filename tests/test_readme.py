@@ -157,7 +157,7 @@ def sessions(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def pattern(line: str) -> str:
-    """What a printed line may look like: with other numbers, anything for …, and another status where it is progress."""
+    """What a printed line may look like: with other numbers, anything for …, another status of progress."""
     if line.endswith(" rows done"):
         line = re.sub(r": \w+, ", ": …, ", line)
     pieces = re.split(r"(\d+|…)", line)
