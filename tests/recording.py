@@ -21,7 +21,7 @@ RUN = (
     "batchkit run packages.csv -o answers.csv --custom-id package \\",
     "    --template prompt.txt -d gpt-4o-batch --name nightly --emulator --speed 300",
 )
-COLUMNS, LINE, LETTER = 100, 20, 8.43
+COLUMNS, LINE, LETTER = 104, 20, 8.43
 PAUSE_S, LONGEST_S = 1.2, 1.5
 STYLE = """
 text{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;white-space:pre;fill:#1f2328}

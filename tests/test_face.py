@@ -236,3 +236,12 @@ def test_list_shows_how_many_rows_are_missing(
         main()
     header, row = (line.split() for line in capsys.readouterr().out.splitlines())
     assert row[header.index("MISSING")] == "3"
+
+
+def test_the_recording_is_small_and_needs_nothing_from_elsewhere() -> None:
+    picture = (ROOT / "examples" / "quickstart" / "recording.svg").read_text("utf-8")
+    assert "(examples/quickstart/recording.svg)" in README
+    assert len(picture) < 10_000
+    outside = re.findall(r"(?:https?:|href|src=|url\(|@import|<script)[\w./:]*", picture)
+    assert outside == ["http://www.w3.org/2000/svg"]
+    assert "prefers-color-scheme:dark" in picture
