@@ -22,7 +22,16 @@ from batchkit.wishes import Wishes
 
 
 class Client:
-    """batchkit's verbs for ordinary code, also inside a notebook or a running event loop. See AsyncClient."""
+    """batchkit's verbs for ordinary code, also inside a notebook or a running event loop.
+
+    `target` is a name from the targets file or a Target (default: the environment); `ledger` a path or URL (default:
+    per user); `config` another targets file. The service, and the key, are only asked for by verbs that need them.
+    `on_progress` is called after each turn. Each verb is that of AsyncClient.
+
+    A verb that takes a job raises UnknownJob for one that the ledger does not have; whoever asks the service may meet
+    ConfigError, Refused or Unavailable, and whoever writes LedgerBusy, LocalError or Uncertain. All are BatchkitErrors
+    with `code`, `exit` and `hint`.
+    """
 
     def __init__(
         self,
@@ -40,11 +49,19 @@ class Client:
         self._bridge = Bridge()
 
     def submit(self, source: Source, *, name: str | None = None, stem: str | None = None, wait: bool = True) -> Job:
-        """See AsyncClient.submit."""
+        """Upload request lines and start their batches; returns once all run.
+
+        The same name with the same content is the same job and goes on where it stood; with other content it is a
+        JobConflict. Without a name it is called after `stem` (default: the file's) and its content. `wait=False` does
+        not wait for quota or slow files. Raises InputError before anything is sent, Refused, Unavailable, Uncertain.
+        """
         return self._bridge.call(self._client.submit(source, name=name, stem=stem, wait=wait))
 
     def track(self, job: Job | str, *, timeout_s: float | None = None, once: bool = False) -> Iterator[Job]:
-        """See AsyncClient.track."""
+        """A snapshot now and after each look, until no batch of the job moves any more.
+
+        Parts still waiting for quota are sent when there is room. Raises Unfinished at `timeout_s`.
+        """
         return self._bridge.iterate(self._client.track(job, timeout_s=timeout_s, once=once))
 
     def fetch(
@@ -56,11 +73,16 @@ class Client:
         partial: bool = False,
         **wishes: Unpack[Wishes],
     ) -> Results:
-        """See AsyncClient.fetch."""
+        """Download what came back, merge it in input order, account for every row, and write it to `out`.
+
+        How it is written say the `wishes`, see Wishes. Raises Unfinished while batches run, unless `partial`: then rows
+        that are not back are `pending`. Raises LocalError when `out` holds something else and `overwrite` is not given.
+        Rows that do not add up are in `report`.
+        """
         return self._bridge.call(self._client.fetch(job, out, overwrite=overwrite, partial=partial, **wishes))
 
     def iter_results(self, job: Job | str, *, partial: bool = False) -> Iterator[Result]:
-        """See AsyncClient.iter_results."""
+        """The results one by one, in input order, read from this machine as they are asked for. Raises as `fetch`."""
         return iter(self.fetch(job, partial=partial))
 
     def run(
@@ -77,7 +99,13 @@ class Client:
         retries: int = 0,
         **wishes: Unpack[Wishes],
     ) -> Results:
-        """See AsyncClient.run."""
+        """Submit, track and fetch: from request lines to merged results in one call, safe to repeat and to kill.
+
+        `once` does what can be done now and raises Unfinished if that was not all (for cron). Rows that failed for a
+        passing reason are asked again up to `retries` times, unless the last time hardly any succeeded. An input that
+        comes with the `fingerprint` it came with before is not read again. The other words are those of `submit` and
+        `fetch`.
+        """
         return self._bridge.call(
             self._client.run(
                 source,
@@ -94,7 +122,10 @@ class Client:
         )
 
     def run_due(self) -> list[Job]:
-        """See AsyncClient.run_due."""
+        """One turn of every job of the ledger that is due and that nobody else works on; the jobs as they then stand.
+
+        What came back is kept with the ledger until it is fetched. Raises the first trouble once all had their turn.
+        """
         return self._bridge.call(self._client.run_due())
 
     def retry(
@@ -105,41 +136,57 @@ class Client:
         params: Mapping[str, Any] | None = None,
         dry_run: bool = False,
     ) -> tuple[Job, int]:
-        """See AsyncClient.retry."""
+        """Ask again for rows that failed, as the next round; the job as it then runs, and how many rows.
+
+        Rows that never ran or never came back, 408, 429 and 5xx are asked again; `only` names what to ask again
+        instead: error codes, statuses, `4xx` or `5xx`. `params` go into every body on the way. Raises InputError when
+        no row qualifies. With `dry_run` the rows are only counted.
+        """
         return self._bridge.call(self._client.retry(job, only=only, params=params, dry_run=dry_run))
 
     def report(self, job: Job | str, *, prices: Prices | None = None) -> dict[str, Any]:
-        """See AsyncClient.report."""
+        """The numbers of a job, for a report: rows, failures, tokens, latency, parts, and cost by a price file. Asks
+        nothing of the service."""
         return self._bridge.call(self._client.report(job, prices=prices))
 
     def cancel(self, job: Job | str, *, give_up: bool = False) -> Job:
-        """See AsyncClient.cancel."""
+        """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed.
+
+        With `give_up` batches that the service does not know, or that it cannot be asked about, are not waited for: the
+        job ends without their rows. Those that live all the same run on, and are billed.
+        """
         return self._bridge.call(self._client.cancel(job, give_up=give_up))
 
     def list(self, query: Query = Query()) -> Page:
-        """See AsyncClient.list."""
+        """The ledger's jobs that match, a page at a time; nothing is asked of the service."""
         return self._bridge.call(self._client.list(query))
 
     def watch(
         self, jobs: Collection[Job | str] = (), *, timeout_s: float | None = None, settled: bool = False
     ) -> Iterator[Sequence[Watched]]:
-        """See AsyncClient.watch."""
+        """Several jobs (default: all that are unfinished) after each round of looks, until none moves any more.
+
+        With `settled` results are collected too, and it ends when every row is accounted for. A job that another
+        process works on is only looked at in the ledger. Raises Unfinished at `timeout_s`, Interrupted when told to
+        stop.
+        """
         return self._bridge.iterate(self._client.watch(jobs, timeout_s=timeout_s, settled=settled))
 
     def list_remote(self, query: Query = Query()) -> RemotePage:
-        """See AsyncClient.list_remote."""
+        """The batches at the service that match, ours and others', a page at a time."""
         return self._bridge.call(self._client.list_remote(query))
 
     def show_remote(self, job: Job | str) -> tuple[Remote, ...]:
-        """See AsyncClient.show_remote."""
+        """A job's batches as the service shows them now, or the one batch of this id. Writes nothing down."""
         return self._bridge.call(self._client.show_remote(job))
 
     def show(self, job: Job | str) -> Job:
-        """See AsyncClient.show."""
+        """One job with its parts, batches and diary, from the ledger."""
         return self._bridge.call(self._client.show(job))
 
     def files(self, *, sweep: bool = False) -> tuple[tuple[StoredFile, ...], tuple[StoredFile, ...]]:
-        """See AsyncClient.files."""
+        """The input files at the service with their standing, and those of them that `sweep` deleted: ours that no job
+        needs any more, never anybody else's."""
         return self._bridge.call(self._client.files(sweep=sweep))
 
     def doctor(

@@ -63,6 +63,10 @@ class AsyncClient:
     only asked for by verbs that need them.
     `on_progress` is called after each turn. `commands` are run when a job moves or is done, beside the webhooks of the
     target; into the file `metrics` goes how the ledger's jobs stand, for Prometheus.
+
+    A verb that takes a job raises UnknownJob for one that the ledger does not have; whoever asks the service may meet
+    ConfigError, Refused or Unavailable, and whoever writes LedgerBusy, LocalError or Uncertain. All are BatchkitErrors
+    with `code`, `exit` and `hint`.
     """
 
     def __init__(

@@ -9,7 +9,8 @@
     ├─ Unavailable    6   try later             Throttled · QuotaFull · Unintelligible
     ├─ Unfinished     7   still running         (asked for results before there are any)
     ├─ RowsFailed     8   finished, some rows failed
-    ├─ LedgerError    9   wait or look          LedgerBusy · LeaseLost · LedgerTooNew · LedgerCorrupt · NetworkDisk
+    ├─ LedgerError    9   wait or look          LedgerBusy · CancelWished · LeaseLost · LedgerTooNew · LedgerCorrupt
+    │                                           NetworkDisk
     ├─ ResultError   10   look at the report
     ├─ Uncertain     11   wait, then look
     ├─ LocalError    12   this machine          DiskFull
@@ -32,7 +33,7 @@ class BatchkitError(Exception):
 
     code: ClassVar[str] = "batchkit.bug"
     exit: int = 1
-    hint: str = ""
+    hint: str = "the same command with -v shows where; please report it"
 
     def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
         super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
@@ -47,6 +48,7 @@ class UsageError(BatchkitError):
 
     code = "usage"
     exit = 2
+    hint = "the command's --help shows what it takes, with an example"
 
 
 class UnknownJob(BatchkitError):
@@ -62,6 +64,7 @@ class InputError(BatchkitError):
 
     code = "input.invalid"
     exit = 3
+    hint = "mend the input and run the same command again: nothing was sent"
 
     def __init__(
         self, message: str | None = None, *, hint: str | None = None, problems: tuple[Problem, ...] = ()
@@ -82,6 +85,7 @@ class ConfigError(BatchkitError):
 
     code = "config.invalid"
     exit = 4
+    hint = "mend the setting; batchkit doctor looks at them all"
 
 
 class CredentialError(ConfigError):
@@ -108,6 +112,7 @@ class MissingExtra(ConfigError):
     """An optional part of batchkit is not installed."""
 
     code = "config.missing_extra"
+    hint = "install the extra that is named"
 
 
 class Refused(BatchkitError):
@@ -192,6 +197,7 @@ class Unfinished(BatchkitError):
 
     code = "job.unfinished"
     exit = 7
+    hint = "the same command again later"
 
 
 class RowsFailed(BatchkitError):
@@ -199,6 +205,7 @@ class RowsFailed(BatchkitError):
 
     code = "results.rows_failed"
     exit = 8
+    hint = "batchkit retry JOB asks again for those that may yet succeed"
 
 
 class Interrupted(BatchkitError):
@@ -206,6 +213,7 @@ class Interrupted(BatchkitError):
 
     code = "job.interrupted"
     exit = 130
+    hint = "the same command again goes on"
 
 
 class LedgerError(BatchkitError):
@@ -213,12 +221,14 @@ class LedgerError(BatchkitError):
 
     code = "ledger.error"
     exit = 9
+    hint = "try again; if it stays, keep the ledger as it is and look at what is named"
 
 
 class LedgerBusy(LedgerError):
     """Another process is working on this job."""
 
     code = "ledger.busy"
+    hint = "wait for it; batchkit list shows how far it is"
 
 
 class CancelWished(LedgerBusy):
@@ -226,6 +236,7 @@ class CancelWished(LedgerBusy):
 
     code = "ledger.cancel_wished"
     exit = 7
+    hint = "batchkit list shows when it is cancelled"
 
 
 class LeaseLost(LedgerBusy):
@@ -261,6 +272,7 @@ class ResultError(BatchkitError):
 
     code = "results.mismatch"
     exit = 10
+    hint = "batchkit show JOB --events says what came back"
 
 
 class Uncertain(BatchkitError):

@@ -142,8 +142,8 @@ def environment(env: Mapping[str, str], job: Job, secrets: Collection[Secret]) -
         for name, value in env.items()
         if name not in _PRIVATE | _OURS and not any(secret in value for secret in hidden)
     }
-    about = {"JOB": job.name, "JOB_ID": job.id, "STATE": job.state, "STATUS": visible(job.status, 60)}
-    return kept | {f"BATCHKIT_{name}": value for name, value in about.items()}
+    about = {"": job.name, "_ID": job.id, "_STATE": job.state, "_STATUS": visible(job.status, 60)}
+    return kept | {f"BATCHKIT_JOB{name}": value for name, value in about.items()}  # none of them is a flag's form
 
 
 async def _run(command: Command, body: bytes, env: Mapping[str, str]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from batchkit.builder.rows import Row, read_rows
+from batchkit.builder.rows import read_rows, rows_of
 
 if TYPE_CHECKING:
     from batchkit.collector.export import Shape
@@ -17,14 +17,14 @@ class Wishes(TypedDict, total=False):
     """How results are written.
 
     `format` is csv, tsv, parquet, jsonl, or raw for the service's own lines (default: by the suffix of the file).
-    `columns` names the columns, in their order, of a flat table. `join` are the rows the job was built from, a file or
-    mappings: their columns come first; `named` makes the custom_id of such a row and its number, where no column holds
-    it. `each` gives every embedding a row of its own.
+    `columns` names the columns, in their order, of a flat table. `join` are the rows the job was built from, a file,
+    mappings or a dataframe: their columns come first; `named` makes the custom_id of such a row and its number, where
+    no column holds it. `each` gives every embedding a row of its own.
     """
 
     format: str | None
     columns: Sequence[str] | None
-    join: str | Path | Iterable[Row] | None
+    join: Any
     named: Named | None
     each: bool
 
@@ -43,10 +43,10 @@ def shape_of(out: str | Path | None, wishes: Wishes) -> Shape:
     )
 
 
-def _readable(join: str | Path | Iterable[Row]) -> Rows:
+def _readable(join: Any) -> Rows:
     """Rows that can be read more than once, whatever they come from."""
     if isinstance(join, (str, Path)):
         place = join
         return lambda: read_rows(place)
     kept = list(join) if isinstance(join, Iterator) else join
-    return lambda: kept
+    return lambda: rows_of(kept)

@@ -222,7 +222,7 @@ def test_a_command_gets_the_document_and_no_key(shell: Shell) -> None:
     with emulating(shell, "--fail-rate", "0") as env:
         write_lines(shell.home / "lines.jsonl", request_lines(5))
         command = "cat > done.json; env > env; echo finished; echo late >&2"
-        changes = 'echo "$BATCHKIT_JOB $BATCHKIT_JOB_ID $BATCHKIT_STATE $BATCHKIT_STATUS" >> changes'
+        changes = 'echo "$BATCHKIT_JOB $BATCHKIT_JOB_ID $BATCHKIT_JOB_STATE $BATCHKIT_JOB_STATUS" >> changes'
         run = ("run", "lines.jsonl", "-o", "out.csv", "--name", "nightly", "--every", "0.1")
         code, out, _ = shell(*run, "--json", "--on-done", command, "--on-change", changes, **env, OTHER=f"x{KEY}")
         assert code == 0

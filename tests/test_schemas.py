@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -49,6 +50,18 @@ def test_every_schema_is_valid_and_describes_every_field(path: Path) -> None:
         return own + [name for item in node.values() for name in fields(item)]
 
     assert fields(document) == []
+    name, version = path.name.removesuffix(".schema.json"), document["$id"].rpartition(":")[2]
+    assert document["$id"] == f"urn:batchkit:schema:{name}:{version}"
+    said = document.get("properties", {}).get("schema", {}).get("const")
+    assert said in (None, f"batchkit/{name.removesuffix('-line')}@{version}"), "documents say the version they have"
+
+
+def test_every_document_has_its_schema() -> None:
+    """What the sources say that they write; tests of each command hold what it really writes against the schema."""
+    sources = "".join(path.read_text("utf-8") for path in (SCHEMAS.parent / "batchkit").rglob("*.py"))
+    written = set(re.findall(r"batchkit/[a-z-]+@\d+", sources))
+    documents = [orjson.loads(path.read_bytes()).get("properties", {}) for path in SCHEMAS.glob("*.json")]
+    assert written == {found["schema"]["const"] for found in documents if "const" in found.get("schema", {})}
 
 
 def test_request_lines(world: World) -> None:

@@ -21,7 +21,15 @@ from typer.testing import CliRunner
 
 from batchkit.cli import app
 
-LATE = ("batchkit.client", "batchkit.cli.session", "batchkit.emulator.serve", "psycopg")
+LATE = (
+    "batchkit.client",
+    "batchkit.cli.follow",
+    "batchkit.cli.jobs",
+    "batchkit.cli.look",
+    "batchkit.cli.session",
+    "batchkit.emulator.serve",
+    "psycopg",
+)
 """What commands load when they need it."""
 
 

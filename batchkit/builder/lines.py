@@ -40,6 +40,7 @@ class Lines:
     """Whether lines differ in nothing but custom_id and content, so that the first stands for all."""
     skipped: int = field(default=0, init=False)
     """Rows left out so far because a column was missing."""
+    _begun: bool = field(default=False, init=False)
 
     def __iter__(self) -> Iterator[Line]:
         for _, name, content in self._contents():
@@ -77,6 +78,10 @@ class Lines:
 
     def _contents(self) -> Iterator[tuple[int, str, Any]]:
         """Number, name and content of every row that is not left out."""
+        if self._begun and isinstance(self.rows, Iterator):
+            hint = "make them anew with batchkit.lines(…), or from rows that can be read again, such as a list"
+            raise InputError("these lines were used before, and their rows can be read only once", hint=hint)
+        self._begun = True
         name, content, number = self.name, self.content, 0
         for number, row in enumerate(self.rows, 1):
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import Annotated, Any
@@ -9,41 +10,21 @@ from typing import Annotated, Any
 import typer
 
 from batchkit import __version__
-from batchkit.cli import doctor, emulate, follow, jobs, limits, look, report, rows, stored, targets
-from batchkit.cli.options import command
+from batchkit.cli.commands import Commands
 
 app = typer.Typer(
     name="batchkit",
+    cls=Commands,
     help="Rows in, answers out, through Azure OpenAI Global Batch: half the price, no row lost, none paid twice.",
     epilog="Every flag can also be set as BATCHKIT_<FLAG>. Exit codes: 0 done · 2 usage · 3 input refused · "
     "4 configuration · 5 the service refused · 6 try later · 7 not finished · 8 some rows failed · 9 busy · "
-    "10 results do not add up · 11 uncertain · 12 this machine · 130/143 interrupted, state saved.",
+    "10 results do not add up · 11 uncertain · 12 this machine · 129/130/143 interrupted, state saved.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-for _function, _name in (
-    (rows.build, "build"),
-    (rows.check, "check"),
-    (jobs.submit, "submit"),
-    (follow.track, "track"),
-    (jobs.fetch, "fetch"),
-    (jobs.run, "run"),
-    (jobs.retry, "retry"),
-    (follow.cancel, "cancel"),
-    (report.report, "report"),
-    (look.list_jobs, "list"),
-    (look.show, "show"),
-    (stored.files, "files"),
-    (limits.limits, "limits"),
-    (doctor.doctor, "doctor"),
-    (emulate.emulate, "emulate"),
-):
-    command(app, _name)(_function)
-
-
-app.add_typer(targets.app, name="targets")
+WRONG: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""What the parser raises; it has no public name that all versions of Typer share."""
 
 
 def _version(asked: bool) -> None:
@@ -61,25 +42,40 @@ def _root(
     pass
 
 
-def _name_variables(group: Any) -> None:
-    """Let every flag of every command also be set as BATCHKIT_<FLAG>."""
-    for child in getattr(group, "commands", {}).values():
-        _name_variables(child)
-        for option in child.params:
-            if option.param_type_name == "option" and not option.envvar:
-                flag = max(option.opts, key=len)
-                option.envvar = "BATCHKIT_" + flag.strip("-").replace("-", "_").upper()
-
-
 def main() -> None:
     """The console command."""
     try:
-        group = typer.main.get_command(app)
-        _name_variables(group)
-        group(prog_name="batchkit")
+        sys.exit(typer.main.get_command(app).main(prog_name="batchkit", standalone_mode=False) or 0)
+    except WRONG as error:
+        sys.exit(_wrong_usage(error))
+    except typer.Abort:
+        print(file=sys.stderr)
+        sys.exit(130)
     except Exception as error:  # noqa: BLE001  (the last door: whatever it is, a user gets a sentence)
         if "-v" in sys.argv or "--verbose" in sys.argv:
             traceback.print_exc()
         print(f"error: a bug in batchkit: {type(error).__name__}: {error}", file=sys.stderr)
         print("next:  the same command with -v shows where; please report it", file=sys.stderr)
         sys.exit(1)
+
+
+def _wrong_usage(error: Any) -> int:
+    """What the parser refused, told as every other error is."""
+    context = getattr(error, "ctx", None)
+    if context is not None and type(error).__name__ == "NoArgsIsHelpError":
+        print(context.get_help())
+        return 2
+    from batchkit.cli.printer import Face
+    from batchkit.errors import UsageError
+
+    text = " ".join(error.format_message().split()).rstrip(".")
+    hint = f"{context.command_path} --help" if context is not None else "batchkit --help"
+    as_json = "--json" in sys.argv or os.environ.get("BATCHKIT_JSON", "").lower() in (
+        "1",
+        "true",
+        "yes",
+        "on",
+        "t",
+        "y",
+    )
+    return Face(as_json=as_json).fail(UsageError(text[:1].lower() + text[1:], hint=hint))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from batchkit.cli import documents
+from batchkit.cli import complete, documents
 from batchkit.cli.jobs import Every, JobName, Once, Timeout, seconds, standing
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face
@@ -33,7 +33,10 @@ def track(
     face: Face,
     where: Where,
     telling: Telling,
-    jobs: Annotated[list[str] | None, typer.Argument(help="Names or ids of jobs.", metavar="JOB...")] = None,
+    jobs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names or ids of jobs.", metavar="JOB...", autocompletion=complete.jobs),
+    ] = None,
     every_job: Annotated[bool, typer.Option("--all", help="Every unfinished job of the ledger.")] = False,
     once: Once = False,
     until: Annotated[

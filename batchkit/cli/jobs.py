@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from batchkit.cli import cron, documents, rows
+from batchkit.cli import complete, cron, documents, rows
 from batchkit.cli.making import Making, parameter
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, write_bytes
@@ -31,7 +31,7 @@ WAITING = frozenset({State.STAGED, State.UPLOADING, State.UPLOADED, State.SUBMIT
 ENDED = frozenset({State.ENDED, State.FETCHED, State.SETTLED, State.DROPPED})
 
 Name = Annotated[str | None, typer.Option("--name", help="The job's name. [default: the file's, and a hash]")]
-JobName = Annotated[str, typer.Argument(help="A job's name or id.", metavar="JOB")]
+JobName = Annotated[str, typer.Argument(help="A job's name or id.", metavar="JOB", autocompletion=complete.jobs)]
 Format = Annotated[
     str | None,
     typer.Option(

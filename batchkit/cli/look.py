@@ -42,7 +42,7 @@ def list_jobs(
     remote: Annotated[bool, typer.Option("--remote", help="The service's batches instead, ours and others'.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """The jobs of the ledger; asks nothing of the service unless told to.
+    """The jobs of the ledger, or the batches at the service. Without --remote nothing is asked of the service.
 
     Example: batchkit list --status completed --since 8h
     """
@@ -74,7 +74,7 @@ def list_jobs(
         raise UsageError("--metadata is asked of batches", hint="add --remote")
     with opened(face, where, offline=True) as session:
         page = session.act(lambda client: client.list(query))
-    header = ("NAME", "STATE", "STATUS", "ROWS", "OK", "FAILED", "CREATED")
+    header = ("NAME", "STATE", "STATUS", "ROWS", "OK", "FAILED", "MISSING", "CREATED")
     face.data(documents.jobs(page.jobs, page.after), shape(header, map(_row, page.jobs)))
     _more(face, len(page), page.after, "job", "")
 
@@ -152,7 +152,8 @@ def show(
 def _row(job: Job) -> tuple[str, ...]:
     counts, outcome = job.counts, job.outcome
     ok, failed = (outcome.ok, outcome.failed) if outcome else (counts.completed, counts.failed)
-    return job.name, job.state, job.status, str(job.lines), str(ok), str(failed), when(job.created_at)
+    missing = str(outcome.missing) if outcome else ""
+    return job.name, job.state, job.status, str(job.lines), str(ok), str(failed), missing, when(job.created_at)
 
 
 def _facts(job: Job) -> list[tuple[str, str]]:

@@ -13,8 +13,9 @@ from typing import Annotated, Any, TypeGuard
 from urllib.parse import unquote, urlsplit
 
 import typer
-from typer.core import TyperCommand
 
+from batchkit.cli import complete
+from batchkit.cli.light import LightCommand
 from batchkit.cli.making import DEFAULTS, MAKE, Making
 from batchkit.cli.printer import Face, LogFormat
 from batchkit.cli.telling import TELL, Telling
@@ -31,7 +32,12 @@ TALK: dict[str, Any] = {
 WHERE: dict[str, Any] = {
     "target": Annotated[
         str | None,
-        typer.Option("--target", "-t", help="A target of the targets file. [default: the environment]"),
+        typer.Option(
+            "--target",
+            "-t",
+            help="A target of the targets file. [default: the environment]",
+            autocompletion=complete.targets,
+        ),
     ],
     "ledger": Annotated[
         str | None, typer.Option("--ledger", help="Where jobs are remembered. [default: one file per user]")
@@ -77,11 +83,19 @@ class Where:
 
 
 GROUPS: dict[str, tuple[dict[str, Any], type]] = {
-    "where": (WHERE, Where),
     "making": (MAKE, Making),
+    "where": (WHERE, Where),
     "telling": (TELL, Telling),
 }
-"""By the name of a command's parameter: the flags it stands for, and what they become."""
+"""By the name of a command's parameter: the flags it stands for, and what they become; in the order of the help."""
+for _flags, _panel in (
+    (MAKE, "From rows to request lines"),
+    (WHERE, "Which service, which ledger"),
+    (TELL, "Who is told"),
+    (TALK, "How it talks"),
+):
+    for _kind in _flags.values():
+        _kind.__metadata__[0].rich_help_panel = _panel
 
 
 def _password(ledger: str | None) -> TypeGuard[str]:
@@ -105,7 +119,7 @@ def _check_password(ledger: str | None) -> None:
         )
 
 
-class _Once(TyperCommand):
+class _Once(LightCommand):
     """A command that takes no flag twice: the last one would win unseen."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -154,10 +168,11 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
             except KeyboardInterrupt:
                 raise SystemExit(face.fail(Interrupted("stopped; everything is saved"))) from None
 
+        about, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")
         setattr(entry, "__signature__", inspect.Signature(parameters))  # noqa: B010  (mypy knows no such attribute)
         entry.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        entry.__doc__, entry.__name__ = function.__doc__, function.__name__
-        app.command(name, cls=_Once)(entry)
+        entry.__doc__, entry.__name__ = about, function.__name__
+        app.command(name, cls=_Once, epilog=f"Example: {example}")(entry)
         return function
 
     return register

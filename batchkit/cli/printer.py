@@ -70,6 +70,7 @@ class Face:
         else:
             for line in words:
                 print(visible(line, 100_000))
+            sys.stdout.flush()  # whoever reads a pipe sees it before what is said next
 
     def say(self, *lines: str) -> None:
         """Talk, on stderr; silent when a program or nobody listens."""

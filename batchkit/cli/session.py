@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -114,9 +115,7 @@ def opened(
     ledger, target, clock = where.ledger, None, None
     with ExitStack() as stack:
         if where.emulator:
-            home = data_home() / "emulator"
-            if ledger:  # a rehearsal never mixes with real jobs, so it stands beside the ledger named
-                home = Path(ledger.removeprefix("sqlite://")).absolute().with_suffix(".emulator")
+            home = rehearsal(ledger)
             ledger = str(home / "ledger.sqlite3")
             if not offline:
                 target, clock = _emulator(home / "service", where.speed, stack)
@@ -127,6 +126,17 @@ def opened(
                 raise ConfigError("Azure asks for at least 60 seconds between looks", hint="--every 60")
             target = replace(target, poll_interval_s=every_s)
         yield Session(face, where, target or where.target, ledger, clock, telling)
+
+
+def rehearsal(ledger: str | None) -> Path:
+    """Where the built-in service and its ledger live: never with real jobs, so that no two ledgers share one."""
+    if not ledger:
+        return data_home() / "emulator"
+    path = ledger.removeprefix("sqlite://")
+    if "://" in path:
+        return data_home() / f"emulator-{hashlib.sha256(ledger.encode()).hexdigest()[:12]}"
+    named = Path(path).absolute()
+    return named.with_name(f"{named.name}.emulator")
 
 
 def _emulator(directory: Path, speed: float, stack: ExitStack) -> tuple[Target, Clock]:

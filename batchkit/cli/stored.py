@@ -19,7 +19,7 @@ def files(
     where: Where,
     sweep: Annotated[bool, typer.Option("--sweep", help="Delete ours that nobody needs any more.")] = False,
 ) -> None:
-    """The input files at the service: which are ours, which of them are still needed; and sweep those that are not.
+    """The input files at the service, and sweep those nobody needs: which are ours, which of them are still needed.
 
     Example: batchkit files --sweep
     """

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import builder, collector, upload
+from . import builder, collector, startup, upload
 from .harness import ROUNDS
 
 TABLES = {
@@ -18,6 +18,7 @@ TABLES = {
     "merge": collector.table_merge,
     "linear": collector.table_linear,
     "collect": collector.table_collect,
+    "startup": startup.table_startup,
 }
 
 
