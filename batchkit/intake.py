@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -89,10 +89,10 @@ class Intake:
         Raises InputError when there is none.
         """
         number = job.round + 1
-        async with self._staging() as directory:
-            lines = leftovers(job, self.workdir, lambda result: retryable(result, only))
-            if params:
-                lines = (changed(line, params) for line in lines)
+        async with AsyncExitStack() as stack:
+            directory = await stack.enter_async_context(self._staging())
+            rows = stack.enter_context(closing(leftovers(job, self.workdir, lambda result: retryable(result, only))))
+            lines: Iterator[bytes] = (changed(line, params) for line in rows) if params else rows
             first = await asyncio.to_thread(next, lines, None)
             if first is None:
                 words = f"no row of job {job.name!r} failed for a reason that may pass"

@@ -7,14 +7,26 @@ import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from time import time
 from typing import Any
 
-CERTIFICATES = Path(__file__).parent / "certificates"
-"""A test authority and what it signed: `good`, `expired` (in 2021), `other-name`; and one that is `self-signed`."""
+import trustme
+
+AUTHORITY = trustme.CA()
+"""What signed the certificates that are `good`, `expired` or for an `other-name`, but not a `self-signed` one."""
+
+
+def _certificate(kind: str) -> tuple[trustme.Blob, trustme.Blob]:
+    """The certificate and its key."""
+    if kind == "self-signed":
+        nobody = trustme.CA()
+        return nobody.cert_pem, nobody.private_key_pem
+    ends = datetime(2021, 1, 1, tzinfo=UTC) if kind == "expired" else None
+    made = AUTHORITY.issue_cert("example.com" if kind == "other-name" else "localhost", not_after=ends)
+    return made.cert_chain_pems[0], made.private_key_pem
 
 
 @contextmanager
@@ -48,7 +60,9 @@ def serving(
     server = Server(("127.0.0.1", 0), Handler)
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(CERTIFICATES / f"{certificate}.pem")
+        chain, key = _certificate(certificate)
+        with chain.tempfile() as chain_file, key.tempfile() as key_file:
+            context.load_cert_chain(chain_file, key_file)
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

@@ -91,7 +91,8 @@ def command(commands: Zygote) -> Command:
 @contextmanager
 def emulating(shell: Shell, *arguments: str) -> Iterator[dict[str, str]]:
     """`batchkit emulate` in a second terminal; the environment that its output tells to set."""
-    process = shell.start("emulate", "--port", "0", "--speed", "3000", "--json", *arguments, BATCHKIT_EMULATOR_KEY=KEY)
+    settings = {"BATCHKIT_EMULATOR_KEY": KEY, "BATCHKIT_SPEED": "3000"}  # a flag in `arguments` beats it
+    process = shell.start("emulate", "--port", "0", "--json", *arguments, **settings)
     assert process.stdout is not None
     document = orjson.loads(process.stdout.readline())
     validate("emulator", document)

@@ -22,7 +22,8 @@ from .postgres import database
 from .processes import ROOT, Zygote, send, zygote
 
 ROWS = 6
-COMMAND = "run rows.csv -o out.csv --name nightly --custom-id sku --prompt {text} -d gpt-4o-batch --quiet".split()
+RUN = "run rows.csv --custom-id sku --prompt {text} -d gpt-4o-batch --quiet".split()
+COMMAND = [*RUN, "--name", "nightly", "-o", "out.csv"]
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_a_holder_that_is_stopped_keeps_its_job_and_goes_on(tmp_path: Path, serv
         with zygote(tmp_path, env) as start, zygote(tmp_path, env) as others:
             dice, most = random.Random(5), patience(others, 2)
             for number in range(3):
-                command = [*COMMAND, "--name", f"job-{number}", "-o", f"out-{number}.csv"]
+                command = [*RUN, "--name", f"job-{number}", "-o", f"out-{number}.csv"]
                 (holder,) = start.start(command)
                 until_held(ledger, holder)
                 time.sleep(dice.uniform(0.0, 0.2))

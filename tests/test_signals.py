@@ -32,7 +32,8 @@ from batchkit.__main__ import main
 main()
 """
 """The command, whose controlling terminal is what it was given."""
-COMMAND = "run rows.csv -o out.csv --name nightly --custom-id sku --prompt {text} -d gpt-4o-batch".split()
+ROWS = "run rows.csv --custom-id sku --prompt {text} -d gpt-4o-batch".split()
+COMMAND = [*ROWS, "--name", "nightly", "-o", "out.csv"]
 
 
 class Slow(httpx.AsyncBaseTransport):
@@ -102,7 +103,7 @@ def test_a_creation_that_takes_too_long_is_left_to_be_found(world: World) -> Non
 
 def stopped(start: Zygote, home: Path, dice: random.Random, number: int, *, twice: bool) -> int:
     """Start a job, signal it at a random moment, and check what it leaves; its exit code."""
-    command = [*COMMAND, "--name", f"job-{number}", "-o", f"out-{number}.csv"]
+    command = [*ROWS, "--name", f"job-{number}", "-o", f"out-{number}.csv"]
     kind = dice.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     (pid,) = start.start(command)
     time.sleep(dice.uniform(0.05, 1.0))
@@ -131,7 +132,7 @@ def many(home: Path, service: Emulator, seed: int, count: int) -> None:
         assert sum(code > 128 for code in codes) > count / 2, codes
         assert "safe in the ledger" in start.log.read_text()
         for number in range(count):
-            assert start.run([*COMMAND, "--name", f"job-{number}", "-o", f"out-{number}.csv"]) == 0
+            assert start.run([*ROWS, "--name", f"job-{number}", "-o", f"out-{number}.csv"]) == 0
         assert sum(call.name == "create_batch" for call in service.calls) == count
 
 

@@ -26,8 +26,12 @@ COMMANDS = {
     "show": ("look", LOOK, "One job: where it stands and what happened to it."),
     "report": ("report", LOOK, "A job as one HTML page: outcome, timeline, failures, tokens, cost."),
     "targets": ("targets", KEEP, "The targets file: services under a name."),
-    "doctor": ("doctor", KEEP, "Look whether endpoint, credential, service, ledger and machine are fit for work."),
-    "limits": ("limits", KEEP, "What is published of limits, models, regions and api-versions, with its date."),
+    "doctor": (
+        "doctor",
+        KEEP,
+        "Look whether endpoint, credential, deployment, ledger and this machine are fit for work.",
+    ),
+    "limits": ("limits", KEEP, "What is published of limits, quotas, models, regions and api-versions, with dates"),
     "files": ("stored", KEEP, "The input files at the service, and sweep those nobody needs."),
     "emulate": ("emulate", KEEP, "An offline Azure OpenAI batch service on this machine."),
 }

@@ -34,7 +34,7 @@ def doctor(
     ] = False,
     facts: FactsFile = None,
 ) -> None:
-    """Look whether endpoint, network, credential, deployment, quota, ledger and this machine are fit for work.
+    """Look whether endpoint, credential, deployment, ledger and this machine are fit for work.
 
     Example: batchkit doctor --probe
     """

@@ -42,8 +42,12 @@ class Answers:
             )
         places = [path for path in (workdir.output(part), workdir.error(part)) if part.collected and path.exists()]
         self._exact = not any(workdir.inexact(path).exists() for path in places)
-        for path in places:
-            self._scan(path)
+        try:
+            for path in places:
+                self._scan(path)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def unknown(self) -> list[str]:

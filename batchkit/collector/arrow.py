@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from importlib import import_module
 from itertools import islice
 from typing import Any
@@ -43,7 +43,7 @@ def batches(made: Table, rows: Iterable[list[Any]]) -> Any:
     return pa.RecordBatchReader.from_batches(fields, read())
 
 
-def parquet(made: Table, rows: Iterable[list[Any]]) -> Iterator[bytes]:
+def parquet(made: Table, rows: Iterable[list[Any]]) -> Generator[bytes, None, None]:
     """The rows of a table as the pieces of a Parquet file."""
     reader, sink = batches(made, rows), _Pieces()
     pa, pq = arrow(), arrow("pyarrow.parquet")

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, fields
@@ -72,7 +72,7 @@ class Shape:
         """Each row with its input row, which is empty unless rows are joined."""
         return join.beside(self.rows, rows, self.named) if self.rows else ((_NOTHING, row) for row in rows)
 
-    def encode(self, job: Job, line: bytes, rows: Iterable[Row]) -> Iterator[bytes]:
+    def encode(self, job: Job, line: bytes, rows: Iterable[Row]) -> Generator[bytes, None, None]:
         """The results as bytes in pieces. Raises UsageError for unknown columns, InputError for rows of another job."""
         pairs = self.pairs(rows)
         if self.plain:
@@ -152,7 +152,7 @@ def document(result: Result, body: bytes | None = None, row: Mapping[str, Any] =
     return made
 
 
-def _jsonl(pairs: Pairs) -> Iterator[bytes]:
+def _jsonl(pairs: Pairs) -> Generator[bytes, None, None]:
     for row, (result, _, body) in pairs:
         yield _line(result, body, row)
 
@@ -163,7 +163,7 @@ def _line(result: Result, body: bytes | None, row: Mapping[str, Any] = _NOTHING)
 
 def lines(
     job: Job, workdir: Workdir, account: Account, share: range | None = None, *, raw: bool = False
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """The same as a plain `encode` of `merge`, but that nothing is decoded that need not be. With `raw` they are the
     service's own lines; a row that has none gets one that says why, laid out as the service does."""
     head, tails = splice.head(SCHEMA), dict[tuple[int, str | None], bytes]()
@@ -199,7 +199,7 @@ def _raw(result: Result) -> bytes:
     return _dumps(found) or _leniently(found)
 
 
-def _objects(made: Table, rows: Iterable[list[Any]]) -> Iterator[bytes]:
+def _objects(made: Table, rows: Iterable[list[Any]]) -> Generator[bytes, None, None]:
     names = made.names
     for values in rows:
         found = dict(zip(names, values, strict=True))
@@ -234,7 +234,7 @@ def _exact(value: Any) -> Any:
     return [_exact(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _csv(made: Table, rows: Iterable[list[Any]], delimiter: str) -> Iterator[bytes]:
+def _csv(made: Table, rows: Iterable[list[Any]], delimiter: str) -> Generator[bytes, None, None]:
     """A table for spreadsheets: text that would run as a formula is made plain, header included."""
     lines = _Lines()
     writer = csv.writer(lines, delimiter=delimiter)

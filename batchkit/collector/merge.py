@@ -7,7 +7,7 @@ file it came in. Of several rounds the latest good answer wins, else the latest 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -69,7 +69,7 @@ def walk(
             raise LocalError(f"the request lines in {workdir.job(job.id)} were changed: a round asks for unknown rows")
 
 
-def leftovers(job: Job, workdir: Workdir, wanted: Callable[[Result], bool]) -> Iterator[bytes]:
+def leftovers(job: Job, workdir: Workdir, wanted: Callable[[Result], bool]) -> Generator[bytes, None, None]:
     """The request lines whose result is `wanted`, as they were last sent, in input order: what a retry is made of."""
     return (row.line for row in merge(job, workdir, Account(job.name)) if wanted(row.result))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,8 @@ def collect(job: Job, workdir: Workdir, out: Path | None, shape: Shape, replacea
         for _ in merge(job, workdir, account):
             continue
     else:
-        digest = write(_encoded(job, workdir, account, shape), out, replaceable)
+        with closing(_encoded(job, workdir, account, shape)) as pieces:
+            digest = write(pieces, out, replaceable)
     return Results(job, workdir, account, shape, digest)
 
 
@@ -84,7 +85,7 @@ def survey(job: Job, workdir: Workdir, prices: Prices | None) -> dict[str, Any]:
     return seen.document(account, prices)
 
 
-def _encoded(job: Job, workdir: Workdir, account: Account, shape: Shape) -> Iterator[bytes]:
+def _encoded(job: Job, workdir: Workdir, account: Account, shape: Shape) -> Generator[bytes, None, None]:
     if shape.plain and shape.rows is None:
         return (share.halves if share.worthwhile(job) else lines)(job, workdir, account, raw=shape.format == "raw")
     return shape.encode(job, _first_line(job, workdir), merge(job, workdir, account))

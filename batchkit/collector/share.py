@@ -6,7 +6,7 @@ import os
 import pickle
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +35,7 @@ def worthwhile(job: Job) -> bool:
     return asked >= LARGE and second.possible()
 
 
-def halves(job: Job, workdir: Workdir, account: Account, *, raw: bool = False) -> Iterator[bytes]:
+def halves(job: Job, workdir: Workdir, account: Account, *, raw: bool = False) -> Generator[bytes, None, None]:
     """The whole merge as JSON Lines: the first half from here, then the second one from the other process."""
     for stale in workdir.job(job.id).glob("*merged-*"):
         if not alive(int(stale.name.partition("merged-")[2].partition(".")[0])):

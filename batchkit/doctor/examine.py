@@ -95,7 +95,8 @@ async def _mended(patient: Patient) -> list[Finding]:
 
 async def _member(patient: Patient, target: Target, facts: Facts, jobs: list[Job]) -> list[Finding]:
     """One target, from its address to its quota."""
-    found: list[Finding | None] = [judge.endpoint(target)]
+    remarks = [Finding("endpoint", "warning", words) for words in target.remarks]
+    found: list[Finding | None] = [judge.endpoint(target), *remarks]
     way = await network.way(target) if patient.direct else []
     found += way
     version, deployment = judge.version(target, facts), judge.deployment(target, jobs, facts)
@@ -105,7 +106,7 @@ async def _member(patient: Patient, target: Target, facts: Facts, jobs: list[Job
         api = patient.service(target)
         try:
             headers = await api.glance()
-            found.append(Finding("credential", "ok", "accepted by the service"))
+            found.append(Finding("credential", "ok", f"{target.credential.origin}: accepted by the service"))
             found += [version, deployment, judge.files(target, await api.files(), facts)]
             queue = await _queue(patient.ledger, target) if jobs else Queue()
             found.append(judge.quota(target, queue, facts, patient.clock.now()))

@@ -70,7 +70,7 @@ async def ledger(ledger: Ledger) -> Finding:
         version = await ledger.store.run(lambda tx: tx.rows("PRAGMA user_version"))
     except BatchkitError as error:
         return problem("ledger", error)
-    flaw = next(iter(flaws[0].values())) if flaws else "ok"
+    flaw = flaws[0]["quick_check"] if flaws else "ok"
     if flaw != "ok":
         words = f"{path} is damaged: {flaw}"
         return Finding("ledger", "problem", words, "keep the file, and restore it from a backup", 9)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import resources
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
-Row = Mapping[str, Any]
+
+
+class Row(Protocol):
+    """A row by its columns' names: `dict(row)` makes a mapping of it."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+    def keys(self) -> Iterable[str]: ...
 
 
 class Tx(Protocol):
