@@ -208,7 +208,7 @@ def test_results_one_by_one_in_both_clients(world: World) -> None:
 @pytest.mark.parametrize("fault", ["", "drop_rows,0.2", "expire,0.5"])
 def test_raw_lines_are_the_services_own_in_input_order(make_world: Callable[..., World], fault: str) -> None:
     world = make_world(fail_rate=0.3, faults=[fault] if fault else [])
-    with world.client() as client:
+    with world.client(poll_interval_s=600.0) as client:
         results = client.run(request_lines(60), name="raw", format="raw")
         found = [orjson.loads(line) for line in b"".join(results.pieces()).splitlines()]
         rows = list(results)

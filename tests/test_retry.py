@@ -127,7 +127,7 @@ def test_run_stops_when_hardly_any_row_succeeds(make_world: Callable[..., World]
 
 def test_rows_that_never_ran_are_asked_again_however_many(make_world: Callable[..., World]) -> None:
     world = make_world(fail_rate=0.0, faults=["expire,0,nth=1"])
-    with world.client() as client:
+    with world.client(poll_interval_s=1800.0) as client:
         assert client.run(request_lines(20), name="expired", retries=1).report.ok == 20
     assert len(world.batches()) == 2
 

@@ -58,7 +58,7 @@ def test_ten_rows_are_all_accounted_for_and_paid_once(
     make_world: Callable[..., World], options: dict[str, Any], ok: int, failed: int
 ) -> None:
     world = make_world(**{"fail_rate": 0.0, **options})
-    with world.client() as client:
+    with world.client(poll_interval_s=600.0) as client:
         results = client.run(TEN, name="ten")
         rows = list(client.iter_results("ten"))
     assert (results.report.ok, results.report.failed, results.report.missing) == (ok, failed, 0)
