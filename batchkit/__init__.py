@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from batchkit.errors import (
         BatchkitError,
         ConfigError,
+        CredentialError,
         InputError,
         LedgerError,
         LocalError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from batchkit.model import CheckReport, Job, Line, Problem, Report, Result
     from batchkit.targets import load_target
     from batchkit.tracker.query import Query
+    from batchkit.wishes import Wishes
 
 __version__ = "0.1.0"
 
@@ -50,6 +52,7 @@ _HOMES = {
         "BatchkitError",
         "ConfigError",
         "InputError",
+        "CredentialError",
         "LedgerError",
         "LocalError",
         "Refused",
@@ -61,6 +64,7 @@ _HOMES = {
     "batchkit.model": ["CheckReport", "Job", "Line", "Problem", "Report", "Result"],
     "batchkit.targets": ["load_target"],
     "batchkit.tracker.query": ["Query"],
+    "batchkit.wishes": ["Wishes"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -70,6 +74,7 @@ __all__ = [
     "CheckReport",
     "Client",
     "ConfigError",
+    "CredentialError",
     "InputError",
     "Job",
     "LedgerError",
@@ -89,6 +94,7 @@ __all__ = [
     "Unavailable",
     "Uncertain",
     "Unfinished",
+    "Wishes",
     "check",
     "lines",
     "load_target",
@@ -96,10 +102,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'batchkit' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+if not TYPE_CHECKING:  # a type checker is to find misspelt names
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module 'batchkit' has no attribute {name!r}")
+        return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

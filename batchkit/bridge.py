@@ -26,6 +26,9 @@ class Bridge:
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("a Client cannot be used from its own on_progress; use AsyncClient there")
+        if self.closed:
+            work.close()
+            raise RuntimeError("this Client is closed; make a new one")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

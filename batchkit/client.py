@@ -210,11 +210,11 @@ class AsyncClient:
         known = await self._ledger.known_source(fingerprint) if fingerprint else None
         if known is not None and self._intake.has_lines(known[0]):
             job = known[0]
+            await asyncio.to_thread(judge, job, self._workdir.lines(job.parts[0]), shape)
         else:
-            job = await self._job(source, name, stem, new_file=None if overwrite else path)
+            job = await self._job(source, name, stem, new_file=None if overwrite else path, shape=shape)
             if fingerprint:
                 await self._ledger.remember_source(fingerprint, job)
-        await asyncio.to_thread(judge, job, self._workdir, shape)
         deadline = None if timeout_s is None else self._clock.now() + timeout_s
         while True:
             left_s = None if deadline is None else deadline - self._clock.now()
@@ -471,8 +471,19 @@ class AsyncClient:
     async def _known(self, job: Job | str) -> Job:
         return await self._ledger.job(job)
 
-    async def _job(self, source: Source, name: str | None, stem: str | None, new_file: Path | None = None) -> Job:
-        return await self._intake.job(source, self._doors().target, name=name, stem=stem, new_file=new_file)
+    async def _job(
+        self,
+        source: Source,
+        name: str | None,
+        stem: str | None,
+        new_file: Path | None = None,
+        shape: Shape = Shape(),
+    ) -> Job:
+        def judged(job: Job, lines: Path) -> None:
+            judge(job, lines, shape)
+
+        target = self._doors().target
+        return await self._intake.job(source, target, name=name, stem=stem, new_file=new_file, judge=judged)
 
     async def _another_round(self, job: Job) -> bool:
         """Whether rows of a finished job were worth asking again, and are now."""

@@ -148,16 +148,18 @@ class Settings:
         return min(self.quota_wait_cap_s, self.quota_wait_s * 2.0 ** min(tries - 1, 20))
 
 
-def data_home(env: Mapping[str, str] = os.environ) -> Path:
+def data_home(env: Mapping[str, str] | None = None) -> Path:
     """Where the ledger lives unless told otherwise: per user, not per directory, since cron's differs."""
+    env = os.environ if env is None else env
     if "XDG_DATA_HOME" in env:
         return Path(env["XDG_DATA_HOME"]) / "batchkit"
     base = Path.home() / ("Library/Application Support" if sys.platform == "darwin" else ".local/share")
     return base / "batchkit"
 
 
-def config_file(env: Mapping[str, str] = os.environ) -> Path:
+def config_file(env: Mapping[str, str] | None = None) -> Path:
     """Where the targets file is looked for unless told otherwise."""
+    env = os.environ if env is None else env
     base = Path(env["XDG_CONFIG_HOME"]) if "XDG_CONFIG_HOME" in env else Path.home() / ".config"
     return base / "batchkit" / "targets.toml"
 

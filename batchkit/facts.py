@@ -184,9 +184,10 @@ _KINDS: dict[str, type] = {
 _OWN = "facts-file"
 
 
-def load_facts(file: Path | None = None, *, env: Mapping[str, str] = os.environ) -> Facts:
+def load_facts(file: Path | None = None, *, env: Mapping[str, str] | None = None) -> Facts:
     """The package's facts with the user's over them: those of `file`, of BATCHKIT_FACTS, or of `facts.toml` in the
     config directory. Raises ConfigError that says what is wrong with the user's file."""
+    env = os.environ if env is None else env
     tables = tomllib.loads(resources.files("batchkit").joinpath("facts.toml").read_text("utf-8"))
     if file is None and env.get("BATCHKIT_FACTS"):
         file = Path(env["BATCHKIT_FACTS"])

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -22,7 +22,7 @@ from batchkit.clock import Clock
 from batchkit.collector.account import retryable
 from batchkit.collector.merge import changed, leftovers
 from batchkit.config import Limits, Target
-from batchkit.disk import Workdir, already_there, discard, place, private_directory, sha256
+from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, sha256
 from batchkit.errors import InputError, LedgerBusy, UsageError
 from batchkit.ledger import Ledger, deeds
 from batchkit.ledger.store import check_same
@@ -46,9 +46,19 @@ class Intake:
     clock: Clock
 
     async def job(
-        self, source: Source, target: Target, *, name: str | None, stem: str | None, new_file: Path | None = None
+        self,
+        source: Source,
+        target: Target,
+        *,
+        name: str | None,
+        stem: str | None,
+        new_file: Path | None = None,
+        judge: Callable[[Job, Path], None] | None = None,
     ) -> Job:
-        """The job that these lines are: found by name and content, or new. A new job must not write over `new_file`."""
+        """The job that these lines are: found by name and content, or new. A new job must not write over `new_file`.
+
+        `judge` raises for what cannot be done with a job's lines, of which it gets a file: before a new job is kept.
+        """
         if isinstance(source, (str, os.PathLike)):
             stem = stem or Path(source).stem
         name = name.strip() if name else None
@@ -69,14 +79,19 @@ class Intake:
             if (found := await self.ledger.find(job.name)) is not None:
                 found = await self._rehomed(found, job, target)
                 check_same(found, job)
+                if judge is not None:
+                    await asyncio.to_thread(judge, found, directory / lines_name(0, 0))
                 self._supply(found, directory)
                 settled = "all its results are here" if found.collected else "going on where it stood"
                 _log.info("job %r is known: %s, nothing is submitted twice", found.name, settled)
                 return found
             if new_file is not None and await asyncio.to_thread(new_file.exists):
                 raise already_there(new_file)
+            made = replace(job, parts=_parts(job, staged, 0, target))
+            if judge is not None:
+                await asyncio.to_thread(judge, made, directory / lines_name(0, 0))
             self.workdir.adopt(directory, job.id)
-            added = await self.ledger.add(replace(job, parts=_parts(job, staged, 0, target)))
+            added = await self.ledger.add(made)
             if added.id != job.id:
                 discard(self.workdir.job(job.id))  # another process was faster with the same job
             return added

@@ -296,4 +296,5 @@ def _go_on(job: Job) -> str:
         return f"the same command again goes on; batchkit cancel {quote(job.name)} --give-up if the service forgot it"
     if job.settled_at is not None:
         return f"batchkit fetch {quote(job.name)} -o results.csv"
-    return f"batchkit cancel {quote(job.name)}  # or the same command again to go on"
+    name = quote(job.name)
+    return f"batchkit track {name}  # or the same command again to go on; batchkit cancel {name} stops it"

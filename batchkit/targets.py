@@ -56,16 +56,18 @@ VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
 """The variables that beat the values of any target but a pool's."""
 
 
-def load_target(name: str | None = None, *, config: Path | None = None, env: Mapping[str, str] = os.environ) -> Target:
+def load_target(name: str | None = None, *, config: Path | None = None, env: Mapping[str, str] | None = None) -> Target:
     """The target to work with, by the precedence this module states.
 
     Raises ConfigError or CredentialError with what to set.
     """
+    env = os.environ if env is None else env
     return build(plan(name, config=config, env=env), env)
 
 
-def plan(name: str | None = None, *, config: Path | None = None, env: Mapping[str, str] = os.environ) -> Plan:
+def plan(name: str | None = None, *, config: Path | None = None, env: Mapping[str, str] | None = None) -> Plan:
     """What is written of the target to work with. Raises ConfigError."""
+    env = os.environ if env is None else env
     name = name or env.get("BATCHKIT_TARGET") or None
     if name is None and config is None and not env.get("BATCHKIT_CONFIG"):
         found = _from_environment(env)
@@ -90,8 +92,9 @@ def plan(name: str | None = None, *, config: Path | None = None, env: Mapping[st
     return from_file(name, tables, path, env)
 
 
-def file_of(config: Path | None, env: Mapping[str, str] = os.environ) -> Path:
+def file_of(config: Path | None, env: Mapping[str, str] | None = None) -> Path:
     """The targets file that is meant: `--config`, BATCHKIT_CONFIG, or the user's own."""
+    env = os.environ if env is None else env
     return config or (Path(env["BATCHKIT_CONFIG"]) if env.get("BATCHKIT_CONFIG") else config_file(env))
 
 

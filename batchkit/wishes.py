@@ -33,7 +33,10 @@ def shape_of(out: str | Path | None, wishes: Wishes) -> Shape:
     """The shape of results that is wished for. Raises UsageError, or MissingExtra for what is not installed."""
     from batchkit.collector.export import Shape, format_of  # whoever only wishes need not load the network
 
+    if unknown := wishes.keys() - Wishes.__annotations__.keys():
+        raise TypeError(f"there is no {', '.join(sorted(unknown))}; results take {', '.join(Wishes.__annotations__)}")
     columns, join = wishes.get("columns"), wishes.get("join")
+    columns = (columns,) if isinstance(columns, str) else columns
     return Shape(
         format=format_of(None if out is None else Path(out), wishes.get("format")),
         columns=None if columns is None else tuple(columns),

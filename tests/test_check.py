@@ -29,8 +29,8 @@ RESPONSE = {"url": "/v1/responses"}
 
 # What stands after a good line, and what is printed about it: the byte within the line, then the sentence.
 CASES: list[tuple[str, bytes, int, str]] = [
-    ("legacy_encoding", b'{"custom_id": "caf\xe9"}\n', 18, "not_utf8: byte 0xe9 is not UTF-8 but ISO-8859-1 for 'é'"),
-    ("legacy_encoding", b'{"a": "\x93x\x94"}\n', 7, "not_utf8: byte 0x93 is not UTF-8 but WINDOWS-1252 for '“'"),
+    ("legacy_encoding", b'{"a": "\xe9"}\n', 7, "not_utf8: byte 0xe9 is not UTF-8 but Latin-1 (WINDOWS-1252) for 'é'"),
+    ("legacy_encoding", b'{"a": "\x93x"}\n', 7, "not_utf8: byte 0x93 is not UTF-8 but Latin-1 (WINDOWS-1252) for '“'"),
     ("overlong", b'{"a": "\xc0\xaf"}\n', 7, "not_utf8: byte 0xc0 begins an overlong form, which UTF-8 forbids"),
     ("overlong", b'{"a": "\xe0\x80\xaf"}\n', 7, "not_utf8: byte 0xe0 begins an overlong form, which UTF-8 forbids"),
     ("surrogate_bytes", b'{"a": "\xed\xa0\x80"}\n', 7, "not_utf8: bytes 0xed 0xa0 are half a surrogate pair (CESU-8)"),

@@ -48,15 +48,19 @@ class Again:
         def wait(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
             asked = error.wait_s if isinstance(error, Failed) else None
-            wait_s = max(asked or 0.0, backoff(state.attempt_number, random.random()))
-            _log.warning("%s; trying again in %.0f s", error, wait_s)
-            return wait_s
+            return max(asked or 0.0, backoff(state.attempt_number, random.random()))
+
+        def say(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            _log.warning("%s; trying again in %.0f s", error, state.upcoming_sleep)
 
         def stop(state: tenacity.RetryCallState) -> bool:
             late = self.clock.monotonic() - began > settings.max_attempts_s
             return late or state.attempt_number >= settings.max_attempts
 
-        retrying = tenacity.AsyncRetrying(retry=again, wait=wait, stop=stop, sleep=self.clock.sleep, reraise=True)
+        retrying = tenacity.AsyncRetrying(
+            retry=again, wait=wait, stop=stop, sleep=self.clock.sleep, before_sleep=say, reraise=True
+        )
         try:
             result: T = await retrying(attempt)
         except Failed as failed:

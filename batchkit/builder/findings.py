@@ -61,7 +61,7 @@ RULES = {
     "legacy_encoding": Rule(
         "not_utf8",
         "error",
-        "byte 0x{octet:02x} is not UTF-8 but {encoding} for {character!r}",
+        "byte 0x{octet:02x} is not UTF-8 but Latin-1 ({encoding}) for {character!r}",
         "iconv -f {encoding} -t UTF-8 IN > OUT",
     ),
     "overlong": Rule(

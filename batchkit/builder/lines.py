@@ -115,7 +115,8 @@ def lines(
     `rows` are mappings from column to value, or a dataframe (anything with the Arrow PyCapsule interface). `body` is a
     prompt with `{column}` fields, or a function from a row to the request's body. `custom_id` is the column that names
     a row, a template such as `{country}-{sku}`, `@hash` for a hash of the row, or a function; without it rows are
-    called `row-1`, `row-2`, … `deployment` goes into `body["model"]` of every line and `params` into every body.
+    called `row-1`, `row-2`, … Rows that can be read only once (a generator, a reader) make lines that can be used only
+    once. `deployment` goes into `body["model"]` of every line and `params` into every body.
 
     With a prompt: `system` is a system prompt (instructions, for responses); `schema` asks for structured outputs (a
     JSON Schema, a pydantic model, a path, or `module:Model`); `images` is a column of addresses or of files, looked for
@@ -133,7 +134,12 @@ def lines(
         fill = filled_by_jinja(body, missing) if jinja else _filled(body, missing)
         shape = shape_of(url, system, load_schema(schema) if schema is not None else None)
         content = content_of(url, fill, Images(images, base, image_detail, missing) if images else None)
+        if not body.strip():
+            raise InputError("the prompt is empty", hint="a prompt has text, and fields such as {column}")
     else:
+        prompts = {"system": system, "schema": schema, "images": images, "image_detail": image_detail, "jinja": jinja}
+        if given := [word for word, value in prompts.items() if value]:
+            raise InputError(f"{', '.join(given)} belongs to a prompt", hint="a function makes the whole body itself")
         content = body
     return Lines(
         rows=rows_of(rows),

@@ -89,7 +89,7 @@ def undecodable(raw: bytes, error: UnicodeDecodeError) -> Flaw:
     overlong_follow = (byte == 0xE0 and 0x80 <= follow < 0xA0) or (byte == 0xF0 and 0x80 <= follow < 0x90)
     if (byte in (0xC0, 0xC1) and 0x80 <= follow <= 0xBF) or overlong_follow:
         return Flaw("overlong", at, octet=byte)
-    encoding = "ISO-8859-1" if byte >= 0xA0 else "WINDOWS-1252"
+    encoding = "WINDOWS-1252"  # which is Latin-1 where Latin-1 has letters, and more
     try:
         character = raw[at : at + 1].decode(encoding)
     except UnicodeDecodeError:

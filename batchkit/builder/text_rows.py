@@ -81,7 +81,7 @@ def _undecodable(file: BinaryIO, name: str, line: int, error: UnicodeDecodeError
     """The place of the first byte that is not UTF-8, and what it would be in the encodings that tables come in."""
     place = f"byte {file.tell() - len(error.object) + error.start}" if file.seekable() else f"column {error.start + 1}"
     byte = error.object[error.start]
-    encoding = "WINDOWS-1252" if 0x80 <= byte < 0xA0 else "ISO-8859-1"
+    encoding = "WINDOWS-1252"  # which is Latin-1 where Latin-1 has letters, and more
     try:
         guess = f"; as {encoding} it is {bytes([byte]).decode(encoding)!r}"
     except UnicodeDecodeError:

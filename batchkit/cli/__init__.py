@@ -63,7 +63,7 @@ def _wrong_usage(error: Any) -> int:
     """What the parser refused, told as every other error is."""
     context = getattr(error, "ctx", None)
     if context is not None and type(error).__name__ == "NoArgsIsHelpError":
-        print(context.get_help())
+        print(error.format_message(), end="")  # what is formatted richly has been printed already
         return 2
     from batchkit.cli.printer import Face
     from batchkit.errors import UsageError

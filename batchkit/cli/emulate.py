@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -118,13 +119,14 @@ def emulate(
 
 
 def _serve(face: Face, service: Emulator, home: Path, key_file: Path, speed: float) -> None:
+    key = quote(str(key_file.absolute()))
     with service:
         document = {"schema": "batchkit/emulator@1", "url": service.url, "key_file": str(key_file), "data": str(home)}
         face.data(
             document,
             [
                 f"serving on {service.url}, {speed:g} times faster than real time; Ctrl-C stops",
-                f'export AZURE_OPENAI_ENDPOINT={service.url} AZURE_OPENAI_API_KEY="$(cat {key_file})"',
+                f'export AZURE_OPENAI_ENDPOINT={service.url} AZURE_OPENAI_API_KEY="$(cat {key})"',
             ],
         )
         stop = threading.Event()

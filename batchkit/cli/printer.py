@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from batchkit.cli import documents
-from batchkit.errors import BatchkitError
+from batchkit.errors import BatchkitError, Unfinished
 from batchkit.logs import JsonLines
 from batchkit.model import Counts, Job
 from batchkit.text import visible
@@ -58,6 +58,8 @@ class Face:
         if not quiet or self._logs:
             self._log.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
             self._log.addHandler(_lines() if self._logs else _Said(self))
+        else:
+            self._log.addHandler(logging.NullHandler())  # without one Python prints warnings itself
         self._bars: Bars | None = None
         self._view: View | None = None
         self._lines: dict[str, str] = {}
@@ -90,7 +92,10 @@ class Face:
         return _COMMANDS.sub(rf"\g<0>{self.flags}", hint) if self.flags else hint
 
     def fail(self, error: BatchkitError) -> int:
-        """An error as one sentence and what to do next, or as one JSON object; its exit code."""
+        """An error as one sentence and what to do next, or as one JSON object; its exit code.
+
+        That work is under way is no error to one who asked for quiet: cron would send a mail each minute.
+        """
         if self.as_json:
             document = documents.error(error) | {"hint": self.complete(error.hint)}
             sys.stderr.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
@@ -99,7 +104,7 @@ class Face:
             told = {"code": error.code, "exit": error.exit, "hint": self.complete(error.hint)}
             told |= {"job": self._job} if self._job else {}
             self._log.error("%s", error, extra={"told": told})
-        else:
+        elif not (self.quiet and isinstance(error, Unfinished)):
             print(f"error: {visible(str(error))}", file=sys.stderr)
             if error.hint:
                 print(f"next:  {visible(self.complete(error.hint))}", file=sys.stderr)

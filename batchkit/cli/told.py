@@ -26,13 +26,15 @@ class Shown(TypedDict):
     targets: list[dict[str, Any]]
 
 
-def shown(plan: Plan, env: Mapping[str, str] = os.environ) -> Shown:
+def shown(plan: Plan, env: Mapping[str, str] | None = None) -> Shown:
     """All that may be seen of a plan. Raises ConfigError for one that makes no target."""
+    env = os.environ if env is None else env
     return {"name": plan.name, "targets": [_one(member, env) for member in plan.members or (plan,)]}
 
 
-def listed(name: str, read: Callable[[], Plan], used: bool, env: Mapping[str, str] = os.environ) -> dict[str, Any]:
+def listed(name: str, read: Callable[[], Plan], used: bool, env: Mapping[str, str] | None = None) -> dict[str, Any]:
     """A target in a line; one that cannot be read, with what is wrong."""
+    env = os.environ if env is None else env
     entry: dict[str, Any] = dict.fromkeys(("endpoint", "dialect", "deployment", "key", "problem"))
     try:
         plan = read()

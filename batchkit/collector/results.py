@@ -55,7 +55,7 @@ class Results:
         from batchkit.collector import arrow
 
         rows = merge(self.job, self._workdir, Account(self.job.name))
-        made = self._shape.table(self.job, _first_line(self.job, self._workdir))
+        made = self._shape.table(self.job, _first_line(self._workdir.lines(self.job.parts[0])))
         return arrow.batches(made, made.rows((joined, row.result) for joined, row in self._shape.pairs(rows)))
 
 
@@ -71,11 +71,11 @@ def collect(job: Job, workdir: Workdir, out: Path | None, shape: Shape, replacea
     return Results(job, workdir, account, shape, digest)
 
 
-def judge(job: Job, workdir: Workdir, shape: Shape) -> None:
+def judge(job: Job, lines: Path, shape: Shape) -> None:
     """Raise UsageError for columns that the results will not have, and InputError for rows that cannot be read, before
-    anything is spent."""
+    anything is spent. `lines` is a file of the job's requests."""
     if not shape.plain:
-        shape.table(job, _first_line(job, workdir))
+        shape.table(job, _first_line(lines))
 
 
 def survey(job: Job, workdir: Workdir, prices: Prices | None) -> dict[str, Any]:
@@ -88,11 +88,10 @@ def survey(job: Job, workdir: Workdir, prices: Prices | None) -> dict[str, Any]:
 def _encoded(job: Job, workdir: Workdir, account: Account, shape: Shape) -> Generator[bytes, None, None]:
     if shape.plain and shape.rows is None:
         return (share.halves if share.worthwhile(job) else lines)(job, workdir, account, raw=shape.format == "raw")
-    return shape.encode(job, _first_line(job, workdir), merge(job, workdir, account))
+    return shape.encode(job, _first_line(workdir.lines(job.parts[0])), merge(job, workdir, account))
 
 
-def _first_line(job: Job, workdir: Workdir) -> bytes:
-    """One request of the job, as good as any other to tell what answers look like."""
-    path = workdir.lines(job.parts[0])
+def _first_line(path: Path) -> bytes:
+    """One request of a job, as good as any other to tell what answers look like."""
     with local_errors(path), path.open("rb") as file:
         return file.readline()
