@@ -1,15 +1,12 @@
-"""A JSONL file judged in one streaming pass, before the service judges it; a large one by two processes."""
+"""A JSONL file judged in one streaming pass, before the service judges it."""
 
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from batchkit import second
-from batchkit.builder.ahead import LARGE, PIECE, Ahead
 from batchkit.builder.findings import Findings
 from batchkit.builder.judge import Judge
 from batchkit.builder.likeness import Likeness
@@ -18,7 +15,7 @@ from batchkit.builder.rules import Rules
 from batchkit.builder.strict import BOM, Flaw, parse, wide_encoding
 from batchkit.builder.tokens import Tally
 from batchkit.config import Limits
-from batchkit.disk import reading
+from batchkit.disk import PIECE, reading
 from batchkit.model import CheckReport, Problem
 
 if TYPE_CHECKING:
@@ -49,7 +46,7 @@ def check(
         found.findings.add("table")
     else:
         with reading(path), path.open("rb", buffering=PIECE) as file:
-            found.read(path, file)
+            found.read(file)
         found.end(limits)
     return found.report(path)
 
@@ -64,44 +61,25 @@ class _File:
         self._requests = self._bytes = 0
         self._readable = self._ends_well = True
 
-    def read(self, path: Path, file: BinaryIO) -> None:
+    def read(self, file: BinaryIO) -> None:
         """Judge all lines."""
         if encoding := wide_encoding(file.read(4)):
             self.findings.add("utf16", encoding=encoding)
             self._readable = False
             return
         self._bytes = file.seek(0, os.SEEK_END)
-        with ExitStack() as stack:
-            self._requests = self._lines(path, file, stack) - self._judge.blank
+        file.seek(0)
+        self._requests = self._lines(file) - self._judge.blank
         file.seek(max(0, self._bytes - 1))
         self._ends_well = file.read(1) in (b"", b"\n")
 
-    def _lines(self, path: Path, file: BinaryIO, stack: ExitStack) -> int:
+    def _lines(self, file: BinaryIO) -> int:
         """Judge all lines, piece by piece; how many there are."""
         number = offset = 0
-        ahead: Ahead | None = None
-        alone = self._tally is not None
-        while offset < self._bytes:
-            found = ahead.cleared(offset) if ahead else None
-            if found and self._judge.rules.ids.add_all(found.ids):
-                number, offset = number + found.lines, found.end
-                continue
-            file.seek(offset)
-            lines = file.readlines(PIECE - offset % PIECE)
-            if not lines:
-                break  # the file became shorter meanwhile
+        while lines := file.readlines(PIECE):
             self._judge.lines(lines, number, offset)
             number, offset = number + len(lines), file.tell()
-            if not alone and self._large(offset):
-                alone = True
-                with suppress(OSError):  # no second process is to be had
-                    ahead = stack.enter_context(closing(Ahead(path, range(offset, self._bytes), self._judge)))
         return number
-
-    def _large(self, offset: int) -> bool:
-        """Whether a second process is of use, and can be told what all lines have in common."""
-        known = self._judge.rules.url and self._judge.rules.deployment
-        return bool(known) and self._bytes - offset >= LARGE and second.possible()
 
     def end(self, limits: Limits | None) -> None:
         """Judge the file as a whole."""
