@@ -88,9 +88,11 @@ def credential(plan: Plan, env: Mapping[str, str]) -> Credential:
         secret = credentials.from_environment(variable, env)
     except CredentialError as error:
         azure = dialect != "openai"
-        token = ", or for Microsoft Entra ID pip install '.[entra]' and az login" if not entra.installed() else ""
+        identity = ", or for Microsoft Entra ID pip install '.[entra]' and az login"
+        if entra.installed():  # a mistyped or unknown host gets no token that nobody asked for
+            identity = "; Entra ID at an address not Azure's: batchkit targets add NAME --endpoint … --entra"
         others = f"export {variable}=…, or set key_file, key_command, keyring{' or entra = true' if azure else ''}"
-        hint = others if plan.name != "env" else f"export {variable}=…" + (token if azure else "")
+        hint = others if plan.name != "env" else f"export {variable}=…" + (identity if azure else "")
         raise CredentialError(f"{plan.where}: {error}", hint=hint) from None
     return Credential(secret, bearer=bearer, origin=f"the environment variable {variable}")
 

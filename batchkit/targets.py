@@ -116,11 +116,11 @@ def _from_environment(env: Mapping[str, str]) -> Plan | None:
         values = given(
             endpoint="AZURE_OPENAI_ENDPOINT", api_version="OPENAI_API_VERSION", deployment="AZURE_OPENAI_DEPLOYMENT"
         )
-        if env.get("AZURE_OPENAI_API_KEY") or not (env.get("AZURE_OPENAI_AD_TOKEN") or entra.installed()):
-            values["key_env"] = Value("AZURE_OPENAI_API_KEY", "default")
-        elif env.get("AZURE_OPENAI_AD_TOKEN"):
+        if env.get("AZURE_OPENAI_AD_TOKEN") and not env.get("AZURE_OPENAI_API_KEY"):
             values["key_env"] = Value("AZURE_OPENAI_AD_TOKEN", "AZURE_OPENAI_API_KEY is not set")
             values["auth"] = Value("bearer", "it is a token")
+        elif env.get("AZURE_OPENAI_API_KEY") or not (entra.installed() and endpoint.is_azure(values["endpoint"].value)):
+            values["key_env"] = Value("AZURE_OPENAI_API_KEY", "default")
         else:
             values["entra"] = Value(True, "neither AZURE_OPENAI_API_KEY nor AZURE_OPENAI_AD_TOKEN is set")
         return Plan("env", "the environment", _overridden(values, env))
