@@ -164,6 +164,36 @@ def test_a_flag_given_twice_and_a_password_without_a_host_are_refused(
     assert (code, "pw-seven" in err) == (2, False)
 
 
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("api-key", ()),
+        ("api-key", ("--auth", "bearer")),
+        ("Authorization", ()),
+        ("Authorization", ("--entra",)),
+        ("Cookie", ()),
+        ("X-Api-Key", ()),
+        ("Ocp-Apim-Subscription-Key", ()),
+    ],
+)
+def test_a_header_that_is_a_secret_is_not_written_down(
+    tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]], name: str, flags: tuple[str, ...]
+) -> None:
+    add = ("targets", "add", "a", "--endpoint", "https://a.openai.azure.com", *flags, "--header", f"{name}={KEY}")
+    code, _, err = batchkit(*add)
+    assert (code, "--header-env" in err) == (4, True), err
+    assert not (tmp_path / ".config" / "batchkit" / "targets.toml").exists()
+
+
+def test_a_header_whose_value_is_elsewhere_is_written_down_though_its_variable_is_not_set(
+    tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]]
+) -> None:
+    add = ("targets", "add", "a", "--endpoint", "https://a.openai.azure.com")
+    assert batchkit(*add, "--header-env", "ocp-apim-subscription-key=GATE", "--header", "x-team=red")[0] == 0
+    code, _, err = batchkit(*add, "--overwrite", "--header-env", "api-key=GATE")
+    assert (code, "batchkit itself sends" in err) == (4, True)
+
+
 def loaded(tmp_path: Path, table: str, **env: str) -> Any:
     path = tmp_path / "targets.toml"
     path.write_text('[targets.a]\nendpoint = "https://contoso.openai.azure.com"\n' + table)
@@ -198,9 +228,12 @@ def test_a_variable_beats_the_file_value_by_value_but_never_the_endpoint_or_its_
         ("entra = 1\n", "entra has the wrong type"),
         ('keyring = "one"\n', "SERVICE/USER"),
         ('key_env = "K"\nheaders = { "a b" = "x" }\n', "no header's name"),
-        ('key_env = "K"\nheaders = { api-key = "x" }\n', "batchkit itself sends"),
+        ('key_env = "K"\nheaders = { api-key = "x" }\n', "is a secret"),
         ('key_env = "K"\nheaders = { Host = "x" }\n', "batchkit itself sends"),
         ('key_env = "K"\nheaders = { x = "a\\nb" }\n', "no plain text"),
+        ('key_env = "K"\nheaders = { Authorization = "Bearer x" }\n', "is a secret"),
+        ('key_env = "K"\nheaders = { Ocp-Apim-Subscription-Key = "x" }\n', "is a secret"),
+        ('key_env = "K"\nheaders_env = { api-key = "K" }\n', "batchkit itself sends"),
         ('key_env = "K"\nheaders_env = { x = "NONE" }\n', "environment variable NONE"),
         ('key_env = "NONE"\n', "environment variable NONE"),
     ],
