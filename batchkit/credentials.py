@@ -162,7 +162,7 @@ def split_command(text: str) -> list[str]:
     lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     if not argv or any(set(word) <= set("|&;<>()") for word in list(lexer) if word):
-        words = f"{text!r} is not one command with its arguments, and no shell is run"
+        words = "--key-command is not one command with its arguments, and no shell is run"
         raise CredentialError(words, hint="--key-command 'pass show azure/key', or sh -c '…' where a shell is meant")
     return argv
 

@@ -164,6 +164,13 @@ def test_a_flag_given_twice_and_a_password_without_a_host_are_refused(
     assert (code, "pw-seven" in err) == (2, False)
 
 
+def test_a_key_command_that_is_none_is_not_repeated(batchkit: Callable[..., tuple[int, str, str]]) -> None:
+    add = ("targets", "add", "a", "--endpoint", "https://a.openai.azure.com", "--key-command")
+    for text in (f"echo {KEY} | tr -d x", f"echo '{KEY}"):
+        code, _, err = batchkit(*add, text)
+        assert (code, "not one command with its arguments" in err, KEY in err) == (4, True, False)
+
+
 @pytest.mark.parametrize(
     ("name", "flags"),
     [
