@@ -168,18 +168,18 @@ def split_command(text: str) -> list[str]:
 
 
 async def _printed(argv: Sequence[str]) -> Secret:
-    """A session of its own keeps Ctrl-C from it, and lets all of it be ended."""
-    pipe = asyncio.subprocess.PIPE
+    """Its stderr may hold the key and is not read. A session of its own keeps Ctrl-C from it, and lets all be ended."""
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     try:
         process = await asyncio.create_subprocess_exec(
-            *argv, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True
+            *argv, stdin=nothing, stdout=pipe, stderr=nothing, start_new_session=True
         )
     except OSError as error:
         words = f"key_command {argv[0]}: {(error.strerror or str(error)).lower()}"
         raise CredentialError(words, hint="check key_command") from None
     try:
         async with asyncio.timeout(COMMAND_TIMEOUT_S):
-            out, err = await process.communicate()
+            out, _ = await process.communicate()
     except TimeoutError:
         words = f"key_command {argv[0]} printed no key within {COMMAND_TIMEOUT_S:.0f} s"
         raise CredentialError(words, hint="run it by hand: it must not ask anything") from None
@@ -190,10 +190,8 @@ async def _printed(argv: Sequence[str]) -> Secret:
             await process.wait()
     printed = out.decode("utf-8", "replace").strip()
     if process.returncode:
-        lines = [Secret(line) for line in (printed, *printed.split()) if len(line) > 3]
-        said = visible(hidden(err.decode("utf-8", "replace").strip(), lines)[-300:])
-        words = f"key_command {argv[0]} ended with exit code {process.returncode}" + (f": {said}" if said else "")
-        raise CredentialError(words, hint="run it by hand")
+        words = f"key_command {argv[0]} ended with exit code {process.returncode}"
+        raise CredentialError(words, hint="run it by hand to see what it says: it may hold the key")
     return _usable(printed, f"what key_command {argv[0]} printed", "run it by hand: it is to print the key alone")
 
 
