@@ -15,6 +15,7 @@ import trustme
 
 from batchkit import Client, load_target
 from batchkit.emulator.settings import Pace
+from batchkit.entra import credential, scope_for
 from batchkit.errors import CredentialError, Unauthorized
 
 from .conftest import World, request_line, request_lines
@@ -237,6 +238,24 @@ def test_the_command_line_shows_no_token_even_when_it_says_all(
         assert tokens.issued
         assert not any(token in done.stdout + done.stderr for token in tokens.issued)
         assert kept(tmp_path, tokens) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "cloud"),
+    [
+        ("name.openai.azure.us", "us"),
+        ("usgovvirginia.api.cognitive.microsoft.us", "us"),
+        ("name.openai.azure.cn", "cn"),
+        ("name.openai.azure.com", "com"),
+        ("gateway.contoso.us", "com"),
+        ("gateway.contoso.cn", "com"),
+        ("notazure.us", "com"),
+    ],
+)
+def test_the_cloud_is_known_by_microsofts_own_hosts(host: str, cloud: str) -> None:
+    scope = f"https://cognitiveservices.azure.{cloud}/.default"
+    assert scope_for(host) == scope
+    assert scope in credential(host, {}).origin
 
 
 @pytest.mark.parametrize(
