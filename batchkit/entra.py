@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
-from batchkit.credentials import Credential, Secret, aside, hidden
+from batchkit.credentials import Credential, Fetched, Secret, aside, hidden
 from batchkit.errors import CredentialError, MissingExtra, Unavailable
 from batchkit.text import visible
 
@@ -81,13 +81,13 @@ class _Identity:
         self._scope, self._options, self._private = scope, options, private
         self._made: Any = None
 
-    async def fetch(self, refused: bool) -> tuple[Secret, float]:
+    async def fetch(self, refused: bool) -> Fetched:
         try:
             return await aside(partial(self._ask, refused), TIMEOUT_S)
         except TimeoutError:
             raise Unavailable(f"Microsoft Entra ID gave no token within {TIMEOUT_S:.0f} s") from None
 
-    def _ask(self, refused: bool) -> tuple[Secret, float]:
+    def _ask(self, refused: bool) -> Fetched:
         for logger in map(logging.getLogger, ("azure", "msal")):
             if not logger.handlers:  # its warnings tell at length what our one sentence tells
                 logger.addHandler(logging.NullHandler())
@@ -108,7 +108,8 @@ class _Identity:
             if not isinstance(error, (ClientAuthenticationError, ValueError)):
                 raise Unavailable(words) from None
             raise CredentialError(words, hint=WAYS) from None
-        return Secret(token.token), float(token.refresh_on or token.expires_on - EARLY_S)
+        end = float(token.expires_on)
+        return Fetched(Secret(token.token), float(token.refresh_on or end - EARLY_S), end)
 
 
 def _reason(text: str) -> str:

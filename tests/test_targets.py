@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import stat
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +21,8 @@ import orjson
 import pytest
 
 from batchkit import AsyncClient, Client, ConfigError, load_target
-from batchkit.credentials import Credential, Secret
-from batchkit.errors import CredentialError
+from batchkit.credentials import Credential, Fetched, Secret
+from batchkit.errors import BatchkitError, CredentialError, Unavailable
 from batchkit.tables import line_of, removed, replaced
 from batchkit.targets import plan
 
@@ -407,10 +407,10 @@ def test_a_key_command_that_hangs_is_ended_with_all_it_started(world: World, tmp
 def test_many_calls_at_once_ask_for_one_secret() -> None:
     asked: list[bool] = []
 
-    async def fetch(refused: bool) -> tuple[Secret, float]:
+    async def fetch(refused: bool) -> Fetched:
         asked.append(refused)
         await asyncio.sleep(0)
-        return Secret(f"secret-{len(asked)}"), math.inf
+        return Fetched(Secret(f"secret-{len(asked)}"))
 
     async def work() -> None:
         credential = Credential(None, bearer=True, fetch=fetch)
@@ -423,6 +423,33 @@ def test_many_calls_at_once_ask_for_one_secret() -> None:
     for _ in range(2):  # in a loop of its own each
         asked.clear()
         asyncio.run(work())
+
+
+@pytest.mark.parametrize("outage", [CredentialError("no token"), Unavailable("no token")])
+def test_a_secret_that_cannot_be_renewed_is_used_until_its_end(outage: BatchkitError) -> None:
+    asked: list[bool] = []
+
+    async def work(until: float) -> None:
+        async def fetch(refused: bool) -> Fetched:
+            asked.append(refused)
+            if len(asked) > 1:
+                raise outage
+            return Fetched(Secret("held"), renew_at=time.time() - 1, until=until)
+
+        asked.clear()
+        credential = Credential(None, bearer=True, fetch=fetch)
+        held = await credential.secret()
+        if until > time.time():
+            assert {(await credential.secret()).reveal() for _ in range(3)} == {"held"}
+            assert asked == [False, False]  # a service that is away is not asked for every call
+            with pytest.raises(Unavailable, match="no token"):
+                await credential.secret(refused=held)
+        else:
+            with pytest.raises(Unavailable, match="no token"):
+                await credential.secret()
+
+    asyncio.run(work(time.time() + 300))
+    asyncio.run(work(time.time() - 1))
 
 
 @pytest.mark.parametrize(
