@@ -164,6 +164,17 @@ def test_a_flag_given_twice_and_a_password_without_a_host_are_refused(
     assert (code, "pw-seven" in err) == (2, False)
 
 
+def test_a_targets_file_that_is_no_text_is_refused_and_kept(
+    tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]]
+) -> None:
+    path = tmp_path / "targets.toml"
+    path.write_bytes(b"# caf\xe9\n")
+    add = ("targets", "add", "a", "--endpoint", "https://a.openai.azure.com", "--config", str(path))
+    code, _, err = batchkit(*add)
+    assert (code, "is not valid TOML" in err, "a bug" in err) == (4, True, False), err
+    assert path.read_bytes() == b"# caf\xe9\n"
+
+
 def test_a_key_command_that_is_none_is_not_repeated(batchkit: Callable[..., tuple[int, str, str]]) -> None:
     add = ("targets", "add", "a", "--endpoint", "https://a.openai.azure.com", "--key-command")
     for text in (f"echo {KEY} | tr -d x", f"echo '{KEY}"):
