@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -162,7 +163,8 @@ def typed(table: Any, keys: Mapping[str, Any], where: str) -> None:
             raise ConfigError(f"{where} has an unknown key {key!r}", hint=f"known: {', '.join(keys)}")
         if not isinstance(value, keys[key]) or isinstance(value, bool) != (keys[key] is bool):
             raise ConfigError(f"{where}: {key} has the wrong type")
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= 0 and key != "expires_s":
-            raise ConfigError(f"{where}: {key} must be more than 0")
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if number and key != "expires_s" and not 0 < value < math.inf:
+            raise ConfigError(f"{where}: {key} must be more than 0, and finite")
         if key == "key_command" and not (value and all(isinstance(word, str) and word for word in value)):
             raise ConfigError(f"{where}: key_command lists a command and its arguments", hint='["pass", "show", "key"]')

@@ -7,6 +7,7 @@ variables that people already have set are a target of their own, and the file's
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -180,6 +181,7 @@ def _overridden(values: Mapping[str, Value], env: Mapping[str, str]) -> dict[str
                 found[key] = Value(kind(env[variable]), f"environment variable {variable}")
             except ValueError:
                 raise ConfigError(f"{variable}={env[variable]!r} is no number", hint=f"unset {variable}") from None
-            if not isinstance(found[key].value, str) and found[key].value <= 0 and key != "expires_s":
-                raise ConfigError(f"{variable} must be more than 0", hint=f"unset {variable}")
+            number = found[key].value
+            if not isinstance(number, str) and key != "expires_s" and not 0 < number < math.inf:
+                raise ConfigError(f"{variable} must be more than 0, and finite", hint=f"unset {variable}")
     return found

@@ -175,6 +175,14 @@ def test_a_targets_file_that_is_no_text_is_refused_and_kept(
     assert path.read_bytes() == b"# caf\xe9\n"
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_a_time_is_a_finite_number(tmp_path: Path, number: str) -> None:
+    with pytest.raises(ConfigError, match="poll_interval_s must be more than 0"):
+        loaded(tmp_path, f'key_env = "K"\npoll_interval_s = {number}\n', K="k")
+    with pytest.raises(ConfigError, match="BATCHKIT_POLL must be more than 0"):
+        loaded(tmp_path, 'key_env = "K"\n', K="k", BATCHKIT_POLL=number)
+
+
 def test_a_key_command_that_is_none_is_not_repeated(batchkit: Callable[..., tuple[int, str, str]]) -> None:
     add = ("targets", "add", "a", "--endpoint", "https://a.openai.azure.com", "--key-command")
     for text in (f"echo {KEY} | tr -d x", f"echo '{KEY}"):
