@@ -142,13 +142,21 @@ def from_environment(name: str, env: Mapping[str, str]) -> Secret:
 def from_file(path: Path) -> Secret:
     """The secret in a file that only its owner can read."""
     try:
-        with path.open(encoding="utf-8") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        with open(path, encoding="utf-8", opener=_at_once) as file:
+            status = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(status):
+                raise CredentialError(f"the key file {path} is no regular file", hint="check key_file")
+            mode = stat.S_IMODE(status)
             if mode & 0o077:
                 raise CredentialError(f"{path} can be read by others (mode {mode:04o})", hint=f"chmod 600 {path}")
             return _usable(file.read(), str(path), f"put the key into {path}")
     except (OSError, UnicodeDecodeError):
         raise CredentialError(f"the key file {path} could not be read", hint="check key_file") from None
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting for the other end of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def file_credential(path: Path, *, bearer: bool) -> Credential:

@@ -183,6 +183,14 @@ def test_a_time_is_a_finite_number(tmp_path: Path, number: str) -> None:
         loaded(tmp_path, 'key_env = "K"\n', K="k", BATCHKIT_POLL=number)
 
 
+def test_a_key_file_that_is_none_does_not_hang(tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]]) -> None:
+    os.mkfifo(tmp_path / "key", 0o600)
+    path = tmp_path / "targets.toml"
+    path.write_text(f'[targets.a]\nendpoint = "https://a.openai.azure.com"\nkey_file = "{tmp_path}/key"\n')
+    code, out, _ = batchkit("targets", "test", "--config", str(path))
+    assert (code, "key is no regular file" in out) == (4, True), out
+
+
 def test_a_key_command_that_is_none_is_not_repeated(batchkit: Callable[..., tuple[int, str, str]]) -> None:
     add = ("targets", "add", "a", "--endpoint", "https://a.openai.azure.com", "--key-command")
     for text in (f"echo {KEY} | tr -d x", f"echo '{KEY}"):
