@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
 
 from batchkit.errors import CredentialError, MissingExtra, Unavailable
@@ -24,6 +24,8 @@ from batchkit.text import visible
 COMMAND_TIMEOUT_S = 30.0
 KEYRING_TIMEOUT_S = 3.0
 """An OS keyring that asks nobody answers at once; one that hangs must not hang us."""
+RENEW_AGAIN_S = 30.0
+"""After another secret could not be had, while the one held is still good."""
 T = TypeVar("T")
 
 
@@ -53,16 +55,24 @@ class Secret:
         raise TypeError("a Secret cannot be pickled or copied")
 
 
-Fetch = Callable[[bool], Awaitable[tuple[Secret, float]]]
-"""Get a secret, and until when (Unix time) it may be used again without asking; told whether the last was refused."""
+class Fetched(NamedTuple):
+    """A secret that was got, from when on another is asked for, and until when it is good itself (Unix times)."""
+
+    secret: Secret
+    renew_at: float = math.inf
+    until: float = math.inf
+
+
+Fetch = Callable[[bool], Awaitable[Fetched]]
+"""Get a secret; told whether the last was refused."""
 
 
 class Credential:
     """What opens a service: a secret, sent as `api-key: …`, or as `Authorization: Bearer …` (`bearer`).
 
-    One that has a `fetch` is got when it is first needed, when its time is over, and when the service refused it; it is
-    kept in memory only. `origin` says in words where it comes from; `private` are secrets that it is got with,
-    `entra` whether it is a token of Microsoft Entra ID.
+    One that has a `fetch` is got when it is first needed, when its time is over, and when the service refused it; where
+    no other can be had, it is used as long as it is good. It is kept in memory only. `origin` says in words where it
+    comes from; `private` are secrets that it is got with, `entra` whether it is a token of Microsoft Entra ID.
     """
 
     def __init__(
@@ -76,7 +86,8 @@ class Credential:
         entra: bool = False,
     ) -> None:
         self.bearer, self.origin, self.entra = bearer, origin, entra
-        self._held, self._until, self._fetch, self._private = held, math.inf, fetch, tuple(private)
+        self._held, self._fetch, self._private = held, fetch, tuple(private)
+        self._renew_at = self._until = math.inf
         self._asking: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -94,17 +105,22 @@ class Credential:
         """
         if self._fetch is not None:
             async with self._asking.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-                if self._held is None or self._held == refused or time.time() >= self._until:
-                    try:
-                        found = await self._fetch(self._held is not None and self._held == refused)
-                    except CredentialError as error:
-                        if self._held is None:
-                            raise
-                        raise Unavailable(str(error), hint=error.hint) from None  # it was there: an outage, no setting
-                    self._held, self._until = found
+                if self._held is None or self._held == refused or time.time() >= self._renew_at:
+                    await self._renew(self._fetch, self._held is not None and self._held == refused)
         if self._held is None:
             raise CredentialError
         return self._held
+
+    async def _renew(self, fetch: Fetch, refused: bool) -> None:
+        try:
+            self._held, self._renew_at, self._until = await fetch(refused)
+        except (CredentialError, Unavailable) as error:
+            if self._held is None:
+                raise
+            now = time.time()
+            if refused or now >= self._until:
+                raise Unavailable(str(error), hint=error.hint) from None  # it was there: an outage, no setting
+            self._renew_at = min(now + RENEW_AGAIN_S, self._until)
 
     def header(self, secret: Secret) -> tuple[str, str]:
         """The header that carries it."""
@@ -126,8 +142,11 @@ def from_environment(name: str, env: Mapping[str, str]) -> Secret:
 def from_file(path: Path) -> Secret:
     """The secret in a file that only its owner can read."""
     try:
-        with path.open(encoding="utf-8") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        with open(path, encoding="utf-8", opener=_at_once) as file:
+            status = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(status):
+                raise CredentialError(f"the key file {path} is no regular file", hint="check key_file")
+            mode = stat.S_IMODE(status)
             if mode & 0o077:
                 raise CredentialError(f"{path} can be read by others (mode {mode:04o})", hint=f"chmod 600 {path}")
             return _usable(file.read(), str(path), f"put the key into {path}")
@@ -135,11 +154,16 @@ def from_file(path: Path) -> Secret:
         raise CredentialError(f"the key file {path} could not be read", hint="check key_file") from None
 
 
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting for the other end of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def file_credential(path: Path, *, bearer: bool) -> Credential:
     """The secret in a file, read again when the service refuses it: keys are rotated under long jobs."""
 
-    async def fetch(_: bool) -> tuple[Secret, float]:
-        return from_file(path), math.inf
+    async def fetch(_: bool) -> Fetched:
+        return Fetched(from_file(path))
 
     return Credential(from_file(path), bearer=bearer, origin=f"the file {path}", fetch=fetch)
 
@@ -147,8 +171,8 @@ def file_credential(path: Path, *, bearer: bool) -> Credential:
 def command_credential(argv: Sequence[str], *, bearer: bool) -> Credential:
     """What a command prints, run without a shell when a key is needed, and again when the service refuses it."""
 
-    async def fetch(_: bool) -> tuple[Secret, float]:
-        return await _printed(argv), math.inf
+    async def fetch(_: bool) -> Fetched:
+        return Fetched(await _printed(argv))
 
     return Credential(None, bearer=bearer, origin=f"the command {argv[0]}", fetch=fetch)
 
@@ -162,24 +186,24 @@ def split_command(text: str) -> list[str]:
     lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     if not argv or any(set(word) <= set("|&;<>()") for word in list(lexer) if word):
-        words = f"{text!r} is not one command with its arguments, and no shell is run"
+        words = "--key-command is not one command with its arguments, and no shell is run"
         raise CredentialError(words, hint="--key-command 'pass show azure/key', or sh -c '…' where a shell is meant")
     return argv
 
 
 async def _printed(argv: Sequence[str]) -> Secret:
-    """A session of its own keeps Ctrl-C from it, and lets all of it be ended."""
-    pipe = asyncio.subprocess.PIPE
+    """Its stderr may hold the key and is not read. A session of its own keeps Ctrl-C from it, and lets all be ended."""
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     try:
         process = await asyncio.create_subprocess_exec(
-            *argv, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True
+            *argv, stdin=nothing, stdout=pipe, stderr=nothing, start_new_session=True
         )
     except OSError as error:
         words = f"key_command {argv[0]}: {(error.strerror or str(error)).lower()}"
         raise CredentialError(words, hint="check key_command") from None
     try:
         async with asyncio.timeout(COMMAND_TIMEOUT_S):
-            out, err = await process.communicate()
+            out, _ = await process.communicate()
     except TimeoutError:
         words = f"key_command {argv[0]} printed no key within {COMMAND_TIMEOUT_S:.0f} s"
         raise CredentialError(words, hint="run it by hand: it must not ask anything") from None
@@ -190,10 +214,8 @@ async def _printed(argv: Sequence[str]) -> Secret:
             await process.wait()
     printed = out.decode("utf-8", "replace").strip()
     if process.returncode:
-        lines = [Secret(line) for line in (printed, *printed.split()) if len(line) > 3]
-        said = visible(hidden(err.decode("utf-8", "replace").strip(), lines)[-300:])
-        words = f"key_command {argv[0]} ended with exit code {process.returncode}" + (f": {said}" if said else "")
-        raise CredentialError(words, hint="run it by hand")
+        words = f"key_command {argv[0]} ended with exit code {process.returncode}"
+        raise CredentialError(words, hint="run it by hand to see what it says: it may hold the key")
     return _usable(printed, f"what key_command {argv[0]} printed", "run it by hand: it is to print the key alone")
 
 
@@ -205,7 +227,7 @@ def keyring_credential(entry: str, *, bearer: bool) -> Credential:
     if find_spec("keyring") is None:
         raise MissingExtra("the keyring needs an extra that is not installed", hint="pip install '.[keyring]'")
 
-    async def fetch(_: bool) -> tuple[Secret, float]:
+    async def fetch(_: bool) -> Fetched:
         def ask() -> str:
             import keyring
 
@@ -220,7 +242,7 @@ def keyring_credential(entry: str, *, bearer: bool) -> Credential:
         except Exception as error:  # noqa: BLE001  (each operating system's store has errors of its own)
             words = f"the keyring refused: {type(error).__name__}: {visible(str(error), 300)}"
             raise CredentialError(words, hint="unlock it, or use key_file or key_command") from None
-        return _usable(found, f"the keyring under {entry}", hint), math.inf
+        return Fetched(_usable(found, f"the keyring under {entry}", hint))
 
     return Credential(None, bearer=bearer, origin=f"the keyring's {entry}", fetch=fetch)
 

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
-from batchkit.credentials import Credential, Secret, aside, hidden
+from batchkit.credentials import Credential, Fetched, Secret, aside, hidden
 from batchkit.errors import CredentialError, MissingExtra, Unavailable
 from batchkit.text import visible
 
@@ -26,10 +26,10 @@ WAYS = (
 TIMEOUT_S = 60.0
 EARLY_S = 300.0
 """A token is asked for again so long before its end, as azure-core does."""
-_CLOUDS = {
-    "us": ("https://login.microsoftonline.us", "https://cognitiveservices.azure.us/.default"),
-    "cn": ("https://login.chinacloudapi.cn", "https://cognitiveservices.azure.cn/.default"),
-}
+_US = ("https://login.microsoftonline.us", "https://cognitiveservices.azure.us/.default")
+_CN = ("https://login.chinacloudapi.cn", "https://cognitiveservices.azure.cn/.default")
+_CLOUDS = {".azure.us": _US, ".microsoft.us": _US, ".azure.cn": _CN}
+"""The authority and the scope of the clouds other than the public one, by how their hosts end."""
 _KNOWN = ("microsoftonline.com", "microsoftonline.us", "chinacloudapi.cn", "partner.microsoftonline.cn", "windows.net")
 _PRIVATE = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PASSWORD", "AZURE_PASSWORD", "IDENTITY_HEADER")
 _log = logging.getLogger(__name__)
@@ -42,7 +42,11 @@ def installed() -> bool:
 
 def scope_for(host: str) -> str:
     """The scope of the cloud that a resource's host name belongs to."""
-    return _CLOUDS.get(host.rpartition(".")[2], ("", SCOPE))[1]
+    return _cloud(host)[1]
+
+
+def _cloud(host: str) -> tuple[str, str]:
+    return next((cloud for end, cloud in _CLOUDS.items() if host.endswith(end)), ("", SCOPE))
 
 
 def credential(
@@ -57,7 +61,7 @@ def credential(
     options: dict[str, Any] = {"connection_timeout": 10, "read_timeout": 20}
     if client_id:
         options["managed_identity_client_id"] = client_id
-    authority = env.get("AZURE_AUTHORITY_HOST") or _CLOUDS.get(host.rpartition(".")[2], ("",))[0]
+    authority = env.get("AZURE_AUTHORITY_HOST") or _cloud(host)[0]
     if authority:
         options["authority"] = authority
         where = urlsplit(authority if "//" in authority else f"//{authority}").hostname or ""
@@ -77,13 +81,13 @@ class _Identity:
         self._scope, self._options, self._private = scope, options, private
         self._made: Any = None
 
-    async def fetch(self, refused: bool) -> tuple[Secret, float]:
+    async def fetch(self, refused: bool) -> Fetched:
         try:
             return await aside(partial(self._ask, refused), TIMEOUT_S)
         except TimeoutError:
             raise Unavailable(f"Microsoft Entra ID gave no token within {TIMEOUT_S:.0f} s") from None
 
-    def _ask(self, refused: bool) -> tuple[Secret, float]:
+    def _ask(self, refused: bool) -> Fetched:
         for logger in map(logging.getLogger, ("azure", "msal")):
             if not logger.handlers:  # its warnings tell at length what our one sentence tells
                 logger.addHandler(logging.NullHandler())
@@ -104,7 +108,8 @@ class _Identity:
             if not isinstance(error, (ClientAuthenticationError, ValueError)):
                 raise Unavailable(words) from None
             raise CredentialError(words, hint=WAYS) from None
-        return Secret(token.token), float(token.refresh_on or token.expires_on - EARLY_S)
+        end = float(token.expires_on)
+        return Fetched(Secret(token.token), float(token.refresh_on or end - EARLY_S), end)
 
 
 def _reason(text: str) -> str:

@@ -9,8 +9,8 @@
     ├─ Unavailable    6   try later             Throttled · QuotaFull · Unintelligible
     ├─ Unfinished     7   still running         (asked for results before there are any)
     ├─ RowsFailed     8   finished, some rows failed
-    ├─ LedgerError    9   wait or look          LedgerBusy · CancelWished · LeaseLost · LedgerTooNew · LedgerCorrupt
-    │                                           NetworkDisk
+    ├─ LedgerError    9   wait or look          LedgerBusy · CancelWished · LeaseLost · LedgerTooNew · LedgerTooOld
+    │                                           LedgerCorrupt · NetworkDisk
     ├─ ResultError   10   look at the report
     ├─ Uncertain     11   wait, then look
     ├─ LocalError    12   this machine          DiskFull
@@ -251,6 +251,13 @@ class LedgerTooNew(LedgerError):
 
     code = "ledger.too_new"
     hint = "use that newer version of batchkit"
+
+
+class LedgerTooOld(LedgerError):
+    """The ledger has a format from before the first release; it was left untouched."""
+
+    code = "ledger.too_old"
+    hint = "let that one finish its jobs, then move the file (in PostgreSQL the schema) away"
 
 
 class LedgerCorrupt(LedgerError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from batchkit.errors import ConfigError, CredentialError, UnsafeEndpoint
 _FRAMING = frozenset(
     "host content-length content-type content-encoding transfer-encoding accept-encoding connection upgrade".split()
 )
+_SECRET = re.compile(r"(proxy-)?authorization|(x-)?api-key|cookie|(.*-)?subscription-key", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,12 @@ def build(plan: Plan, env: Mapping[str, str]) -> Target:
         return replace(members[0], name=plan.name, pool=members, notify=told, remarks=remarks)
     target = service(plan, credential(plan, env))
     notify = _webhooks(plan.get("notify", []), f"{plan.where}, notify", env)
-    return replace(target, notify=notify, headers=_headers(plan, target.credential, env))
+    return replace(target, notify=notify, headers=_headers(plan, env))
 
 
 def service(plan: Plan, credential: Credential) -> Target:
     """The service that a plan names, opened by `credential`."""
+    _check_headers(plan)
     limits = {item.name: plan.get(f"limits.{item.name}") for item in fields(Limits)}
     return make_target(
         plan.name,
@@ -73,7 +77,7 @@ def service(plan: Plan, credential: Credential) -> Target:
 def credential(plan: Plan, env: Mapping[str, str]) -> Credential:
     """What opens a plan's service. A key in the environment is looked at now, others when they are needed."""
     dialect = plan.get("dialect")
-    bearer = plan.get("auth", "bearer" if dialect == "openai" else "api-key") == "bearer"
+    bearer = _bearer(plan)
     if plan.get("entra"):
         host = urlsplit(endpoint.read(plan.get("endpoint"), dialect="openai").base_url).hostname or ""
         return entra.credential(host, env, scope=plan.get("scope"), client_id=plan.get("client_id"))
@@ -88,28 +92,43 @@ def credential(plan: Plan, env: Mapping[str, str]) -> Credential:
         secret = credentials.from_environment(variable, env)
     except CredentialError as error:
         azure = dialect != "openai"
-        token = ", or for Microsoft Entra ID pip install '.[entra]' and az login" if not entra.installed() else ""
+        identity = ", or for Microsoft Entra ID pip install '.[entra]' and az login"
+        if entra.installed():  # a mistyped or unknown host gets no token that nobody asked for
+            identity = "; Entra ID at an address not Azure's: batchkit targets add NAME --endpoint … --entra"
         others = f"export {variable}=…, or set key_file, key_command, keyring{' or entra = true' if azure else ''}"
-        hint = others if plan.name != "env" else f"export {variable}=…" + (token if azure else "")
+        hint = others if plan.name != "env" else f"export {variable}=…" + (identity if azure else "")
         raise CredentialError(f"{plan.where}: {error}", hint=hint) from None
     return Credential(secret, bearer=bearer, origin=f"the environment variable {variable}")
 
 
-def _headers(plan: Plan, credential: Credential, env: Mapping[str, str]) -> dict[str, str | Secret]:
-    """The headers of `headers = { name = "value" }` and `headers_env = { name = "VARIABLE" }`."""
-    own = credential.header(Secret(""))[0].lower()
-    found: dict[str, str | Secret] = {}
+def _bearer(plan: Plan) -> bool:
+    default = "bearer" if plan.get("dialect") == "openai" else "api-key"
+    return bool(plan.get("entra")) or plan.get("auth", default) == "bearer"
+
+
+def _check_headers(plan: Plan) -> None:
+    """Hold a gateway's headers against what may be sent, and what may stand in a file."""
+    own = "authorization" if _bearer(plan) else "api-key"
     for key in ("headers", "headers_env"):
         for name, value in plan.get(key, {}).items():
             where = f"{plan.where}: {key} {name!r}"
             if not name or not all(c.isalnum() or c in "-_" for c in name) or not name.isascii():
                 raise ConfigError(f"{where} is no header's name")
+            if key == "headers" and _SECRET.fullmatch(name):
+                words = f"{where} is a secret, which the targets file never holds"
+                raise ConfigError(words, hint="--header-env NAME=VARIABLE (headers_env); the key itself: --key-env")
             if name.lower() in _FRAMING or name.lower() == own:
                 raise ConfigError(f"{where} is a header that batchkit itself sends", hint="leave it away")
             if not isinstance(value, str) or not value.isascii() or not value.isprintable():
                 raise ConfigError(f"{where} has no plain text as its value")
-            found[name] = credentials.from_environment(value, env) if key == "headers_env" else value
-    return found
+
+
+def _headers(plan: Plan, env: Mapping[str, str]) -> dict[str, str | Secret]:
+    """The headers of `headers = { name = "value" }` and `headers_env = { name = "VARIABLE" }`."""
+    secret = {
+        name: credentials.from_environment(variable, env) for name, variable in plan.get("headers_env", {}).items()
+    }
+    return {**plan.get("headers", {}), **secret}
 
 
 def _webhooks(given: Any, where: str, env: Mapping[str, str]) -> tuple[Webhook, ...]:
@@ -144,7 +163,8 @@ def typed(table: Any, keys: Mapping[str, Any], where: str) -> None:
             raise ConfigError(f"{where} has an unknown key {key!r}", hint=f"known: {', '.join(keys)}")
         if not isinstance(value, keys[key]) or isinstance(value, bool) != (keys[key] is bool):
             raise ConfigError(f"{where}: {key} has the wrong type")
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= 0 and key != "expires_s":
-            raise ConfigError(f"{where}: {key} must be more than 0")
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if number and key != "expires_s" and not 0 < value < math.inf:
+            raise ConfigError(f"{where}: {key} must be more than 0, and finite")
         if key == "key_command" and not (value and all(isinstance(word, str) and word for word in value)):
             raise ConfigError(f"{where}: key_command lists a command and its arguments", hint='["pass", "show", "key"]')

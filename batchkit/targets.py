@@ -7,6 +7,7 @@ variables that people already have set are a target of their own, and the file's
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -119,11 +120,11 @@ def _from_environment(env: Mapping[str, str]) -> Plan | None:
         values = given(
             endpoint="AZURE_OPENAI_ENDPOINT", api_version="OPENAI_API_VERSION", deployment="AZURE_OPENAI_DEPLOYMENT"
         )
-        if env.get("AZURE_OPENAI_API_KEY") or not (env.get("AZURE_OPENAI_AD_TOKEN") or entra.installed()):
-            values["key_env"] = Value("AZURE_OPENAI_API_KEY", "default")
-        elif env.get("AZURE_OPENAI_AD_TOKEN"):
+        if env.get("AZURE_OPENAI_AD_TOKEN") and not env.get("AZURE_OPENAI_API_KEY"):
             values["key_env"] = Value("AZURE_OPENAI_AD_TOKEN", "AZURE_OPENAI_API_KEY is not set")
             values["auth"] = Value("bearer", "it is a token")
+        elif env.get("AZURE_OPENAI_API_KEY") or not (entra.installed() and endpoint.is_azure(values["endpoint"].value)):
+            values["key_env"] = Value("AZURE_OPENAI_API_KEY", "default")
         else:
             values["entra"] = Value(True, "neither AZURE_OPENAI_API_KEY nor AZURE_OPENAI_AD_TOKEN is set")
         return Plan("env", "the environment", _overridden(values, env))
@@ -183,6 +184,7 @@ def _overridden(values: Mapping[str, Value], env: Mapping[str, str]) -> dict[str
                 found[key] = Value(kind(env[variable]), f"environment variable {variable}")
             except ValueError:
                 raise ConfigError(f"{variable}={env[variable]!r} is no number", hint=f"unset {variable}") from None
-            if not isinstance(found[key].value, str) and found[key].value <= 0 and key != "expires_s":
-                raise ConfigError(f"{variable} must be more than 0", hint=f"unset {variable}")
+            number = found[key].value
+            if not isinstance(number, str) and key != "expires_s" and not 0 < number < math.inf:
+                raise ConfigError(f"{variable} must be more than 0, and finite", hint=f"unset {variable}")
     return found

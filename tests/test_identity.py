@@ -15,6 +15,7 @@ import trustme
 
 from batchkit import Client, load_target
 from batchkit.emulator.settings import Pace
+from batchkit.entra import credential, scope_for
 from batchkit.errors import CredentialError, Unauthorized
 
 from .conftest import World, request_line, request_lines
@@ -39,7 +40,14 @@ def managed(env: pytest.MonkeyPatch, world: World, tokens: Tokens) -> None:
     """The variables of a container with a managed identity."""
     env.setenv("IDENTITY_ENDPOINT", f"http://{tokens.netloc}/msi/token")
     env.setenv("IDENTITY_HEADER", "identity-header-5d1")
-    env.setenv("AZURE_OPENAI_ENDPOINT", world.service.url)
+    written(world)
+
+
+def written(world: World) -> None:
+    """The targets file that asks for tokens at the emulator."""
+    path = Path(os.environ["XDG_CONFIG_HOME"]) / "batchkit" / "targets.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(f'[targets.env]\nendpoint = "{world.service.url}"\nentra = true\n')
 
 
 def client_of(world: World) -> Client:
@@ -179,7 +187,7 @@ def test_other_identities_are_found_as_azure_identity_finds_them(
 ) -> None:
     env = plain_environment
     with serving(world.service, tls=authority(env, tmp_path)) as tokens:
-        env.setenv("AZURE_OPENAI_ENDPOINT", world.service.url)
+        written(world)
         env.setenv("BATCHKIT_SCOPE", "https://ai.azure.com/.default")
         if kind == "az":
             token = tokens.issue({})
@@ -230,6 +238,36 @@ def test_the_command_line_shows_no_token_even_when_it_says_all(
         assert tokens.issued
         assert not any(token in done.stdout + done.stderr for token in tokens.issued)
         assert kept(tmp_path, tokens) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "cloud"),
+    [
+        ("name.openai.azure.us", "us"),
+        ("usgovvirginia.api.cognitive.microsoft.us", "us"),
+        ("name.openai.azure.cn", "cn"),
+        ("name.openai.azure.com", "com"),
+        ("gateway.contoso.us", "com"),
+        ("gateway.contoso.cn", "com"),
+        ("notazure.us", "com"),
+    ],
+)
+def test_the_cloud_is_known_by_microsofts_own_hosts(host: str, cloud: str) -> None:
+    scope = f"https://cognitiveservices.azure.{cloud}/.default"
+    assert scope_for(host) == scope
+    assert scope in credential(host, {}).origin
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://name.openai.azure.co", "https://name.openai.azure.com.example", "http://127.0.0.1:8765", "https://gw.us"],
+)
+def test_tokens_go_unasked_to_azure_alone(plain_environment: pytest.MonkeyPatch, address: str) -> None:
+    plain_environment.setenv("AZURE_OPENAI_ENDPOINT", address)
+    with pytest.raises(CredentialError, match="AZURE_OPENAI_API_KEY") as caught:
+        load_target()
+    assert "export AZURE_OPENAI_API_KEY=…" in caught.value.hint
+    assert "--entra" in caught.value.hint
 
 
 def test_nothing_heavy_is_imported_before_a_token_is_needed(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from batchkit.errors import (
     LedgerCorrupt,
     LedgerError,
     LedgerTooNew,
+    LedgerTooOld,
     Unintelligible,
 )
 from batchkit.ledger import Ledger, Terms, deeds, open_ledger
@@ -282,19 +283,21 @@ def test_a_lease_is_renewed_while_it_is_held_and_lost_when_it_is_not(ledger_url:
 
 
 @pytest.mark.promise("D4")
-def test_a_newer_format_is_refused(ledger_url: str) -> None:
+@pytest.mark.parametrize(("version", "refusal"), [(1, LedgerTooOld), (2, LedgerTooOld), (99, LedgerTooNew)])
+def test_an_older_or_newer_format_is_refused(ledger_url: str, version: int, refusal: type[LedgerError]) -> None:
     async def work() -> None:
         async with opened(ledger_url) as ledger:
             await ledger.jobs()
-            newer = "PRAGMA user_version = 99" if "://" not in ledger_url else "UPDATE format SET version = 99"
+            sqlite = "://" not in ledger_url
+            other = f"PRAGMA user_version = {version}" if sqlite else f"UPDATE format SET version = {version}"
             if "://" in ledger_url:
-                await ledger.store.run(lambda tx: tx.write(newer))
+                await ledger.store.run(lambda tx: tx.write(other))
         if "://" not in ledger_url:
             with sqlite3.connect(ledger_url) as connection:
-                connection.execute(newer)
+                connection.execute(other)
             connection.close()
         async with opened(ledger_url) as ledger:
-            with pytest.raises(LedgerTooNew, match="99"):
+            with pytest.raises(refusal, match=f"format {version}"):
                 await ledger.jobs()
 
     asyncio.run(work())
@@ -417,15 +420,29 @@ def open_and_read(path: Path) -> None:
     asyncio.run(work())
 
 
-def test_a_newer_ledger_is_refused_untouched(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "refusal"), [(1, LedgerTooOld), (2, LedgerTooOld), (99, LedgerTooNew)])
+def test_an_older_or_newer_ledger_is_refused_untouched(
+    tmp_path: Path, version: int, refusal: type[LedgerError]
+) -> None:
     path = tmp_path / "ledger.sqlite3"
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 99")
+        connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(LedgerTooNew, match="99"):
+    with pytest.raises(refusal, match=f"format {version}") as caught:
         open_and_read(path)
     assert path.read_bytes() == before
+    if version < 3:
+        assert "made by a batchkit before 0.1.0" in str(caught.value)
+        assert "finish its jobs, then move the file" in caught.value.hint
+
+
+def test_a_new_ledger_has_format_3(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    open_and_read(path)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+    connection.close()
 
 
 def test_a_damaged_ledger_is_refused_untouched(tmp_path: Path) -> None:

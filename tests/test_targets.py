@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import stat
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +21,8 @@ import orjson
 import pytest
 
 from batchkit import AsyncClient, Client, ConfigError, load_target
-from batchkit.credentials import Credential, Secret
-from batchkit.errors import CredentialError
+from batchkit.credentials import Credential, Fetched, Secret
+from batchkit.errors import BatchkitError, CredentialError, Unavailable
 from batchkit.tables import line_of, removed, replaced
 from batchkit.targets import plan
 
@@ -164,6 +164,70 @@ def test_a_flag_given_twice_and_a_password_without_a_host_are_refused(
     assert (code, "pw-seven" in err) == (2, False)
 
 
+def test_a_targets_file_that_is_no_text_is_refused_and_kept(
+    tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]]
+) -> None:
+    path = tmp_path / "targets.toml"
+    path.write_bytes(b"# caf\xe9\n")
+    add = ("targets", "add", "a", "--endpoint", "https://a.openai.azure.com", "--config", str(path))
+    code, _, err = batchkit(*add)
+    assert (code, "is not valid TOML" in err, "a bug" in err) == (4, True, False), err
+    assert path.read_bytes() == b"# caf\xe9\n"
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_a_time_is_a_finite_number(tmp_path: Path, number: str) -> None:
+    with pytest.raises(ConfigError, match="poll_interval_s must be more than 0"):
+        loaded(tmp_path, f'key_env = "K"\npoll_interval_s = {number}\n', K="k")
+    with pytest.raises(ConfigError, match="BATCHKIT_POLL must be more than 0"):
+        loaded(tmp_path, 'key_env = "K"\n', K="k", BATCHKIT_POLL=number)
+
+
+def test_a_key_file_that_is_none_does_not_hang(tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]]) -> None:
+    os.mkfifo(tmp_path / "key", 0o600)
+    path = tmp_path / "targets.toml"
+    path.write_text(f'[targets.a]\nendpoint = "https://a.openai.azure.com"\nkey_file = "{tmp_path}/key"\n')
+    code, out, _ = batchkit("targets", "test", "--config", str(path))
+    assert (code, "key is no regular file" in out) == (4, True), out
+
+
+def test_a_key_command_that_is_none_is_not_repeated(batchkit: Callable[..., tuple[int, str, str]]) -> None:
+    add = ("targets", "add", "a", "--endpoint", "https://a.openai.azure.com", "--key-command")
+    for text in (f"echo {KEY} | tr -d x", f"echo '{KEY}"):
+        code, _, err = batchkit(*add, text)
+        assert (code, "not one command with its arguments" in err, KEY in err) == (4, True, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("api-key", ()),
+        ("api-key", ("--auth", "bearer")),
+        ("Authorization", ()),
+        ("Authorization", ("--entra",)),
+        ("Cookie", ()),
+        ("X-Api-Key", ()),
+        ("Ocp-Apim-Subscription-Key", ()),
+    ],
+)
+def test_a_header_that_is_a_secret_is_not_written_down(
+    tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]], name: str, flags: tuple[str, ...]
+) -> None:
+    add = ("targets", "add", "a", "--endpoint", "https://a.openai.azure.com", *flags, "--header", f"{name}={KEY}")
+    code, _, err = batchkit(*add)
+    assert (code, "--header-env" in err) == (4, True), err
+    assert not (tmp_path / ".config" / "batchkit" / "targets.toml").exists()
+
+
+def test_a_header_whose_value_is_elsewhere_is_written_down_though_its_variable_is_not_set(
+    tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]]
+) -> None:
+    add = ("targets", "add", "a", "--endpoint", "https://a.openai.azure.com")
+    assert batchkit(*add, "--header-env", "ocp-apim-subscription-key=GATE", "--header", "x-team=red")[0] == 0
+    code, _, err = batchkit(*add, "--overwrite", "--header-env", "api-key=GATE")
+    assert (code, "batchkit itself sends" in err) == (4, True)
+
+
 def loaded(tmp_path: Path, table: str, **env: str) -> Any:
     path = tmp_path / "targets.toml"
     path.write_text('[targets.a]\nendpoint = "https://contoso.openai.azure.com"\n' + table)
@@ -198,9 +262,12 @@ def test_a_variable_beats_the_file_value_by_value_but_never_the_endpoint_or_its_
         ("entra = 1\n", "entra has the wrong type"),
         ('keyring = "one"\n', "SERVICE/USER"),
         ('key_env = "K"\nheaders = { "a b" = "x" }\n', "no header's name"),
-        ('key_env = "K"\nheaders = { api-key = "x" }\n', "batchkit itself sends"),
+        ('key_env = "K"\nheaders = { api-key = "x" }\n', "is a secret"),
         ('key_env = "K"\nheaders = { Host = "x" }\n', "batchkit itself sends"),
         ('key_env = "K"\nheaders = { x = "a\\nb" }\n', "no plain text"),
+        ('key_env = "K"\nheaders = { Authorization = "Bearer x" }\n', "is a secret"),
+        ('key_env = "K"\nheaders = { Ocp-Apim-Subscription-Key = "x" }\n', "is a secret"),
+        ('key_env = "K"\nheaders_env = { api-key = "K" }\n', "batchkit itself sends"),
         ('key_env = "K"\nheaders_env = { x = "NONE" }\n', "environment variable NONE"),
         ('key_env = "NONE"\n', "environment variable NONE"),
     ],
@@ -267,7 +334,8 @@ def test_a_key_command_is_run_when_a_key_is_needed_and_again_when_it_is_refused(
 @pytest.mark.parametrize(
     ("script", "says"),
     [
-        (f"echo {KEY}; echo the vault is sealed, {KEY} >&2; exit 3\n", "exit code 3: the vault is sealed, ***"),
+        (f"echo the vault is sealed, {KEY} >&2; exit 3\n", "ended with exit code 3"),
+        (f"set -x\nkey={KEY}\nexit 3\n", "ended with exit code 3"),
         ("exit 0\n", "no key found in what key_command"),
         ("echo two; echo lines\n", "characters no key has"),
     ],
@@ -366,10 +434,10 @@ def test_a_key_command_that_hangs_is_ended_with_all_it_started(world: World, tmp
 def test_many_calls_at_once_ask_for_one_secret() -> None:
     asked: list[bool] = []
 
-    async def fetch(refused: bool) -> tuple[Secret, float]:
+    async def fetch(refused: bool) -> Fetched:
         asked.append(refused)
         await asyncio.sleep(0)
-        return Secret(f"secret-{len(asked)}"), math.inf
+        return Fetched(Secret(f"secret-{len(asked)}"))
 
     async def work() -> None:
         credential = Credential(None, bearer=True, fetch=fetch)
@@ -382,6 +450,33 @@ def test_many_calls_at_once_ask_for_one_secret() -> None:
     for _ in range(2):  # in a loop of its own each
         asked.clear()
         asyncio.run(work())
+
+
+@pytest.mark.parametrize("outage", [CredentialError("no token"), Unavailable("no token")])
+def test_a_secret_that_cannot_be_renewed_is_used_until_its_end(outage: BatchkitError) -> None:
+    asked: list[bool] = []
+
+    async def work(until: float) -> None:
+        async def fetch(refused: bool) -> Fetched:
+            asked.append(refused)
+            if len(asked) > 1:
+                raise outage
+            return Fetched(Secret("held"), renew_at=time.time() - 1, until=until)
+
+        asked.clear()
+        credential = Credential(None, bearer=True, fetch=fetch)
+        held = await credential.secret()
+        if until > time.time():
+            assert {(await credential.secret()).reveal() for _ in range(3)} == {"held"}
+            assert asked == [False, False]  # a service that is away is not asked for every call
+            with pytest.raises(Unavailable, match="no token"):
+                await credential.secret(refused=held)
+        else:
+            with pytest.raises(Unavailable, match="no token"):
+                await credential.secret()
+
+    asyncio.run(work(time.time() + 300))
+    asyncio.run(work(time.time() - 1))
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,9 @@ def add(
     if dialect is not None and dialect not in endpoints.DIALECTS:
         raise UsageError(f"--dialect is {', '.join(endpoints.DIALECTS)}, not {dialect!r}")
     path = plans.file_of(config)
+    known = plans.read(path).get("targets", {}) if path.exists() else {}
     text = path.read_text("utf-8") if path.exists() else ""
-    if name in (plans.read(path).get("targets", {}) if text else {}) and not overwrite:
+    if name in known and not overwrite:
         raise ConfigError(f"target {name!r} is in {path} already", hint="add --overwrite to replace it")
     found = endpoints.read(endpoint, dialect=_dialect(dialect), api_version=api_version)
     root = found.base_url.removesuffix("/v1").removesuffix("/openai") if found.dialect != "openai" else found.base_url

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from batchkit.errors import ConfigError, LedgerBusy, LedgerError, LedgerTooNew, MissingExtra
-from batchkit.ledger.sql import Row, Tx, migrations
+from batchkit.errors import ConfigError, LedgerBusy, LedgerError, MissingExtra
+from batchkit.ledger.sql import Row, Tx, missing
 from batchkit.text import visible
 
 try:
@@ -125,9 +125,9 @@ class PostgresStore:
         return connection
 
     def _migrate(self, connection: psycopg.Connection[Row]) -> None:
-        """Bring the schema to today's format, one process at a time; a newer one is left untouched."""
+        """Bring the schema to today's format, one process at a time; what cannot be brought there is left untouched."""
         connection.execute(_known(f"SET search_path TO {_SCHEMA}"))
-        tx, steps = _Tx(connection), migrations()
+        tx = _Tx(connection)
         with connection.transaction():
             tx.row("SELECT pg_advisory_xact_lock(hashtext('batchkit ledger'))")
             if tx.row("SELECT 1 AS found FROM pg_namespace WHERE nspname = :schema", schema=_SCHEMA) is None:
@@ -135,13 +135,10 @@ class PostgresStore:
                 tx.write("CREATE TABLE format (version BIGINT NOT NULL)")
                 tx.write("INSERT INTO format VALUES (0)")
             (row,) = tx.rows("SELECT version FROM format")
-            version = int(row["version"])
-            if version > len(steps):
-                raise LedgerTooNew(f"the ledger {self.name} has format {version}, this batchkit knows {len(steps)}")
-            for statement in (statement for step in steps[version:] for statement in step):
-                connection.execute(_known(_spelt(statement)))
-            if version < len(steps):
-                tx.write("UPDATE format SET version = :version", version=len(steps))
+            for number, statements in missing(int(row["version"]), self.name).items():
+                for statement in statements:
+                    connection.execute(_known(_spelt(statement)))
+                tx.write("UPDATE format SET version = :version", version=number)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

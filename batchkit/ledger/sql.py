@@ -7,6 +7,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, Protocol, TypeVar
 
+from batchkit.errors import LedgerTooNew, LedgerTooOld
+
 T = TypeVar("T")
 
 
@@ -52,9 +54,22 @@ class Store(Protocol):
 
 
 @cache
-def migrations() -> list[list[str]]:
-    """The statements that make a ledger what it is today, a list for each format it ever had."""
+def migrations() -> dict[int, list[str]]:
+    """The statements that make a ledger what it is today, by the number of each format since the first release."""
     folder = resources.files("batchkit.ledger").joinpath("migrations")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    texts = [folder.joinpath(name).read_text("utf-8") for name in names]
-    return [[statement for statement in text.split(";\n") if statement.strip()] for text in texts]
+    texts = {int(name.partition("_")[0]): folder.joinpath(name).read_text("utf-8") for name in names}
+    return {number: [part for part in text.split(";\n") if part.strip()] for number, text in texts.items()}
+
+
+def missing(version: int, name: str) -> dict[int, list[str]]:
+    """The migrations that a ledger of format `version` needs; 0 is one that holds nothing yet.
+
+    Raises LedgerTooOld or LedgerTooNew for one that they do not start from.
+    """
+    first, last = min(migrations()), max(migrations())
+    if 0 < version < first:
+        raise LedgerTooOld(f"the ledger {name} has format {version}, made by a batchkit before 0.1.0")
+    if version > last:
+        raise LedgerTooNew(f"the ledger {name} has format {version}, this batchkit knows {last}")
+    return {number: statements for number, statements in migrations().items() if number > version}

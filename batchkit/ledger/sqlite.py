@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from batchkit.disk import PRIVATE, local_errors, private_directory
-from batchkit.errors import DiskFull, LedgerBusy, LedgerCorrupt, LedgerError, LedgerTooNew, LocalError
+from batchkit.errors import DiskFull, LedgerBusy, LedgerCorrupt, LedgerError, LocalError
 from batchkit.ledger.mounts import check_local
-from batchkit.ledger.sql import Row, Tx, migrations
+from batchkit.ledger.sql import Row, Tx, missing
 
 T = TypeVar("T")
 
@@ -83,28 +83,21 @@ class SqliteStore:
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=10.0, check_same_thread=False)
         try:
             connection.row_factory = sqlite3.Row
-            self._refuse_newer(connection)
+            outdated = missing(_version(connection), self.name)  # before anything is written, the journal mode included
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
-            if _version(connection) < len(migrations()):
+            if outdated:
                 self._migrate(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _refuse_newer(self, connection: sqlite3.Connection) -> None:
-        """Before anything is written, the journal mode included."""
-        version, known = _version(connection), len(migrations())
-        if version > known:
-            raise LedgerTooNew(f"the ledger {self.path} has format {version}, this batchkit knows {known}")
-
     def _migrate(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            version, steps = _version(connection), migrations()
-            for number, statements in enumerate(steps[version:], version + 1):
+            for number, statements in missing(_version(connection), self.name).items():
                 for statement in statements:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")
