@@ -18,7 +18,7 @@ from batchkit.emulator.app import Emulated
 from batchkit.emulator.faults import Faults, made
 from batchkit.emulator.settings import Limits as ServiceLimits
 from batchkit.errors import BatchkitError, Unauthorized
-from batchkit.model import Batch, Next, Part, Queue, ServiceError, State
+from batchkit.model import Batch, Counts, Next, Part, Queue, ServiceError, State
 from batchkit.uploader import quota
 from batchkit.uploader.quota import Admission, Room
 
@@ -345,6 +345,16 @@ def test_what_is_wrong_with_the_lines_is_no_targets_fault() -> None:
     assert not refused(ServiceError("batch_lost", "the service does not know this batch"))
     assert not refused(missing, status="expired")
     assert not refused()
+
+
+@pytest.mark.promise("A2", "A9")
+@pytest.mark.parametrize("code", ["model_not_found", "token_limit_exceeded"])
+def test_a_batch_that_failed_after_it_did_rows_was_not_refused(code: str) -> None:
+    """Its rows are paid for: asking them again elsewhere, or once more, would pay them twice."""
+    failed = Batch("b", "failed", errors=(ServiceError(code, "gone meanwhile"),), counts=Counts(4, 0, 4))
+    for done in (replace(failed, counts=Counts(4, 1, 3)), replace(failed, output_file_id="file-out")):
+        assert failed.refused_by_target or failed.refused_for_quota
+        assert not (done.refused_by_target or done.refused_for_quota)
 
 
 def test_why_a_part_waits_is_said_in_these_words() -> None:
