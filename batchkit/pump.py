@@ -82,7 +82,7 @@ class Pump:
                 clock=self.clock,
                 settings=self.settings,
                 lookout=self.lookout,
-                pool=[member.name for member in self.target.pool],
+                target=self.target,
             ),
             hold,
         )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from batchkit import moving
 from batchkit.config import Target
 from batchkit.errors import BatchkitError, NotFound, Unauthorized, Unavailable
 from batchkit.ledger import deeds
@@ -52,13 +53,17 @@ def _left(work: Work) -> Sequence[Target]:
 
 async def elsewhere(work: Work, part: Part) -> Part:
     """A part that waits for a target which was set aside meanwhile goes to another, if there is one."""
-    free = part.state in (State.STAGED, State.UPLOADED) and part.doubt_at is None
+    free = part.state in (State.STAGED, State.UPLOADED) and _may_leave(work, part)
     if not free or part.target not in work.job.aside or part.target in {member.name for member in _left(work)}:
         return part
     if part.file_id is not None:
         with suppress(BatchkitError):  # it expires, and `files --sweep` knows it by its name
             await work.api(part).delete(part.file_id)
     return await deeds.free(work.hold, part, at=work.clock.now(), why="it refused other parts of this job")
+
+
+def _may_leave(work: Work, part: Part) -> bool:
+    return moving.may_leave(work.job, part, work.target.service, work.clock.now())
 
 
 async def _sent_to(work: Work, part: Part, member: Target) -> Part:
@@ -106,7 +111,7 @@ async def set_aside(work: Work, part: Part, error: BatchkitError) -> bool:
     if not work.target.pool or not (definite or isinstance(error, Unavailable)):
         return False
     current = next((known for known in (await work.hold.job()).parts if known.id == part.id), part)
-    free = current.state in (State.STAGED, State.UPLOADED) and current.doubt_at is None
+    free = current.state in (State.STAGED, State.UPLOADED) and _may_leave(work, current)
     if not free or current.target is None or len(work.aside | {current.target}) == len(work.target.pool):
         return False
     work.aside.add(current.target)
