@@ -11,7 +11,7 @@ import pytest
 
 from batchkit import AsyncClient, Report, Settings
 from batchkit.emulator import Pace
-from batchkit.errors import BatchkitError, Unfinished
+from batchkit.errors import BatchkitError, ConfigError, Unfinished
 from batchkit.model import GIVEN_UP, Job, State
 
 from .conftest import SMALL, World, request_lines
@@ -96,6 +96,18 @@ def test_batches_that_are_not_to_be_found_are_given_up(make_world: Callable[...,
     assert {batch["id"] for batch in world.batches()} <= set(told.replace(";", " ").split())
     assert "if" in told and "is billed" in told
     assert "the service does not know it" in told if fate is forgotten else "the service cannot be asked" in told
+
+
+@pytest.mark.parametrize("give_up", [False, True])
+def test_a_wrong_target_wishes_nothing(make_world: Callable[..., World], give_up: bool) -> None:
+    """Where the command ends with an error, the job goes on as it was."""
+    world, other = make_world(fail_rate=0.0), make_world(fail_rate=0.0)
+    with world.client() as client:
+        client.submit(ROWS, name="nightly")
+    with other.client() as client:
+        with pytest.raises(ConfigError, match="belongs to"):
+            client.cancel("nightly", give_up=give_up)
+        assert client.show("nightly").cancelled_at is None
 
 
 def test_a_batch_that_lives_is_stopped_and_not_given_up(make_world: Callable[..., World]) -> None:

@@ -51,11 +51,8 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, settings: Settings, lo
     if due:
         at, seen = await lookout.look(api, [part.batches[-1] for part in due])
         looks += [(part, seen[part.batches[-1].id]) for part in due if part.batches[-1].id in seen]
-    pool = (
-        {member.name for member in target.pool}
-        if moving.is_free(job, target.service) and job.cancelled_at is None
-        else set()
-    )
+    free = job.cancelled_at is None and moving.is_free(job, target.service)
+    pool = {member.name for member in target.pool} if free else set()
     refused = [
         (part, seen) for part, seen in looks if seen and seen.refused_by_target and pool - {*job.aside, part.target}
     ]

@@ -23,8 +23,10 @@ _log = logging.getLogger(__name__)
 
 async def place(work: Work, part: Part) -> tuple[Part, Next | None]:
     """Give a staged part of a pool its target, if one has room; or say when to look again."""
-    if part.service is not None or not work.target.pool:
+    if part.service is not None:
         return part, None
+    if not work.target.pool:
+        return await _sent_to(work, part, work.target), None
     members, now = _left(work), work.clock.now()
     limits = [member.limits.enqueued_tokens for member in members]
     queues = [await deeds.queue_of(work.hold, member.service, _deployment(work, member)) for member in members]
@@ -46,9 +48,11 @@ async def place(work: Work, part: Part) -> tuple[Part, Next | None]:
 
 
 def _left(work: Work) -> Sequence[Target]:
-    """The targets that the job has not set aside, for what their validation said of it."""
-    left = [member for member in work.target.members if member.name not in work.job.aside]
-    return left or work.target.members
+    """The targets that the job may go to and has not set aside, for what their validation said of it."""
+    members = work.target.members
+    if not moving.is_free(work.job, work.target.service):
+        members = tuple(member for member in members if member.service == work.job.service)
+    return [member for member in members if member.name not in work.job.aside] or members
 
 
 async def elsewhere(work: Work, part: Part) -> Part:
