@@ -27,6 +27,8 @@ LOST_S = 900.0
 proof."""
 LATE_S = 1800.0
 """How long after its end the names of a batch's result files are waited for."""
+UNKNOWN = "the service does not know this batch"
+"""Why a part is held whose batch was not found."""
 JITTER = 0.05
 AT_ONCE = 500
 """How many looks are written down in one transaction."""
@@ -129,7 +131,7 @@ def _kept(seen: Batch) -> _Verdict:
 def _judge(part: Part, seen: Batch | None, now: float) -> _Verdict:
     held, clean_at = None, None
     if seen is None:
-        held, clean_at = "the service does not know this batch", part.clean_at or now
+        held, clean_at = UNKNOWN, part.clean_at or now
         seen = part.batches[-1]
         if now - clean_at >= LOST_S:
             seen = replace(seen, status="failed", errors=(ServiceError(LOST, held),))
