@@ -235,11 +235,9 @@ class AsyncClient:
         troubles: list[BatchkitError] = []
         done: list[Job] = []
         target = self._doors().target
-        reach = {member.service for member in target.members}
 
         def due(job: Job) -> bool:
-            reached = {part.service for part in job.parts if part.service} <= reach
-            return reached and is_due(job, target.poll_interval_s, self._clock.now())
+            return not _strange(job, target) and is_due(job, target.poll_interval_s, self._clock.now())
 
         waiting = [job for job in await self._ledger.jobs(unfinished=True) if due(job)]
         self._doors().lookout.expect(waiting)
@@ -302,6 +300,7 @@ class AsyncClient:
         """
         found = await self._known(job)
         if not found.collected:
+            self._check_reach(found)
             await self._ledger.wish_cancelled(found, at=self._clock.now())
         if give_up:
             with suppress(Refused, Unavailable):  # what can be had is had first
@@ -498,6 +497,15 @@ class AsyncClient:
         await self._intake.round(job, self._doors().target)
         return True
 
+    def _check_reach(self, job: Job) -> None:
+        """Raises ConfigError where a job is at, or waits for, what is no part of the target."""
+        target = self._doors().target
+        if strange := _strange(job, target):
+            raise ConfigError(
+                f"job {job.name!r} belongs to {', '.join(sorted(strange))}, not to {target.service}",
+                hint="use the target it was submitted to",
+            )
+
     async def _deliver(
         self,
         job: Job,
@@ -518,11 +526,7 @@ class AsyncClient:
         hold: Hold | None = None,
     ) -> AsyncGenerator[Progress, None]:
         pump = self._doors()
-        if strange := {part.service for part in job.parts if part.service} - set(pump.apis):
-            raise ConfigError(
-                f"job {job.name!r} belongs to {', '.join(sorted(strange))}, not to {pump.target.service}",
-                hint="use the target it was submitted to",
-            )
+        self._check_reach(job)
         told = (*turns, Pump.tell)
         async with aclosing(pump.run(job, told, once=once, timeout_s=timeout_s, hold=hold)) as steps:
             async for progress in steps:
@@ -546,6 +550,12 @@ class AsyncClient:
             async for progress in steps:
                 job = progress.job
         return job
+
+
+def _strange(job: Job, target: Target) -> set[str]:
+    """The services of a job that a target does not reach; a part without a place waits for the job's own target."""
+    reach = {target.service, *(member.service for member in target.members)}
+    return {part.service or job.service for part in job.parts} - reach
 
 
 async def _checked(out: str | Path | None) -> Path | None:

@@ -198,14 +198,19 @@ class Batch:
     def refused_for_quota(self) -> bool:
         """Whether it failed only because the deployment's queue was full: the late form of a refusal that in other
         regions the create call itself gives."""
-        return self.status == "failed" and any(TOKEN_LIMIT in e.code + e.message for e in self.errors)
+        return self._refused and any(TOKEN_LIMIT in e.code + e.message for e in self.errors)
 
     @property
     def refused_by_target(self) -> bool:
         """Whether validation failed for what another target may have: the deployment, or its kind. What names a line
         is wrong with the lines, wherever they go."""
-        found = self.status == "failed" and bool(self.errors)
-        return found and all(e.line is None and e.code in _OF_THE_TARGET for e in self.errors)
+        return self._refused and all(e.line is None and e.code in _OF_THE_TARGET for e in self.errors)
+
+    @property
+    def _refused(self) -> bool:
+        """Whether it failed before a row of it ran: what is done is paid for, and never asked again unasked."""
+        did = self.output_file_id is not None or (self.counts is not None and self.counts.completed > 0)
+        return self.status == "failed" and bool(self.errors) and not did
 
 
 @dataclass(frozen=True, slots=True)

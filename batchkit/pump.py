@@ -82,7 +82,7 @@ class Pump:
                 clock=self.clock,
                 settings=self.settings,
                 lookout=self.lookout,
-                pool=[member.name for member in self.target.pool],
+                target=self.target,
             ),
             hold,
         )
@@ -293,7 +293,9 @@ def standing(job: Job) -> str:
 
 def _go_on(job: Job) -> str:
     if job.cancelled_at is not None:
-        return f"the same command again goes on; batchkit cancel {quote(job.name)} --give-up if the service forgot it"
+        forgotten = any(part.held == poll.UNKNOWN for part in job.parts)
+        give_up = f"; batchkit cancel {quote(job.name)} --give-up ends it without what the service forgot"
+        return "the same command again goes on" + (give_up if forgotten else "")
     if job.settled_at is not None:
         return f"batchkit fetch {quote(job.name)} -o results.csv"
     name = quote(job.name)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +15,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from batchkit import AsyncClient, LocalError
+from batchkit import AsyncClient, Client, LocalError, Settings
+from batchkit.credentials import Credential, Secret
 from batchkit.disk import Workdir
 from batchkit.due import due_at
 from batchkit.emulator import Emulator
-from batchkit.errors import LedgerBusy, Refused, Unfinished
+from batchkit.errors import BatchkitError, ConfigError, LedgerBusy, Refused, Unfinished
 from batchkit.ledger import open_ledger
 from batchkit.model import Batch, Job, Part, State
 
@@ -179,6 +180,38 @@ def test_an_input_with_a_known_fingerprint_is_not_read_again(world: World) -> No
             path.unlink()
         results = client.run(request_lines(2), name="nightly", fingerprint="as it was")
         assert results.report.ok == 2, "lines that are gone are taken in again"
+
+
+def test_parts_without_a_place_are_left_to_the_pool_their_job_was_given_to(make_world: Callable[..., World]) -> None:
+    """Whoever works on the same ledger with other targets does not send them there, whatever the verb."""
+    down, *others = make_world(faults=["html,502,call=any"]), *(make_world(fail_rate=0.0) for _ in range(3))
+    a, b, x, y = (replace(world.target(), name=name) for world, name in zip((down, *others), "abxy", strict=True))
+    ours, theirs = replace(a, name="eu", pool=(a, b)), replace(x, name="us", pool=(x, y))
+    ledger, brief = down.home / "ledger.sqlite3", Settings(max_attempts=1)
+    credentials = replace(b, credential=Credential(Secret("another-key"), bearer=False))
+    closed = replace(ours, pool=(a, credentials))
+    with Client(closed, ledger=ledger, clock=down.clock, settings=brief) as client, pytest.raises(BatchkitError):
+        client.run(request_lines(4), name="nightly", once=True)
+    down.clock.advance(4000)
+    for stranger in (theirs, y):
+        with Client(stranger, ledger=ledger, clock=down.clock) as client:
+            assert [part.service for part in client.show("nightly").parts if part.service != a.service] == [None]
+            assert client.run_due() == []
+            with pytest.raises(ConfigError, match="belongs to"):
+                client.fetch("nightly")
+    assert [len(world.batches()) for world in others] == [0, 0, 0]
+
+
+def test_a_job_of_one_target_that_is_asked_again_by_a_pool_stays_there(make_world: Callable[..., World]) -> None:
+    here, there = make_world(fail_rate=1.0), make_world(fail_rate=0.0)
+    east, west = replace(here.target(), name="east"), replace(there.target(), name="west")
+    ledger = here.home / "ledger.sqlite3"
+    with Client(east, ledger=ledger, clock=here.clock) as client:
+        assert client.run(request_lines(4), name="nightly").report.ok == 0
+    with Client(replace(west, name="all", pool=(west, east)), ledger=ledger, clock=here.clock) as client:
+        client.retry("nightly", only=["4xx", "5xx"])
+        assert {part.target for part in client.show("nightly").parts} == {"east"}
+    assert there.batches() == []
 
 
 def test_a_job_goes_on_where_its_lines_are_brought(world: World, ledger_url: str) -> None:

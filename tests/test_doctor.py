@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import re
@@ -19,7 +20,7 @@ from unittest.mock import patch
 import orjson
 import pytest
 
-from batchkit import Target
+from batchkit import AsyncClient, Target
 from batchkit.cli import main
 from batchkit.cli.doctor import doctor
 from batchkit.cli.options import Where
@@ -29,9 +30,10 @@ from batchkit.credentials import Credential, Secret
 from batchkit.disk import Workdir
 from batchkit.doctor import judge
 from batchkit.emulator.settings import Pace
-from batchkit.errors import UsageError
+from batchkit.errors import Interrupted, UsageError
 from batchkit.facts import load_facts
 from batchkit.model import Finding, Job, Part, Queue, RemoteFile, State
+from batchkit.pump import Progress
 
 from .conftest import KEY, SMALL, World, request_lines
 from .loopback import AUTHORITY, serving
@@ -480,3 +482,38 @@ def test_a_probe_asks_first_and_is_not_made_where_all_is_not_well(shell: Shell, 
     assert world.batches() == []
     with pytest.raises(UsageError):
         doctor(Face(), Where(), probe=True)
+
+
+def test_a_probe_leaves_that_of_a_deployment_alone_whose_name_begins_alike(make_world: Callable[..., World]) -> None:
+    world = make_world(deployments=("gpt-4o", "gpt-4o-batch"), pace=Pace(validating_s=5000.0))
+    with world.client() as client:
+        for deployment in ("gpt-4o-batch", "gpt-4o"):
+            client.doctor(probe=True, deployment=deployment)
+        jobs = client.list().jobs
+    assert (len(jobs), [job.cancelled_at for job in jobs]) == (2, [None, None])
+
+
+def test_whoever_stops_a_probe_starts_no_other_one(make_world: Callable[..., World]) -> None:
+    slow, other = make_world(pace=Pace(validating_s=300.0)), make_world()
+    east, west = (
+        replace(world.target(), name=name, deployment="gpt-4o-batch")
+        for world, name in ((slow, "east"), (other, "west"))
+    )
+
+    async def work() -> None:
+        def seen(progress: Progress) -> None:
+            if progress.job.status == "validating":
+                client.interrupt()
+
+        client = AsyncClient(
+            replace(east, name="pool", pool=(east, west)),
+            ledger=slow.home / "ledger.sqlite3",
+            clock=slow.clock,
+            on_progress=seen,
+        )
+        async with client:
+            with pytest.raises(Interrupted):
+                await client.doctor(probe=True)
+
+    asyncio.run(work())
+    assert (len(slow.batches()), other.batches()) == (1, [])

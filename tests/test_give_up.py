@@ -11,8 +11,9 @@ import pytest
 
 from batchkit import AsyncClient, Report, Settings
 from batchkit.emulator import Pace
-from batchkit.errors import BatchkitError, Unfinished
+from batchkit.errors import BatchkitError, ConfigError, Refused, Unavailable, Unfinished
 from batchkit.model import GIVEN_UP, Job, State
+from batchkit.tracker.abandon import SILENT_S
 
 from .conftest import SMALL, World, request_lines
 from .test_tracker import said
@@ -76,6 +77,7 @@ def given_up(world: World, before: Fate, after: Fate) -> tuple[Job, Report | Non
             with suppress(BatchkitError):
                 await client.submit(ROWS, name="orphan", wait=False)
             wire.fate = after
+            world.clock.advance(SILENT_S + 1)
             job = await client.show(await client.cancel("orphan", give_up=True))
             try:
                 return job, (await client.fetch("orphan")).report
@@ -96,6 +98,71 @@ def test_batches_that_are_not_to_be_found_are_given_up(make_world: Callable[...,
     assert {batch["id"] for batch in world.batches()} <= set(told.replace(";", " ").split())
     assert "if" in told and "is billed" in told
     assert "the service does not know it" in told if fate is forgotten else "the service cannot be asked" in told
+
+
+@pytest.mark.parametrize("fate", [gone, closed])
+def test_a_service_that_is_silent_for_a_moment_is_not_given_up(make_world: Callable[..., World], fate: Fate) -> None:
+    """Its batches live: the trouble is said, and nothing is lost or asked again."""
+    world = make_world(fail_rate=0.0, pace=Pace(running_s=4000.0))
+    wire = Fated(there)
+
+    async def work() -> Report:
+        async with AsyncClient(
+            world.target(),
+            ledger=world.home / "ledger.sqlite3",
+            clock=world.clock,
+            settings=Settings(max_attempts=1),
+            transport=wire,
+        ) as client:
+            await client.submit(ROWS, name="nightly")
+            wire.fate = fate
+            with pytest.raises((Unavailable, Refused)):
+                await client.cancel("nightly", give_up=True)
+            assert (await client.show("nightly")).state is State.RUNNING
+            wire.fate = there
+            world.clock.advance(90_000)
+            return (await client.fetch("nightly")).report
+
+    report = asyncio.run(work())
+    assert (report.ok, GIVEN_UP in report.errors) == (8, False)
+
+
+@pytest.mark.parametrize("give_up", [False, True])
+def test_a_wrong_target_wishes_nothing(make_world: Callable[..., World], give_up: bool) -> None:
+    """Where the command ends with an error, the job goes on as it was."""
+    world, other = make_world(fail_rate=0.0), make_world(fail_rate=0.0)
+    with world.client() as client:
+        client.submit(ROWS, name="nightly")
+    with other.client() as client:
+        with pytest.raises(ConfigError, match="belongs to"):
+            client.cancel("nightly", give_up=give_up)
+        assert client.show("nightly").cancelled_at is None
+
+
+def test_a_batch_is_not_missed_at_once_though_its_cancel_met_a_gateway(make_world: Callable[..., World]) -> None:
+    """Whether it is gone is for the tracker to say, whatever the cancel was answered."""
+    world = make_world(fail_rate=0.0, pace=Pace(running_s=4000.0))
+
+    def fate(request: httpx.Request) -> httpx.Response | None:
+        if "/batches/" not in request.url.path:
+            return None
+        return said(500, {}) if request.method == "POST" else forgotten(request)
+
+    async def work() -> Job:
+        wire = Fated(there)
+        async with AsyncClient(
+            world.target(),
+            ledger=world.home / "ledger.sqlite3",
+            clock=world.clock,
+            settings=Settings(max_attempts=1),
+            transport=wire,
+        ) as client:
+            await client.submit(ROWS, name="nightly")
+            wire.fate = fate
+            return await client.cancel("nightly")
+
+    job = asyncio.run(work())
+    assert (job.cancelled_at is not None, job.state) == (True, State.RUNNING)
 
 
 def test_a_batch_that_lives_is_stopped_and_not_given_up(make_world: Callable[..., World]) -> None:
@@ -134,6 +201,7 @@ def test_what_ended_before_the_service_was_gone_is_kept(make_world: Callable[...
         ) as client:
             async for _ in client.track(await client.submit(ROWS, name="orphan")):
                 continue
+            world.clock.advance(SILENT_S + 1)
             job = await client.cancel("orphan", give_up=True)
             return job, (await client.fetch("orphan")).report
 

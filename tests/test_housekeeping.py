@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from batchkit import AsyncClient
+from batchkit import AsyncClient, Client
 from batchkit.api.http import Http
 from batchkit.cli import stored
 from batchkit.cli.options import Where
@@ -147,6 +148,28 @@ def test_a_found_upload_is_ours_only_when_it_is_whole() -> None:
     sent = replace(PART, sent_sha256="cd" * 32, sent_bytes=95)
     assert reconcile.uploaded(sent, [replace(whole, filename=sent.file_name, bytes=95)])[0] is not None
     assert reconcile.uploaded(sent, [replace(whole, filename=sent.file_name)]) == (None, [])
+
+
+@pytest.mark.promise("A10")
+def test_an_old_ledger_put_back_does_not_sweep_what_a_batch_still_reads(make_world: Callable[..., World]) -> None:
+    """It does not know of the later round, whose file bears the job's name."""
+    world = make_world(fail_rate=1.0)
+    now, old = world.home / "now.sqlite3", world.home / "old.sqlite3"
+    with Client(world.target(), ledger=now, clock=world.clock) as client:
+        client.submit(request_lines(4), name="nightly")
+        list(client.track("nightly"))
+    shutil.copy(now, old)
+    shutil.copytree(world.home / "now.jobs", world.home / "old.jobs")
+    with Client(world.target(), ledger=now, clock=world.clock) as client:
+        client.fetch("nightly")
+        client.retry("nightly", only=["4xx", "5xx"])
+    with Client(world.target(), ledger=old, clock=world.clock) as client:
+        assert client.fetch("nightly").report.total == 4
+    running = [batch["input_file_id"] for batch in world.batches() if batch["completed_at"] is None]
+    with world.http() as http:
+        files = http.get("/openai/v1/files", params={"purpose": "batch"}).json()["data"]
+    assert len(running) == 1
+    assert running[0] in {file["id"] for file in files}
 
 
 def test_whose_a_file_is_by_its_name() -> None:

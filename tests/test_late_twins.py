@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchkit import AsyncClient, Job, Settings
+from batchkit import AsyncClient, Job, Settings, moving
 from batchkit.emulator import Pace
 from batchkit.model import Batch, Part, State
-from batchkit.uploader import quota, reconcile
+from batchkit.uploader import reconcile
 
 from .conftest import SMALL, World, request_line, request_lines
 from .test_submit_once import Wire, creating, fresh
@@ -103,12 +103,66 @@ def test_a_part_whose_batch_may_yet_show_up_is_not_cut(make_world: Callable[...,
     assert [batch["id"] for batch in world.batches()] == [batch.id for batch in part.batches]
 
 
+class Hidden(httpx.AsyncBaseTransport):
+    """A service that hides the batch whose answer it lost, until its twin was refused; that one names no deployment."""
+
+    def __init__(self, port: int | None) -> None:
+        self._inner, self._port, self.made = httpx.AsyncHTTPTransport(), port, list[str]()
+        self.hides, self.refused = True, 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._inner.handle_async_request(request)
+        if request.url.port != self._port or "/batches" not in request.url.path:
+            return response
+        document = orjson.loads(await response.aread())
+        if request.method == "POST" and request.url.path.endswith("/batches"):
+            self.made.append(document["id"])
+            if len(self.made) == 1:
+                return fresh(httpx.Response(500, content=b"{}"))
+        if "data" in document and self.hides:
+            document["data"] = [batch for batch in document["data"] if batch["id"] not in self.made[:1]]
+        for batch in document.get("data", [document]):
+            if batch.get("id") in self.made[1:] and request.method == "GET":
+                self.refused += 1
+                batch["status"] = "failed"
+                batch["errors"] = {"data": [{"code": "model_not_found", "message": "no such deployment"}]}
+        return fresh(httpx.Response(response.status_code, content=orjson.dumps(document)))
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+@pytest.mark.promise("A5", "A9")
+@pytest.mark.parametrize("shows", [True, False])
+def test_a_part_whose_batch_may_yet_show_up_does_not_go_to_another_target(
+    make_world: Callable[..., World], shows: bool
+) -> None:
+    """Shown, the hidden batch does the rows; never shown, the part leaves once it is not feared any more."""
+    here, there = (make_world(fail_rate=0.0, pace=Pace(running_s=20_000.0)) for _ in range(2))
+    east, west = replace(here.target(), name="east"), replace(there.target(), name="west")
+    wire = Hidden(httpx.URL(here.service.url).port)
+
+    async def work() -> tuple[int, Job]:
+        pool = replace(east, name="pool", pool=(east, west))
+        async with AsyncClient(pool, ledger=here.home / "l.sqlite3", clock=here.clock, transport=wire) as client:
+            job = await client.submit(request_lines(4), name="nightly")
+            async for steps in client.watch([job], settled=True):
+                wire.hides = not (shows and wire.refused > 0)
+                if steps[0].job.parts[0].target == "west":
+                    assert not moving.in_doubt(job.parts[0], here.clock.now())
+            return (await client.fetch("nightly")).report.ok, await client.show("nightly")
+
+    ok, job = asyncio.run(work())
+    assert (ok, job.parts[0].target) == (4, "east" if shows else "west")
+    assert len(there.batches()) == (0 if shows else 1)
+
+
 def test_a_doubt_ends_some_hours_later() -> None:
     part = replace(PART, doubt_at=1000.0)
-    assert not quota.in_doubt(PART, 1000.0)
-    assert quota.in_doubt(part, 22_599.0)
-    assert quota.in_doubt(part, 900.0), "the clock was put back"
-    assert not quota.in_doubt(part, 22_600.0), "else a part that is too large would never be cut"
+    assert not moving.in_doubt(PART, 1000.0)
+    assert moving.in_doubt(part, 22_599.0)
+    assert moving.in_doubt(part, 900.0), "the clock was put back"
+    assert not moving.in_doubt(part, 22_600.0), "else a part that is too large would never be cut"
 
 
 @pytest.mark.promise("A5", "A11")

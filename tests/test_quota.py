@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchkit import Results
+from batchkit import Client, Results, Settings
 from batchkit.config import Limits
 from batchkit.emulator.app import Emulated
 from batchkit.emulator.faults import Faults, made
 from batchkit.emulator.settings import Limits as ServiceLimits
-from batchkit.errors import BatchkitError, Unauthorized
-from batchkit.model import Batch, Next, Part, Queue, ServiceError, State
+from batchkit.errors import BatchkitError, Unauthorized, Unavailable
+from batchkit.model import Batch, Counts, Next, Part, Queue, ServiceError, State
 from batchkit.uploader import quota
 from batchkit.uploader.quota import Admission, Room
 
-from .conftest import request_lines
+from .conftest import World, request_lines
 from .doors import Bench, Doors, Harm, Killed, Place
 from .test_torture import harmed
 
@@ -345,6 +346,54 @@ def test_what_is_wrong_with_the_lines_is_no_targets_fault() -> None:
     assert not refused(ServiceError("batch_lost", "the service does not know this batch"))
     assert not refused(missing, status="expired")
     assert not refused()
+
+
+@pytest.mark.promise("A9")
+def test_a_job_that_was_given_to_one_target_stays_there_though_a_pool_turns_it(
+    make_world: Callable[..., World],
+) -> None:
+    """Whoever names a region means it: neither a refusal nor an outage sends its rows to another."""
+    refuses, takes = make_world(fail_rate=0.0, deployments=("other",)), make_world(fail_rate=0.0)
+    east, west = replace(refuses.target(), name="east"), replace(takes.target(), name="west")
+    pool = replace(east, name="everywhere", pool=(east, west))
+    ledger = refuses.home / "ledger.sqlite3"
+    with Client(east, ledger=ledger, clock=refuses.clock) as client:
+        client.submit(request_lines(4), name="nightly")
+    with Client(pool, ledger=ledger, clock=refuses.clock) as client:
+        for _ in range(6):
+            refuses.clock.advance(2000)
+            client.run_due()
+        job = client.show("nightly")
+    assert (job.settled_at is not None, {part.target for part in job.parts}) == (True, {"east"})
+    assert (len(refuses.batches()), takes.batches()) == (1, [])
+
+
+@pytest.mark.promise("A9")
+def test_an_outage_sends_no_job_away_that_was_given_to_one_target(make_world: Callable[..., World]) -> None:
+    down, up = make_world(faults=["html,502,call=any"]), make_world(fail_rate=0.0)
+    east, west = replace(down.target(), name="east"), replace(up.target(), name="west")
+    ledger = down.home / "ledger.sqlite3"
+    with (
+        Client(east, ledger=ledger, clock=down.clock, settings=Settings(max_attempts=1)) as client,
+        pytest.raises(Unavailable),
+    ):
+        client.submit(request_lines(4), name="nightly", wait=False)
+    pool = replace(east, name="everywhere", pool=(east, west))
+    with Client(pool, ledger=ledger, clock=down.clock, settings=Settings(max_attempts=1)) as client:
+        with suppress(Unavailable):
+            client.run_due()
+        assert {part.target for part in client.show("nightly").parts} == {"east"}
+    assert up.batches() == []
+
+
+@pytest.mark.promise("A2", "A9")
+@pytest.mark.parametrize("code", ["model_not_found", "token_limit_exceeded"])
+def test_a_batch_that_failed_after_it_did_rows_was_not_refused(code: str) -> None:
+    """Its rows are paid for: asking them again elsewhere, or once more, would pay them twice."""
+    failed = Batch("b", "failed", errors=(ServiceError(code, "gone meanwhile"),), counts=Counts(4, 0, 4))
+    for done in (replace(failed, counts=Counts(4, 1, 3)), replace(failed, output_file_id="file-out")):
+        assert failed.refused_by_target or failed.refused_for_quota
+        assert not (done.refused_by_target or done.refused_for_quota)
 
 
 def test_why_a_part_waits_is_said_in_these_words() -> None:

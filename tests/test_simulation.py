@@ -18,12 +18,11 @@ from typing import Any
 import httpx
 import pytest
 
-from batchkit import AsyncClient, Results
+from batchkit import AsyncClient, Results, moving
 from batchkit.config import Limits
 from batchkit.emulator.faults import Faults, made
 from batchkit.emulator.settings import Pace
 from batchkit.errors import BatchkitError
-from batchkit.uploader import quota
 
 from .conftest import request_lines
 from .doors import Bench, Doors, Harm, Killed, Place, Plan
@@ -135,7 +134,7 @@ def live(home: Path, seed: int) -> dict[str, Any]:
     parts, pace = len(results.job.parts), bench.pace.running_s + 400
     most = 2 * HOURS + (parts + 1) * (pace + 1800)
     if any(part.doubt_at for part in results.job.parts):
-        most += quota.DOUBT_S  # for so long a part that is too large is not cut
+        most += moving.DOUBT_S  # for so long a part that is too large is not cut
     assert took <= most, f"the job took {took / HOURS:.1f} hours in calm weather"
     invariants(bench)
     report = results.report

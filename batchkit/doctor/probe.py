@@ -3,6 +3,7 @@ ledger, cancelled as soon as the service has taken it, and its file deleted."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from batchkit.clock import Clock
 from batchkit.config import Target
 from batchkit.doctor.judge import MAKE, PROBE, problem, refusal, refused
-from batchkit.errors import BatchkitError, LedgerBusy, Unauthorized, Uncertain, Unfinished
+from batchkit.errors import BatchkitError, Interrupted, LedgerBusy, Unauthorized, Uncertain, Unfinished
 from batchkit.model import CHAT, ENDED, Finding, Job
 from batchkit.text import slug
 
@@ -48,7 +49,8 @@ async def probe(client: Verbs, target: Target, jobs: Iterable[Job], clock: Clock
     if deployment is None:
         return Finding("probe", "problem", "no deployment to probe", "batchkit doctor --probe -d NAME", 2)
     stem = f"{PROBE}{slug(target.name)}-{slug(deployment)}-"
-    open_ones = [job.name for job in jobs if job.name.startswith(stem) and job.settled_at is None]
+    ours = re.compile(re.escape(stem) + r"\d{8}-\d{6}")  # no other deployment's, whose name begins alike
+    open_ones = [job.name for job in jobs if ours.fullmatch(job.name) and job.settled_at is None]
     name = open_ones[0] if open_ones else stem + datetime.fromtimestamp(clock.now(), UTC).strftime("%Y%m%d-%H%M%S")
     began = clock.now()
     try:
@@ -59,6 +61,8 @@ async def probe(client: Verbs, target: Target, jobs: Iterable[Job], clock: Clock
             words = f"{deployment}: the service has not judged the batch yet ({job.held or job.status or job.state})"
             return Finding("probe", "warning", words, "batchkit doctor --probe  # later, looks at the same batch")
         await _clear(client, job, PATIENCE_S - (clock.now() - began))
+    except Interrupted:
+        raise  # no finding: nothing further is to be made
     except (LedgerBusy, Uncertain) as error:
         return problem("probe", error)
     except BatchkitError as error:

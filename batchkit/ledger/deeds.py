@@ -168,7 +168,7 @@ async def free(hold: Hold, part: Part, *, at: float, why: str) -> Part:
 
 def _freed(hold: Hold, tx: Tx, part: Part, at: float, why: str) -> Part:
     rows.add_event(tx, part.job_id, at, "set aside", f"target {part.target}: {why}", part.number)
-    # A lost creation is not feared any more: at this target it met the same.
+    # A lost creation is not feared any more: nobody leaves before.
     names = ("target", "service", "deployment", "sent_sha256", "sent_bytes", "file_id", "held", "doubt_at")
     values: dict[str, Any] = dict.fromkeys(names)
     return hold.moved(tx, part, State.STAGED, at=at, next_try_at=None, tries=0, **values)

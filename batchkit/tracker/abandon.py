@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from batchkit.api.service import Service
@@ -10,6 +11,8 @@ from batchkit.errors import NotFound, Refused, Unavailable
 from batchkit.ledger import Hold
 from batchkit.model import DONE, GIVEN_UP, Batch, Next, Part, ServiceError, State
 
+SILENT_S = 3600.0
+"""How long a service must have been silent before it counts as one that cannot be asked."""
 _BEFORE = {
     State.UPLOADING: (State.STAGED, State.DROPPED),
     State.SUBMITTING: (State.UPLOADED, State.DROPPED),
@@ -21,7 +24,7 @@ _BEFORE = {
 async def turn(*, api: Service, hold: Hold, clock: Clock) -> Next:
     """Bring every part to rest that the service shows no batch of. One whose batch it still shows is left alone."""
     parts = [part for part in (await hold.job()).parts if not part.collected]
-    listed, trouble = await _listed(api) if parts else ({}, None)
+    listed, trouble = await _listed(api, parts, clock.now()) if parts else ({}, None)
     for part in parts:
         if trouble is None and await _shown(api, part, listed):
             continue
@@ -30,12 +33,19 @@ async def turn(*, api: Service, hold: Hold, clock: Clock) -> Next:
     return DONE
 
 
-async def _listed(api: Service) -> tuple[dict[str, Batch], str | None]:
-    """The batches at the service, or why they cannot be had."""
+async def _listed(api: Service, parts: Sequence[Part], now: float) -> tuple[dict[str, Batch], str | None]:
+    """The batches at the service, or why they have not been to be had for long; a short outage is raised as it is."""
     try:
         return {batch.id: batch async for batch in api.batches()}, None
     except (Refused, Unavailable) as error:
+        if now - max(_seen_at(part) for part in parts) <= SILENT_S:
+            raise
         return {}, str(error)
+
+
+def _seen_at(part: Part) -> float:
+    """When the service last told, or was last told, of a part."""
+    return max(part.intent_at or 0.0, (part.batch.looked_at if part.batch else None) or 0.0)
 
 
 async def _shown(api: Service, part: Part, listed: dict[str, Batch]) -> bool:
@@ -46,7 +56,7 @@ async def _shown(api: Service, part: Part, listed: dict[str, Batch]) -> bool:
         return True
     try:
         await api.batch(part.batches[-1].id)
-    except (NotFound, Unavailable):
+    except NotFound:
         return False
     return True
 

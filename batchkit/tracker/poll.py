@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from batchkit import wire
+from batchkit import moving, wire
 from batchkit.api.service import Service
 from batchkit.clock import Clock
-from batchkit.config import Settings
+from batchkit.config import Settings, Target
 from batchkit.errors import BatchkitError
 from batchkit.ledger import Hold, deeds
 from batchkit.ledger.sql import Tx
@@ -27,21 +27,22 @@ LOST_S = 900.0
 proof."""
 LATE_S = 1800.0
 """How long after its end the names of a batch's result files are waited for."""
+UNKNOWN = "the service does not know this batch"
+"""Why a part is held whose batch was not found."""
 JITTER = 0.05
 AT_ONCE = 500
 """How many looks are written down in one transaction."""
 
 
-async def turn(
-    *, api: Service, hold: Hold, clock: Clock, settings: Settings, lookout: Lookout, pool: Collection[str] = ()
-) -> Next:
+async def turn(*, api: Service, hold: Hold, clock: Clock, settings: Settings, lookout: Lookout, target: Target) -> Next:
     """Look at the batches whose last look is an interval ago; say when the next look is due.
 
     Raises Unavailable when the service cannot be asked now. A batch that it has forgotten for good ends as failed; what
-    a target's validation refuses goes to another of the `pool`, which holds targets' names.
+    a target's validation refuses goes to another of the pool, where `target` is one and the job its own.
     """
     interval = api.target.poll_interval_s
-    running = {part.id: part for part in (await hold.job()).parts if part.state is State.RUNNING and part.batch}
+    job = await hold.job()
+    running = {part.id: part for part in job.parts if part.state is State.RUNNING and part.batch}
     at = clock.now()
     # A batch whose cancel came too late was told so: it needs no look.
     looks = [
@@ -52,8 +53,15 @@ async def turn(
     if due:
         at, seen = await lookout.look(api, [part.batches[-1] for part in due])
         looks += [(part, seen[part.batches[-1].id]) for part in due if part.batches[-1].id in seen]
-    freed = {part.id for part, seen in looks if seen and await _elsewhere(part, seen, api, hold, at, pool)}
-    moved = await _record([(part, seen) for part, seen in looks if part.id not in freed], hold, at, settings)
+    free = job.cancelled_at is None and moving.is_free(job, target.service)
+    pool = {member.name for member in target.pool} if free else set()
+    refused = [
+        (part, seen) for part, seen in looks if seen and seen.refused_by_target and pool - {*job.aside, part.target}
+    ]
+    kept = {part.id for part, _ in refused if moving.in_doubt(part, at)}
+    leaving = [(part, seen) for part, seen in refused if part.id not in kept]
+    freed = {part.id for part, seen in leaving if await _elsewhere(part, seen, api, hold, at, pool)}
+    moved = await _record([(part, seen) for part, seen in looks if part.id not in freed], hold, at, settings, kept)
     if freed:
         return Next(clock.now(), "parts go to another target")
     running |= {part.id: part for part in moved}
@@ -68,8 +76,6 @@ async def turn(
 
 async def _elsewhere(part: Part, seen: Batch, api: Service, hold: Hold, now: float, pool: Collection[str]) -> bool:
     """Whether a part that its target's validation refused is free to go to another of the pool."""
-    if not pool or not seen.refused_by_target:
-        return False
     why = visible(f"{seen.errors[0].code}: {seen.errors[0].message}", 300)
     if await deeds.refused_by(hold, part, seen, pool=pool, at=now, why=why) is None:
         return False
@@ -80,9 +86,13 @@ async def _elsewhere(part: Part, seen: Batch, api: Service, hold: Hold, now: flo
     return True
 
 
-async def _record(looks: Sequence[tuple[Part, Batch | None]], hold: Hold, now: float, settings: Settings) -> list[Part]:
-    """Write the looks down, many in one transaction; move the parts on whose batches ended."""
-    judged = [(part, seen, _judge(part, seen, now)) for part, seen in looks]
+async def _record(
+    looks: Sequence[tuple[Part, Batch | None]], hold: Hold, now: float, settings: Settings, kept: Collection[str]
+) -> list[Part]:
+    """Write the looks down, many in one transaction; move the parts on whose batches ended, but for those `kept`."""
+    judged = [
+        (part, seen, _kept(seen) if seen and part.id in kept else _judge(part, seen, now)) for part, seen in looks
+    ]
     plain = [(part, verdict) for part, _, verdict in judged if not verdict.refused]
     moved: list[Part] = []
     for some in range(0, len(plain), AT_ONCE):
@@ -112,10 +122,16 @@ class _Verdict:
     refused: bool = False
 
 
+def _kept(seen: Batch) -> _Verdict:
+    """Of a part whose lost creation is feared a batch may be hidden here: gone elsewhere it would be paid for twice."""
+    held = "refused by the target; it goes to another once no other batch of it can show up here"
+    return _Verdict(State.RUNNING, {"batch": seen, "held": held})
+
+
 def _judge(part: Part, seen: Batch | None, now: float) -> _Verdict:
     held, clean_at = None, None
     if seen is None:
-        held, clean_at = "the service does not know this batch", part.clean_at or now
+        held, clean_at = UNKNOWN, part.clean_at or now
         seen = part.batches[-1]
         if now - clean_at >= LOST_S:
             seen = replace(seen, status="failed", errors=(ServiceError(LOST, held),))

@@ -6,6 +6,7 @@ import logging
 import secrets
 from contextlib import suppress
 
+from batchkit import moving
 from batchkit.errors import BatchkitError, LeaseLost, QuotaFull, Refused, Throttled, Uncertain
 from batchkit.ledger import deeds
 from batchkit.model import Batch, Next, Part, Queue, State
@@ -28,7 +29,7 @@ async def room(work: Work, part: Part) -> Next | None:
 def _admitted(work: Work, part: Part, queue: Queue) -> Admission:
     configured, now = work.member(part).limits.enqueued_tokens, work.clock.now()
     # The late twin of a part that was cut would be nobody's: as one of a single line, the part waits and is not cut.
-    lines = 1 if quota.in_doubt(part, now) else part.lines
+    lines = 1 if moving.in_doubt(part, now) else part.lines
     return quota.admit(part.size, lines, queue, configured, now)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from batchkit import moving
 from batchkit.config import Target
 from batchkit.errors import BatchkitError, NotFound, Unauthorized, Unavailable
 from batchkit.ledger import deeds
@@ -22,8 +23,10 @@ _log = logging.getLogger(__name__)
 
 async def place(work: Work, part: Part) -> tuple[Part, Next | None]:
     """Give a staged part of a pool its target, if one has room; or say when to look again."""
-    if part.service is not None or not work.target.pool:
+    if part.service is not None:
         return part, None
+    if not work.target.pool:
+        return await _sent_to(work, part, work.target), None
     members, now = _left(work), work.clock.now()
     limits = [member.limits.enqueued_tokens for member in members]
     queues = [await deeds.queue_of(work.hold, member.service, _deployment(work, member)) for member in members]
@@ -45,20 +48,26 @@ async def place(work: Work, part: Part) -> tuple[Part, Next | None]:
 
 
 def _left(work: Work) -> Sequence[Target]:
-    """The targets that the job has not set aside, for what their validation said of it."""
-    left = [member for member in work.target.members if member.name not in work.job.aside]
-    return left or work.target.members
+    """The targets that the job may go to and has not set aside, for what their validation said of it."""
+    members = work.target.members
+    if not moving.is_free(work.job, work.target.service):
+        members = tuple(member for member in members if member.service == work.job.service)
+    return [member for member in members if member.name not in work.job.aside] or members
 
 
 async def elsewhere(work: Work, part: Part) -> Part:
     """A part that waits for a target which was set aside meanwhile goes to another, if there is one."""
-    free = part.state in (State.STAGED, State.UPLOADED) and part.doubt_at is None
+    free = part.state in (State.STAGED, State.UPLOADED) and _may_leave(work, part)
     if not free or part.target not in work.job.aside or part.target in {member.name for member in _left(work)}:
         return part
     if part.file_id is not None:
         with suppress(BatchkitError):  # it expires, and `files --sweep` knows it by its name
             await work.api(part).delete(part.file_id)
     return await deeds.free(work.hold, part, at=work.clock.now(), why="it refused other parts of this job")
+
+
+def _may_leave(work: Work, part: Part) -> bool:
+    return moving.may_leave(work.job, part, work.target.service, work.clock.now())
 
 
 async def _sent_to(work: Work, part: Part, member: Target) -> Part:
@@ -106,7 +115,7 @@ async def set_aside(work: Work, part: Part, error: BatchkitError) -> bool:
     if not work.target.pool or not (definite or isinstance(error, Unavailable)):
         return False
     current = next((known for known in (await work.hold.job()).parts if known.id == part.id), part)
-    free = current.state in (State.STAGED, State.UPLOADED) and current.doubt_at is None
+    free = current.state in (State.STAGED, State.UPLOADED) and _may_leave(work, current)
     if not free or current.target is None or len(work.aside | {current.target}) == len(work.target.pool):
         return False
     work.aside.add(current.target)

@@ -12,8 +12,6 @@ LONGEST_WAIT_S = 86_400.0
 """No wait is longer, whatever the service asks for. A time further ahead comes from a clock that was wrong."""
 BYTES_PER_TOKEN = 4
 """The service estimates a file's tokens from its characters; four bytes of English JSON are about one."""
-DOUBT_S = 6 * 3600.0
-"""How long a lost creation is feared: far beyond any delay of a listing, yet a part too large is cut the same day."""
 HOPELESS = 5
 """After so many refusals in a row, half an hour, with nothing of ours in the queue a part may simply be too large."""
 OFF_BY = 4
@@ -82,11 +80,6 @@ def pieces(size: int, lines: int, limit: int | None) -> int:
     """Into how many parts to cut one that is too large: so that each fills at most the limit, and at least two."""
     wanted = -(-tokens(size) // limit) if limit else 2
     return max(2, min(wanted, lines))
-
-
-def in_doubt(part: Part, now: float) -> bool:
-    """Whether a batch that was taken for not made may yet show up."""
-    return part.doubt_at is not None and abs(now - part.doubt_at) < DOUBT_S
 
 
 def files_left(count: int, most: int | None) -> bool:

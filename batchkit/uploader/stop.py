@@ -39,13 +39,11 @@ async def _ask(work: Work, part: Part, batch: Batch) -> None:
     and takes its time."""
     try:
         seen = await work.api(part).cancel(batch.id)
-    except Refused:
+    except (Refused, Unavailable) as error:  # gateways answer 500 where the service behind them refuses
         try:
             seen = await work.api(part).batch(batch.id)
         except NotFound:
             return
-    except Unavailable:  # gateways answer 500 where the service behind them refuses
-        seen = await work.api(part).batch(batch.id)
-        if not (seen.ended or seen.status == "cancelling"):
+        if isinstance(error, Unavailable) and not (seen.ended or seen.status == "cancelling"):
             raise
     await work.move(part, part.state, batch=seen)

@@ -30,6 +30,8 @@ async def turn(*, api: Service, hold: Hold, clock: Clock) -> Next:
         # By the names also those of parts that were cut, or went elsewhere, whose file outlived a crash.
         ours = {file for file in await api.files() if job_of(file) == job.id and needless(file, job.parts)}
         strays = {file.id for file in ours} - {part.file_id for part in done}
+        if strays:  # an old ledger that was put back does not know all of its own batches
+            strays -= {batch.input_file_id async for batch in api.batches() if not batch.ended}
         for file_id in sorted(strays):
             await api.delete(file_id)
         for part in done:
