@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -166,6 +167,8 @@ def _from_table(name: str, table: Any, path: Path, env: Mapping[str, str]) -> Pl
         raise ConfigError(f"{where}: dialect is one of {', '.join(DIALECTS)}, not {table['dialect']!r}")
     if table.get("auth", "bearer") not in ("api-key", "bearer"):
         raise ConfigError(f"{where}: auth is api-key or bearer, not {table['auth']!r}")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", table.get("key_env", "_")):
+        raise ConfigError(f"{where}: key_env is no variable's name", hint='key_env = "NAME", and export NAME=…')
     if len(openers := [key for key in OPENERS if table.get(key)]) > 1:
         raise ConfigError(
             f"{where} has {' and '.join(openers)}", hint="one place the key or token comes from is enough"

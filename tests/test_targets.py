@@ -219,6 +219,15 @@ def test_a_header_that_is_a_secret_is_not_written_down(
     assert not (tmp_path / ".config" / "batchkit" / "targets.toml").exists()
 
 
+def test_a_key_in_the_place_of_its_variable_is_neither_written_nor_repeated(
+    tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]]
+) -> None:
+    add = ("targets", "add", "a", "--endpoint", "https://a.openai.azure.com", "--key-env", "sk-abc-123")
+    code, out, err = batchkit(*add)
+    assert (code, "is no variable's name" in err, "sk-abc" in out + err) == (4, True, False)
+    assert not (tmp_path / ".config" / "batchkit" / "targets.toml").exists()
+
+
 def test_a_header_whose_value_is_elsewhere_is_written_down_though_its_variable_is_not_set(
     tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]]
 ) -> None:
