@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import httpx
 import pytest
@@ -62,18 +63,23 @@ class Fated(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
+def facing(wire: Fated, world: World, *, max_attempts: int = 1, **changes: Any) -> AsyncClient:
+    """A client that meets the service by this wire."""
+    return AsyncClient(
+        world.target(**changes),
+        ledger=world.home / "ledger.sqlite3",
+        clock=world.clock,
+        settings=Settings(max_attempts=max_attempts),
+        transport=wire,
+    )
+
+
 def given_up(world: World, before: Fate, after: Fate) -> tuple[Job, Report | None]:
     """A job of two parts, submitted to a service and given up when the service is another; its account, if it ended."""
 
     async def work() -> tuple[Job, Report | None]:
         wire = Fated(before)
-        async with AsyncClient(
-            world.target(limits=SMALL),
-            ledger=world.home / "ledger.sqlite3",
-            clock=world.clock,
-            settings=Settings(max_attempts=2),
-            transport=wire,
-        ) as client:
+        async with facing(wire, world, limits=SMALL, max_attempts=2) as client:
             with suppress(BatchkitError):
                 await client.submit(ROWS, name="orphan", wait=False)
             wire.fate = after
@@ -107,13 +113,7 @@ def test_a_service_that_is_silent_for_a_moment_is_not_given_up(make_world: Calla
     wire = Fated(there)
 
     async def work() -> Report:
-        async with AsyncClient(
-            world.target(),
-            ledger=world.home / "ledger.sqlite3",
-            clock=world.clock,
-            settings=Settings(max_attempts=1),
-            transport=wire,
-        ) as client:
+        async with facing(wire, world) as client:
             await client.submit(ROWS, name="nightly")
             wire.fate = fate
             with pytest.raises((Unavailable, Refused)):
@@ -150,13 +150,7 @@ def test_a_batch_is_not_missed_at_once_though_its_cancel_met_a_gateway(make_worl
 
     async def work() -> Job:
         wire = Fated(there)
-        async with AsyncClient(
-            world.target(),
-            ledger=world.home / "ledger.sqlite3",
-            clock=world.clock,
-            settings=Settings(max_attempts=1),
-            transport=wire,
-        ) as client:
+        async with facing(wire, world) as client:
             await client.submit(ROWS, name="nightly")
             wire.fate = fate
             return await client.cancel("nightly")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from batchkit.builder.findings import Findings
 from batchkit.builder.judge import Judge
-from batchkit.builder.likeness import Likeness
 from batchkit.builder.rows import TABLES
 from batchkit.builder.rules import Rules
 from batchkit.builder.strict import BOM, Flaw, parse, wide_encoding
@@ -57,7 +56,7 @@ class _File:
     def __init__(self, max_problems: int, tally: Tally | None, rules: Rules) -> None:
         self.findings = Findings(max_problems)
         self._tally = tally
-        self._judge = Judge(self.findings, rules, Likeness(), tally.line if tally else None)
+        self._judge = Judge(self.findings, rules, tally.line if tally else None)
         self._requests = self._bytes = 0
         self._readable = self._ends_well = True
 

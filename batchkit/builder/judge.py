@@ -17,8 +17,8 @@ from batchkit.builder.strict import BOM, Flaw, parse, repeated_keys
 class Judge:
     """What is known of the lines so far."""
 
-    def __init__(self, findings: Findings, rules: Rules, likeness: Likeness, on_line: OnLine | None = None) -> None:
-        self.findings, self.rules, self.likeness, self._on_line = findings, rules, likeness, on_line
+    def __init__(self, findings: Findings, rules: Rules, on_line: OnLine | None = None) -> None:
+        self.findings, self.rules, self._likeness, self._on_line = findings, rules, Likeness(), on_line
         self.blank = 0
         self.repeated: list[tuple[str, int]] = []
         """Ids that came again, and the place of each among the findings kept."""
@@ -26,13 +26,13 @@ class Judge:
     def lines(self, lines: list[bytes], number: int, offset: int) -> None:
         """Judge lines of a file; so many lines and bytes stand before them."""
         ids = self.rules.ids
-        if (names := self.likeness.names_of(lines)) and ids.add_all(names):
+        if (names := self._likeness.names_of(lines)) and ids.add_all(names):
             if self._on_line is not None:
                 for line in lines:
                     self._on_line(line)
             return
         for number, line in enumerate(lines, number + 1):  # noqa: B020
-            name = self.likeness.name_of(line)
+            name = self._likeness.name_of(line)
             if name is None or not ids.add_all([name]):
                 self._line(line, number, offset)
             elif self._on_line is not None:
@@ -64,7 +64,7 @@ class Judge:
             return
         self.rules.judge(document, blame)
         if findings.total == before and raw.endswith(b"\n"):
-            self.likeness.learn(raw, document)
+            self._likeness.learn(raw, document)
         if self._on_line is not None:
             self._on_line(content)
 

@@ -26,7 +26,7 @@ _MOST_TRIES = 8
 OnLine = Callable[[bytes], object]
 
 
-class Example(NamedTuple):
+class _Example(NamedTuple):
     """A good line without its holes: bytes before the id, between id and text, after the text."""
 
     opening: bytes
@@ -37,22 +37,22 @@ class Example(NamedTuple):
 class Likeness:
     """What good lines of one file look like."""
 
-    def __init__(self, examples: Sequence[Example] = ()) -> None:
-        self.examples = [*examples]
+    def __init__(self) -> None:
+        self._examples: list[_Example] = []
 
     def learn(self, line: bytes, document: dict[str, Any]) -> None:
         """Take a line that was judged and found faultless as an example."""
-        if len(self.examples) < _MOST_EXAMPLES and (example := _example(line, document)):
-            self.examples.insert(0, example)
+        if len(self._examples) < _MOST_EXAMPLES and (example := _example(line, document)):
+            self._examples.insert(0, example)
 
     def names_of(self, lines: list[bytes]) -> list[bytes]:
         """The ids of lines that are all like the latest example, as they stand there; none if one of them is not.
 
         Column by column rather than line by line: a call from Python's own loop costs as much as a parsed line.
         """
-        if not self.examples:
+        if not self._examples:
             return []
-        opening, between, ending = self.examples[0]
+        opening, between, ending = self._examples[0]
         first, least, last = len(opening), len(between), -len(ending)
         starts = [*map(bytes.find, lines, repeat(b'"'), repeat(first))]
         alike = (
@@ -68,7 +68,7 @@ class Likeness:
 
     def name_of(self, line: bytes) -> bytes | None:
         """The id of a line that is like any example, as it stands there."""
-        for opening, between, ending in self.examples:
+        for opening, between, ending in self._examples:
             end = line.find(b'"', len(opening))
             if line.startswith(opening) and line.startswith(between, end) and line.endswith(ending):
                 custom_id, text = line[len(opening) : end], line[end + len(between) : -len(ending)]
@@ -91,7 +91,7 @@ def _strings(ids: Sequence[bytes], texts: Sequence[bytes]) -> bool:
     return len(found) == len(ids) + len(texts) and set(map(type, found)) == {str}
 
 
-def _example(line: bytes, document: dict[str, Any]) -> Example | None:
+def _example(line: bytes, document: dict[str, Any]) -> _Example | None:
     """The line as an example, if it has the usual order of keys and one text to ask about."""
     opening, custom_id = _ID.match(line), document["custom_id"].encode()
     if opening is None or tuple(document) != KEYS or not line.startswith(custom_id + b'"', opening.end()):
@@ -107,7 +107,7 @@ def _example(line: bytes, document: dict[str, Any]) -> Example | None:
         before, after = line[start : start + text.start(1)], line[start + text.end(1) :]
         emptied = parent | {key: ""}
         if orjson.loads(line[:start] + before + after) == _with(document, parent, emptied):
-            return Example(opening.group(), before, after)
+            return _Example(opening.group(), before, after)
     return None
 
 

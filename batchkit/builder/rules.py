@@ -48,11 +48,11 @@ class Rules:
     deployment's where its name does not tell, `facts` what is published of models (default: see `load_facts`)."""
 
     def __init__(self, *, azure: bool = False, model: str | None = None, facts: Facts | None = None) -> None:
-        self.azure = azure
+        self._azure = azure
         self.url: str | None = None
         self.deployment: str | None = None
         self.ids = Ids()
-        self.refused: dict[str, dict[str, str]] = {}
+        self._refused: dict[str, dict[str, str]] = {}
         """Parameters that this model refuses, with the facts to be told, less those that were told already."""
         self._model_is, self._facts = model, facts
 
@@ -85,7 +85,7 @@ class Rules:
             blame("url_deployment" if "/deployments/" in value else "url_unknown", value=shown(value))
         elif self.url is None:
             self.url = value
-            if self.azure and path_of(value) in NOT_ON_AZURE:
+            if self._azure and path_of(value) in NOT_ON_AZURE:
                 blame("url_not_azure", value=shown(value))
         elif value != self.url:
             blame("url_differs", value=shown(value), first=shown(self.url))
@@ -102,9 +102,9 @@ class Rules:
         for key in body:
             if key in PARAMS and body[key] is not None and not PARAMS[key].allows(body[key]):
                 blame("param", key=key, value=shown(body[key]), wanted=PARAMS[key].wanted)
-            if key in self.refused and body[key] is not None:
-                blame("param_refused", key=key, **self.refused[key])
-                del self.refused[key]
+            if key in self._refused and body[key] is not None:
+                blame("param_refused", key=key, **self._refused[key])
+                del self._refused[key]
 
     def _model(self, body: Mapping[str, Any], url: Any, blame: Blame) -> None:
         model = body.get("model")
@@ -133,14 +133,14 @@ class Rules:
         if known.urls and isinstance(url, str) and path_of(url) in URLS and path_of(url) not in known.urls:
             date = facts.dated(known)
             blame("url_refused", value=shown(url), model=model, urls=", ".join(known.urls), date=date)
-        if self.azure and not facts.offered(model):
+        if self._azure and not facts.offered(model):
             date = facts.dated(*facts.offers.values())
             blame("model_not_offered", model=model, deployment=deployment, date=date)
         if family is not None:
             about = {"model": model, "family": known.family, "date": facts.dated(family)}
             for key in family.refuses:
                 other = family.instead.get(key)
-                self.refused[key] = about | {"instead": f"use {other}" if other else "leave it away"}
+                self._refused[key] = about | {"instead": f"use {other}" if other else "leave it away"}
 
 
 def _content(body: Mapping[str, Any], url: str, blame: Blame) -> None:

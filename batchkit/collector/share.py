@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from batchkit import second
+from batchkit.collector import second
 from batchkit.collector.account import Account
 from batchkit.collector.export import lines
 from batchkit.disk import PIECE, Workdir, alive, replacing
