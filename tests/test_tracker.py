@@ -233,6 +233,7 @@ def look(world: World, name: str) -> Look:
 @pytest.mark.deep
 def test_a_look_at_ten_thousand_batches_is_small_and_linear(make_world: Callable[..., World]) -> None:
     world = make_world(fail_rate=0.0, pace=Pace(running_s=80_000.0), limits=ServiceLimits(expiring_files=11_001))
+    look(world, submitted(world, 1))  # a first start compiles what it loads, which is no part of a look
     one, thousand, most = (look(world, submitted(world, count)) for count in (1, 1000, 10_000))
     assert most.requests <= 101
     assert most.peak_mb < 120, most
