@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from batchkit.clock import ManualClock
     from batchkit.collector.results import Results
     from batchkit.config import Limits, Settings, Target
+    from batchkit.config.targets import load_target
     from batchkit.errors import (
         BatchkitError,
         ConfigError,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
         Unfinished,
     )
     from batchkit.model import CheckReport, Job, Line, Problem, Report, Result
-    from batchkit.targets import load_target
     from batchkit.tracker.query import Query
     from batchkit.wishes import Wishes
 
@@ -62,7 +62,7 @@ _HOMES = {
         "Unfinished",
     ],
     "batchkit.model": ["CheckReport", "Job", "Line", "Problem", "Report", "Result"],
-    "batchkit.targets": ["load_target"],
+    "batchkit.config.targets": ["load_target"],
     "batchkit.tracker.query": ["Query"],
     "batchkit.wishes": ["Wishes"],
 }

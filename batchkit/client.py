@@ -22,6 +22,7 @@ from batchkit.collector.export import Shape
 from batchkit.collector.fetch import lost
 from batchkit.collector.results import Results, collect, judge, survey
 from batchkit.config import Settings, Target
+from batchkit.config.targets import load_target
 from batchkit.delivery import deliver, merged
 from batchkit.disk import Workdir, check_writable, stamp
 from batchkit.due import is_due
@@ -45,7 +46,6 @@ from batchkit.model import Finding, Job, Result, State, StoredFile
 from batchkit.notify import Command, Notifier
 from batchkit.prices import Prices
 from batchkit.pump import Progress, Pump, Turn
-from batchkit.targets import load_target
 from batchkit.tracker.lookout import Lookout
 from batchkit.tracker.query import Page, Query, Remote, RemotePage, select, select_remote
 from batchkit.watch import Watched, watch

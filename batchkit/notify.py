@@ -24,7 +24,7 @@ import orjson
 from batchkit.api.webhook import post
 from batchkit.clock import Clock
 from batchkit.config import Settings, Webhook
-from batchkit.credentials import Secret
+from batchkit.config.credentials import Secret
 from batchkit.disk import local_errors
 from batchkit.document import job as document
 from batchkit.errors import BatchkitError, LocalError

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from batchkit import Client, ManualClock, Target
 from batchkit.config import Dialect, Limits, make_target
-from batchkit.credentials import Credential, Secret
+from batchkit.config.credentials import Credential, Secret
 from batchkit.emulator import Emulator
 
 from .postgres import database, server

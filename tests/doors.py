@@ -16,7 +16,7 @@ import httpx
 
 from batchkit import AsyncClient, ManualClock, Results, Target
 from batchkit.config import Dialect, Limits, Settings, make_target
-from batchkit.credentials import Credential, Secret
+from batchkit.config.credentials import Credential, Secret
 from batchkit.emulator.app import Emulated
 from batchkit.emulator.disturb import ConnectionCut
 from batchkit.emulator.faults import Faults

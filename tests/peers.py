@@ -27,7 +27,7 @@ import orjson
 
 from batchkit import Client
 from batchkit.config import make_target
-from batchkit.credentials import Credential, Secret
+from batchkit.config.credentials import Credential, Secret
 from batchkit.emulator import Emulator
 
 ROWS = 10

@@ -16,7 +16,7 @@ from batchkit import ManualClock, Settings
 from batchkit.api.attempts import Budget, Call, Failure, Verdict, backoff, failure_of_status, retry_after, verdict
 from batchkit.api.service import Service
 from batchkit.config import make_target
-from batchkit.credentials import Credential, Secret
+from batchkit.config.credentials import Credential, Secret
 from batchkit.errors import (
     BatchkitError,
     LeaseLost,

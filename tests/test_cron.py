@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from batchkit import AsyncClient, Client, LocalError, Settings
-from batchkit.credentials import Credential, Secret
+from batchkit.config.credentials import Credential, Secret
 from batchkit.disk import Workdir
 from batchkit.due import due_at
 from batchkit.emulator import Emulator
@@ -31,7 +31,7 @@ COMMAND = "run rows.csv -o out.csv --name nightly --custom-id sku --prompt {text
 LOADS = (
     "import sys; from batchkit.__main__ import main\n"
     "try:\n    main()\nexcept SystemExit as end:\n    code = end.code\n"
-    "heavy = {'httpx', 'batchkit.client', 'batchkit.facts', 'batchkit.intake'}\n"
+    "heavy = {'httpx', 'batchkit.client', 'batchkit.config.facts', 'batchkit.intake'}\n"
     "print(code or 0, sorted(heavy & set(sys.modules)), file=sys.stderr)"
 )
 

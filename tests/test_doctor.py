@@ -26,12 +26,12 @@ from batchkit.cli.doctor import doctor
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face
 from batchkit.config import Limits, make_target
-from batchkit.credentials import Credential, Secret
+from batchkit.config.credentials import Credential, Secret
+from batchkit.config.facts import load_facts
 from batchkit.disk import Workdir
 from batchkit.doctor import judge
 from batchkit.emulator.settings import Pace
 from batchkit.errors import Interrupted, UsageError
-from batchkit.facts import load_facts
 from batchkit.model import Finding, Job, Part, Queue, RemoteFile, State
 from batchkit.pump import Progress
 

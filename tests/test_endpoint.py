@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchkit import ConfigError, Target, load_target
-from batchkit.endpoint import Dialect, read
+from batchkit.config.endpoint import Dialect, read
 
 V1 = "https://contoso.openai.azure.com/openai/v1"
 DATED = "https://contoso.openai.azure.com/openai"

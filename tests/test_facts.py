@@ -12,9 +12,9 @@ from batchkit import ConfigError, Limits, check
 from batchkit.cli.limits import limits
 from batchkit.cli.printer import Face
 from batchkit.config import MIN_POLL_S, Dialect, Target, make_target
-from batchkit.credentials import Credential, Secret
+from batchkit.config.credentials import Credential, Secret
+from batchkit.config.facts import load_facts
 from batchkit.emulator.settings import Limits as EmulatorLimits
-from batchkit.facts import load_facts
 
 from .shell import Shell
 from .test_request_kinds import lines

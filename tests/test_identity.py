@@ -14,8 +14,8 @@ import pytest
 import trustme
 
 from batchkit import Client, load_target
+from batchkit.config.entra import credential, scope_for
 from batchkit.emulator.settings import Pace
-from batchkit.entra import credential, scope_for
 from batchkit.errors import CredentialError, Unauthorized
 
 from .conftest import World, request_line, request_lines

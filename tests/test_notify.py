@@ -18,11 +18,11 @@ import orjson
 import pytest
 
 from batchkit.config import Webhook
-from batchkit.credentials import Secret
+from batchkit.config.credentials import Secret
+from batchkit.config.targets import load_target
 from batchkit.errors import ConfigError, CredentialError, UnsafeEndpoint
 from batchkit.model import Event, Job
 from batchkit.notify import Command, due, environment, name_of
-from batchkit.targets import load_target
 
 from .conftest import KEY, World, request_lines
 from .shell import Shell, emulating, rows, write_lines

@@ -23,9 +23,9 @@ from typing import Any
 import polars
 import pytest
 
+from batchkit.config.targets import load_target
 from batchkit.emulator import Emulator
 from batchkit.prices import read_prices
-from batchkit.targets import load_target
 
 from .conftest import EXAMPLES, KEY
 from .test_schemas import validate

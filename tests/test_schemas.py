@@ -18,7 +18,7 @@ from batchkit.builder.lines import encode
 from batchkit.builder.tokens import Tally
 from batchkit.cli import documents
 from batchkit.collector import export
-from batchkit.targets import KEYS
+from batchkit.config.targets import KEYS
 from batchkit.tracker.query import Query
 
 from .conftest import World, request_lines

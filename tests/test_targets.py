@@ -21,10 +21,10 @@ import orjson
 import pytest
 
 from batchkit import AsyncClient, Client, ConfigError, load_target
-from batchkit.credentials import Credential, Fetched, Secret
+from batchkit.config.credentials import Credential, Fetched, Secret
+from batchkit.config.tables import line_of, removed, replaced
+from batchkit.config.targets import plan
 from batchkit.errors import BatchkitError, CredentialError, Unavailable
-from batchkit.tables import line_of, removed, replaced
-from batchkit.targets import plan
 
 from .conftest import KEY, World, request_lines
 from .test_schemas import validate

@@ -11,7 +11,7 @@ from pathlib import Path
 from batchkit import AsyncClient, Settings
 from batchkit.clock import ScaledClock
 from batchkit.config import Limits, make_target
-from batchkit.credentials import Credential, Secret
+from batchkit.config.credentials import Credential, Secret
 from batchkit.errors import LedgerBusy
 from batchkit.ledger import Ledger, Terms, open_ledger
 

@@ -21,7 +21,7 @@ from batchkit.api.attempts import Call, Failure, failure_of, failure_of_status, 
 from batchkit.api.attempts import retry_after as asked_wait
 from batchkit.clock import Clock
 from batchkit.config import Settings, Target
-from batchkit.credentials import Secret, hidden
+from batchkit.config.credentials import Secret, hidden
 from batchkit.disk import length, receive
 from batchkit.errors import (
     BatchkitError,

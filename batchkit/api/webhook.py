@@ -13,7 +13,7 @@ from batchkit.api.attempts import Call, Failure, failure_of, failure_of_status, 
 from batchkit.api.http import what
 from batchkit.clock import Clock
 from batchkit.config import LOOPBACK, Settings, Webhook
-from batchkit.credentials import Secret
+from batchkit.config.credentials import Secret
 from batchkit.errors import BatchkitError, Redirected, Refused, Throttled, Unavailable
 
 ANSWER_S = 30.0

@@ -18,7 +18,7 @@ from batchkit.disk import PIECE, reading
 from batchkit.model import CheckReport, Problem
 
 if TYPE_CHECKING:
-    from batchkit.facts import Facts
+    from batchkit.config.facts import Facts
 
 
 def check(

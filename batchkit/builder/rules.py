@@ -12,7 +12,7 @@ from batchkit.builder.strict import kind
 from batchkit.model import URLS
 
 if TYPE_CHECKING:
-    from batchkit.facts import Facts
+    from batchkit.config.facts import Facts
 
 KEYS = ("custom_id", "method", "url", "body")
 _PLACEHOLDER = re.compile(
@@ -123,7 +123,7 @@ class Rules:
     def _published(self, deployment: str, url: Any, blame: Blame) -> None:
         """What is published of the model that a deployment's name speaks of; told once a file, since it holds for all
         lines alike."""
-        from batchkit.facts import load_facts
+        from batchkit.config.facts import load_facts
 
         facts = self._facts or load_facts()
         model = facts.model_of(self._model_is or deployment)

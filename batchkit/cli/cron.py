@@ -17,12 +17,12 @@ from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, when
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.telling import Telling
+from batchkit.config.targets import load_target
 from batchkit.disk import stamp
 from batchkit.due import due_at, is_due, is_over
 from batchkit.errors import RowsFailed, Unfinished
 from batchkit.ledger import Ledger, open_ledger
 from batchkit.model import Job
-from batchkit.targets import load_target
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ import typer
 
 from batchkit.cli.printer import Face
 from batchkit.config import data_home
-from batchkit.credentials import from_file
+from batchkit.config.credentials import from_file
 from batchkit.disk import reading, replacing
 from batchkit.errors import ConfigError, LedgerBusy, LocalError, MissingExtra
 

@@ -13,7 +13,7 @@ from batchkit.cli.printer import Face, table
 from batchkit.text import plural
 
 if TYPE_CHECKING:
-    from batchkit.facts import Facts, Feature, Limit, Quota
+    from batchkit.config.facts import Facts, Feature, Limit, Quota
 
 TYPES = ("GlobalBatch", "DataZoneBatch")
 FactsFile = Annotated[
@@ -34,7 +34,7 @@ def limits(
 
     Example: batchkit limits gpt-4.1 --region swedencentral
     """
-    from batchkit.facts import load_facts
+    from batchkit.config.facts import load_facts
 
     found = load_facts(facts)
     name = _named(found, model)
@@ -155,7 +155,7 @@ def _offers(facts: Facts, model: str, region: str | None) -> tuple[str, ...]:
 
 def _quotas(facts: Facts, quotas: list[Quota]) -> list[str]:
     """Enqueued tokens by tier."""
-    from batchkit.facts import TIERS
+    from batchkit.config.facts import TIERS
 
     rows = []
     for quota in quotas:

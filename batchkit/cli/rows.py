@@ -13,10 +13,10 @@ from batchkit.cli.limits import FactsFile
 from batchkit.cli.making import Making
 from batchkit.cli.printer import Face, write_bytes
 from batchkit.config import Limits
+from batchkit.config.targets import load_target
 from batchkit.disk import replacing
 from batchkit.errors import InputError, UsageError
 from batchkit.model import CheckReport, Cost, Problem
-from batchkit.targets import load_target
 from batchkit.text import plural
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def check(
     Example: batchkit check lines.jsonl
     """
     from batchkit.builder.check import check as judged
-    from batchkit.facts import load_facts
+    from batchkit.config.facts import load_facts
     from batchkit.prices import read_prices
 
     if fix is not None:

@@ -18,10 +18,10 @@ from batchkit.cli.printer import Face
 from batchkit.cli.telling import NOBODY, Telling
 from batchkit.clock import Clock, SystemClock
 from batchkit.config import MIN_POLL_S, Target, data_home, make_target
-from batchkit.credentials import Credential, Secret
+from batchkit.config.credentials import Credential, Secret
+from batchkit.config.targets import load_target
 from batchkit.disk import local_errors
 from batchkit.errors import ConfigError, Interrupted, LedgerBusy, MissingExtra
-from batchkit.targets import load_target
 
 if TYPE_CHECKING:
     from batchkit.client import AsyncClient

@@ -13,14 +13,14 @@ from typing import Annotated, Any
 import typer
 
 from batchkit import disk
-from batchkit import endpoint as endpoints
-from batchkit import targets as plans
 from batchkit.cli import documents
 from batchkit.cli.options import command
 from batchkit.cli.printer import Face, table
 from batchkit.config import Target
-from batchkit.credentials import split_command
-from batchkit.endpoint import Dialect
+from batchkit.config import endpoint as endpoints
+from batchkit.config import targets as plans
+from batchkit.config.credentials import split_command
+from batchkit.config.endpoint import Dialect
 from batchkit.errors import BatchkitError, ConfigError, UsageError
 from batchkit.model import Finding
 
@@ -71,8 +71,8 @@ def add(
 
     Example: batchkit targets add prod --endpoint https://NAME.openai.azure.com --entra -d gpt-4o-batch
     """
-    from batchkit import tables
     from batchkit.cli.told import shown
+    from batchkit.config import tables
 
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name", hint="letters, digits, dot, dash and underscore")
@@ -170,7 +170,7 @@ def remove(
 
     Example: batchkit targets remove staging
     """
-    from batchkit import tables
+    from batchkit.config import tables
 
     path = plans.file_of(config)
     known = plans.read(path).get("targets", {}) if path.exists() else {}

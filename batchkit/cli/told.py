@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
-from batchkit import entra, tables
-from batchkit.config import Target
-from batchkit.credentials import Credential, from_environment, from_file
+from batchkit.config import Target, entra, tables
+from batchkit.config.credentials import Credential, from_environment, from_file
+from batchkit.config.plan import Plan, Value, service
 from batchkit.errors import BatchkitError
-from batchkit.plan import Plan, Value, service
 
 _OPENED = Credential(None, bearer=False)
 """Stands for the real one where nothing is opened."""

@@ -11,11 +11,11 @@ from pathlib import Path
 from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.config import Target
+from batchkit.config.facts import Facts, load_facts
 from batchkit.disk import Workdir
 from batchkit.doctor import judge, machine, network
 from batchkit.doctor.probe import Verbs, probe
 from batchkit.errors import BatchkitError
-from batchkit.facts import Facts, load_facts
 from batchkit.ledger import Ledger, rows
 from batchkit.model import Finding, Job, Queue
 from batchkit.text import plural

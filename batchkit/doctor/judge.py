@@ -9,8 +9,8 @@ from shlex import quote
 from urllib.parse import urlsplit
 
 from batchkit.config import Target
+from batchkit.config.facts import Facts, Feature
 from batchkit.errors import BatchkitError, NotFound, Redirected, Unauthorized
-from batchkit.facts import Facts, Feature
 from batchkit.model import Batch, Finding, Job, Queue, RemoteFile, State
 from batchkit.text import duration, plural
 

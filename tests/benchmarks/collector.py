@@ -22,7 +22,7 @@ from batchkit.collector.export import Shape
 from batchkit.collector.results import collect as collected
 from batchkit.collector.verify import look
 from batchkit.config import Settings, Target, make_target
-from batchkit.credentials import Credential, Secret
+from batchkit.config.credentials import Credential, Secret
 
 from .collected import job, load
 from .harness import Contender, compare, durable

@@ -104,7 +104,7 @@ def ours(url: str, path: str) -> None:
     from batchkit.api.service import Service
     from batchkit.clock import SystemClock
     from batchkit.config import Settings, make_target
-    from batchkit.credentials import Credential, Secret
+    from batchkit.config.credentials import Credential, Secret
 
     size = Path(path).stat().st_size
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from batchkit import endpoint as endpoints
-from batchkit.credentials import Credential, Secret
-from batchkit.endpoint import LOOPBACK as LOOPBACK
-from batchkit.endpoint import Dialect as Dialect
+from batchkit.config import endpoint as endpoints
+from batchkit.config.credentials import Credential, Secret
+from batchkit.config.endpoint import LOOPBACK as LOOPBACK
+from batchkit.config.endpoint import Dialect as Dialect
 from batchkit.errors import ConfigError
 
 LOCAL_POLL_S = 2.0

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
-from batchkit.credentials import Credential, Fetched, Secret, aside, hidden
+from batchkit.config.credentials import Credential, Fetched, Secret, aside, hidden
 from batchkit.errors import CredentialError, MissingExtra, Unavailable
 from batchkit.text import visible
 

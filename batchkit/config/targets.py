@@ -16,11 +16,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from batchkit import endpoint, entra
-from batchkit.config import Limits, Target, config_file
-from batchkit.endpoint import DIALECTS
+from batchkit.config import endpoint, entra
+from batchkit.config.endpoint import DIALECTS
+from batchkit.config.plan import Plan, Value, build, typed
+from batchkit.config.target import Limits, Target, config_file
 from batchkit.errors import ConfigError
-from batchkit.plan import Plan, Value, build, typed
 
 KEYS: dict[str, Any] = {
     "endpoint": str,

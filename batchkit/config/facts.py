@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from batchkit.config import Dialect, config_file
+from batchkit.config.target import Dialect, config_file
 from batchkit.disk import reading
 from batchkit.errors import ConfigError
 
@@ -188,7 +188,7 @@ def load_facts(file: Path | None = None, *, env: Mapping[str, str] | None = None
     """The package's facts with the user's over them: those of `file`, of BATCHKIT_FACTS, or of `facts.toml` in the
     config directory. Raises ConfigError that says what is wrong with the user's file."""
     env = os.environ if env is None else env
-    tables = tomllib.loads(resources.files("batchkit").joinpath("facts.toml").read_text("utf-8"))
+    tables = tomllib.loads(resources.files("batchkit.config").joinpath("facts.toml").read_text("utf-8"))
     if file is None and env.get("BATCHKIT_FACTS"):
         file = Path(env["BATCHKIT_FACTS"])
     beside = config_file(env).with_name("facts.toml")

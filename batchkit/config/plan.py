@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from batchkit import credentials, endpoint, entra
-from batchkit.config import Limits, Target, Webhook, make_target
-from batchkit.credentials import Credential, Secret
-from batchkit.endpoint import LOOPBACK
+from batchkit.config import credentials, endpoint, entra
+from batchkit.config.credentials import Credential, Secret
+from batchkit.config.endpoint import LOOPBACK
+from batchkit.config.target import Limits, Target, Webhook, make_target
 from batchkit.errors import ConfigError, CredentialError, UnsafeEndpoint
 
 _FRAMING = frozenset(
