@@ -124,6 +124,9 @@ class AsyncClient:
         """
         found = [await self._known(job) for job in jobs] if jobs else await self._ledger.jobs(unfinished=True)
         pump, deadline = self._doors(), None if timeout_s is None else self._clock.now() + timeout_s
+        for job in found:
+            if job.settled_at is not None and pump.notifier.channels:
+                await pump.tell_end(job)
 
         async def act(job: Job) -> float | None:
             due: float | None = None

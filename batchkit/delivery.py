@@ -26,6 +26,9 @@ async def deliver(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overw
     results = await merged(pump, job, out, shape, overwrite=overwrite)
     if job.collected and (job.settled_at is None or any(part.state is State.FETCHED for part in job.parts)):
         await pump.settle(job, results.report.outcome)
+        results.news = True
+    elif job.settled_at is not None and pump.notifier.channels:
+        await pump.tell_end(job)  # it ended where nobody was to be told
     if any(part.service and part.swept_at is None for part in job.parts):
         # The results are here: what keeps the input files from being deleted now, a later call meets again.
         with suppress(BatchkitError):
@@ -38,9 +41,12 @@ async def deliver(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overw
 async def merged(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overwrite: bool) -> Results:
     """What is on this machine of a job, whoever works on it."""
     ours = {event.detail for event in await pump.ledger.events(job) if event.kind == WROTE}
+    new = out is not None and not await asyncio.to_thread(out.exists)
     results = await asyncio.to_thread(collect, job, pump.workdir, out, shape, None if overwrite else ours)
     if results.sha256 is not None and results.sha256 not in ours:
         await pump.ledger.wrote(job, results.sha256, at=pump.clock.now())
+        new = True
+    results.news = new
     return results
 
 

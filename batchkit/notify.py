@@ -3,7 +3,8 @@
 `due` decides from the job and its diary; `Notifier.tell` acts and writes each notice into the diary once it is out.
 The end is told *before* the job is settled in the ledger: after a crash in between it is not settled, so that the next
 turn tells it, at least once, and twice only when the crash came between the notice and its line in the diary (or two
-processes end the same job in the same moment). Its `Idempotency-Key` is then the same.
+processes end the same job in the same moment). Its `Idempotency-Key` is then the same. A job that ended where nobody was to
+be told is told of by the first who names it and has somebody to tell.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from typing import Protocol
 
 import orjson
 
-from batchkit.api.webhook import post
 from batchkit.clock import Clock
 from batchkit.config import Settings, Webhook
 from batchkit.config.credentials import Secret
@@ -74,7 +74,8 @@ def due(job: Job, diary: Sequence[Event], channels: Sequence[Channel]) -> list[N
     """The notices that nobody sent yet. Pure.
 
     A settled job is done, once a round. A change is another state, status or round than was told last, or that it
-    begins or ceases to wait. Who hears that a job is done does not hear the change to it.
+    begins or ceases to wait. Who hears that a job is done does not hear the change to it. One command hears of an end,
+    whoever gave it: its words may differ at each call.
     """
     found = []
     for channel in channels:
@@ -84,7 +85,10 @@ def due(job: Job, diary: Sequence[Event], channels: Sequence[Channel]) -> list[N
         done = f"done {job.round}"
         change = f"change {job.round} {job.state} {visible(job.status, 60)}{' held' if job.held else ''}".rstrip()
         if job.settled_at is not None and "done" in channel.on:
-            if done not in told:
+            by_command = isinstance(channel, Command) and any(
+                detail.startswith(f"{_kind(channel)} ") and detail.endswith(f": {done}") for detail in notices
+            )
+            if done not in told and not by_command:
                 found.append(Notice(channel, "done", done, f"{job.id}-done-{job.round}"))
         elif "change" in channel.on and told[-1:] != [change]:
             found.append(Notice(channel, "change", change, f"{job.id}-change-{len(told)}"))
@@ -93,9 +97,12 @@ def due(job: Job, diary: Sequence[Event], channels: Sequence[Channel]) -> list[N
 
 def name_of(channel: Channel) -> str:
     """What a channel is called in the diary and in warnings. Commands and addresses may hold secrets and stay away."""
-    kind = channel.host if isinstance(channel, Webhook) else f"--on-{channel.when}"
     text = channel.url if isinstance(channel, Webhook) else channel.shell
-    return f"{visible(kind, 100)} {hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+    return f"{_kind(channel)} {hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+
+
+def _kind(channel: Channel) -> str:
+    return visible(channel.host, 100) if isinstance(channel, Webhook) else f"--on-{channel.when}"
 
 
 class Record(Protocol):
@@ -130,6 +137,8 @@ class Notifier:
         if isinstance(channel, Command):
             await _run(channel, body, environment(os.environ, job, self._secrets))
         else:
+            from batchkit.api.webhook import post  # what only asks what is due must not load the network
+
             clock, settings = self._clock, self._settings
             await post(channel, body, word=notice.word, key=notice.key, clock=clock, settings=settings)
 

@@ -112,7 +112,7 @@ class Pump:
         """End a job: those who want to know are told, then it is settled. Raises Interrupted at the wish to stop."""
         if job.settled_at is None and self.notifier.channels:
             parts = (replace(p, state=State.SETTLED) if p.state is State.FETCHED else p for p in job.parts)
-            await self._tell_the_end(
+            await self.tell_end(
                 replace(job, outcome=outcome, settled_at=self.clock.now(), parts=tuple(parts), events=())
             )
             now = await self.ledger.job(job)
@@ -121,8 +121,9 @@ class Pump:
         async with holding(self.ledger, job) as hold:
             await hold.settle(outcome, at=self.clock.now(), as_of_round=job.round)
 
-    async def _tell_the_end(self, ended: Job) -> None:
-        """The job's lease is free meanwhile, so that a command may fetch it."""
+    async def tell_end(self, ended: Job) -> None:
+        """Tell the end of a job to those who have not heard of it. Its lease is free meanwhile, so that a command may
+        fetch it. Raises Interrupted at the wish to stop."""
 
         async def record(kind: str, detail: str, *, at: float) -> None:
             async with holding(self.ledger, ended) as hold:

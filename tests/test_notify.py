@@ -156,13 +156,17 @@ def test_an_address_where_nobody_listens_is_a_warning(world: World, caplog: pyte
     assert "127.0.0.1 cannot be reached" in caplog.text
 
 
-def test_jobs_that_were_settled_before_are_not_told_of(world: World, receiver: Receiver) -> None:
+def test_an_end_that_nobody_was_told_of_is_told_to_who_names_the_job(world: World, receiver: Receiver) -> None:
     with world.client() as client:
-        client.run(request_lines(2), name="nightly")
+        for name in ("nightly", "older"):
+            client.run(request_lines(2), name=name)
     with world.client(notify=(receiver.hook("done", "change"),)) as client:
-        client.run(request_lines(2), name="nightly")
         client.run_due()
-    assert receiver.came == []
+        assert receiver.came == []
+        for _ in range(2):
+            client.run(request_lines(2), name="nightly")
+    assert [orjson.loads(body)["name"] for _, body in receiver.came] == ["nightly"]
+    assert receiver.words == ["done"]
 
 
 def test_what_cron_ends_is_told_too(world: World, receiver: Receiver) -> None:

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from shlex import quote
 from typing import TypeVar
 
 from batchkit import metrics
@@ -17,10 +16,11 @@ from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, when
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.telling import Telling
+from batchkit.cli.verdict import ended, judge
 from batchkit.config.targets import load_target
 from batchkit.disk import stamp
 from batchkit.due import due_at, is_due, is_over
-from batchkit.errors import RowsFailed, Unfinished
+from batchkit.errors import Unfinished
 from batchkit.ledger import Ledger, open_ledger
 from batchkit.model import Job
 
@@ -40,7 +40,7 @@ def fingerprint(where: Where, source: str, making: Making, asked: Mapping[str, o
     return hashlib.sha256(words.encode()).hexdigest()
 
 
-def rest(face: Face, where: Where, known_as: str | None, out: Path | None) -> bool:
+def rest(face: Face, where: Where, telling: Telling, known_as: str | None, out: Path | None) -> bool:
     """Whether nothing is to be done now for the job that this input is: its results are written, which ends the command
     as it did before; or its next turn is not due, which is raised as Unfinished."""
     if known_as is None or face.as_json:
@@ -49,13 +49,13 @@ def rest(face: Face, where: Where, known_as: str | None, out: Path | None) -> bo
     if known is None:
         return False
     job, written = known
-    outcome = job.outcome
     there = out is not None and written is not None and written == stamp(out, ours=True)
-    if outcome is not None and is_over(job, written=there):
-        face.data({}, [f"{out}: {outcome.total} rows = {outcome.ok} ok + {outcome.failed} failed + 0 missing"])
-        if outcome.failed:
-            words = f"{outcome.failed} of {outcome.total} rows failed"
-            raise RowsFailed(words, hint=f"batchkit retry {quote(job.name)}")
+    if is_over(job, written=there):
+        if _untold(where, telling, job):
+            return False
+        face.repeats = True
+        face.data({}, [f"{out}: {ended(job)}"])
+        judge(face, [job])
         return True
     interval_s, now = load_target(where.target, config=where.config).poll_interval_s, time.time()
     due = due_at(job, interval_s)
@@ -63,6 +63,17 @@ def rest(face: Face, where: Where, known_as: str | None, out: Path | None) -> bo
         return False
     words = f"job {job.name!r} is not finished: {job.status or job.state}, {counted(job.counts)}"
     raise Unfinished(f"{words}; the next look is due at {when(due)}", hint="the same command again later")
+
+
+def _untold(where: Where, telling: Telling, job: Job) -> bool:
+    """Whether somebody is to be told of a job's end, which came where nobody was."""
+    target = load_target(where.target, config=where.config)
+    if not (telling.on_done or telling.on_change or target.notify):
+        return False
+    from batchkit.notify import due
+
+    events = _ask(where, lambda ledger: ledger.events(job))
+    return bool(due(job, events, [*telling.commands, *target.notify]))
 
 
 def all_rest(where: Where) -> list[Job] | None:

@@ -15,6 +15,7 @@ from batchkit.cli.options import Where
 from batchkit.cli.printer import Face
 from batchkit.cli.session import opened
 from batchkit.cli.telling import Telling
+from batchkit.cli.verdict import judge
 from batchkit.errors import Unfinished, UsageError
 from batchkit.model import ENDED, GIVEN_UP, Job, State
 from batchkit.text import plural
@@ -42,7 +43,9 @@ def track(
     until: Annotated[
         str,
         typer.Option(
-            "--until", help="ended: no batch moves any more; done, or with --on-done: the results are here too."
+            "--until",
+            help="ended: no batch moves any more; done, or with --on-done: the results are here too, and rows that failed "
+            "(8) or do not add up (10) are the exit code.",
         ),
     ] = "ended",
     every: Every = None,
@@ -76,6 +79,8 @@ def track(
     with opened(face, where, every_s=every, telling=telling) as session:
         last = session.act(follow, watching=face.following)
     _ended(face, last)
+    if until == "done":
+        judge(face, [item.job for item in last])
 
 
 def _ended(face: Face, last: list[Watched]) -> None:

@@ -17,6 +17,7 @@ from batchkit.cli.printer import Face, write_bytes
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
 from batchkit.cli.telling import Telling
+from batchkit.cli.verdict import ended, judge
 from batchkit.errors import BatchFailed, ResultError, RowsFailed, Unfinished, UsageError
 from batchkit.model import GIVEN_UP, LOST, Job, Line, Report, State
 from batchkit.text import plural
@@ -145,7 +146,7 @@ def run(
         wishes |= Wishes(join=making.rows(source), named=making.named(source))
     known_as = None if where.emulator else cron.fingerprint(where, source, making, asked)
     cron.measure(where, telling)
-    if once and cron.rest(face, where, known_as, out):
+    if once and cron.rest(face, where, telling, known_as, out):
         return
     with opened(face, where, every_s=every, telling=telling) as session:
         lines: Path | Iterable[Line] = Path(source)
@@ -165,6 +166,7 @@ def run(
                 **wishes,
             )
         )
+        face.repeats = once and not results.news
         _deliver(face, results, out)
 
 
@@ -176,7 +178,8 @@ def _run_due(face: Face, where: Where, telling: Telling, once: bool) -> None:
     if where.emulator or (found := cron.all_rest(where)) is None:
         with opened(face, where, telling=telling) as session:
             found = session.act(_turned_and_open)
-    face.data(documents.jobs(tuple(found), None), [f"{job.name}: {standing(job)}" for job in found])
+    face.data(documents.jobs(tuple(found), None), [f"{job.name}: {ended(job) or standing(job)}" for job in found])
+    judge(face, found)
     if waiting := [job.name for job in found if not job.collected]:
         raise Unfinished(
             f"{plural(len(waiting), 'job')} not finished yet: {', '.join(waiting[:10])}", hint="batchkit list"

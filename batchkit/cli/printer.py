@@ -54,6 +54,8 @@ class Face:
         log_format: LogFormat = LogFormat.WORDS,
     ) -> None:
         self.as_json, self.quiet, self.verbose, self.flags = as_json, quiet, verbose, ""
+        self.repeats = False
+        """Whether what is said now was said by an earlier call, which somebody who asked for quiet need not hear."""
         self._log, self._logs = logging.getLogger("batchkit"), log_format is LogFormat.JSON
         if not quiet or self._logs:
             self._log.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
@@ -69,7 +71,7 @@ class Face:
         """The answer of a command, on stdout: its document, or its words."""
         if self.as_json:
             write_bytes(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
-        else:
+        elif not (self.quiet and self.repeats):
             for line in words:
                 print(visible(line, 100_000))
             sys.stdout.flush()  # whoever reads a pipe sees it before what is said next
@@ -94,7 +96,8 @@ class Face:
     def fail(self, error: BatchkitError) -> int:
         """An error as one sentence and what to do next, or as one JSON object; its exit code.
 
-        That work is under way is no error to one who asked for quiet: cron would send a mail each minute.
+        That work is under way, or ended as an earlier call said, is no error to one who asked for quiet: cron would send
+        a mail each minute.
         """
         if self.as_json:
             document = documents.error(error) | {"hint": self.complete(error.hint)}
@@ -104,7 +107,7 @@ class Face:
             told = {"code": error.code, "exit": error.exit, "hint": self.complete(error.hint)}
             told |= {"job": self._job} if self._job else {}
             self._log.error("%s", error, extra={"told": told})
-        elif not (self.quiet and isinstance(error, Unfinished)):
+        elif not (self.quiet and (self.repeats or isinstance(error, Unfinished))):
             print(f"error: {visible(str(error))}", file=sys.stderr)
             if error.hint:
                 print(f"next:  {visible(self.complete(error.hint))}", file=sys.stderr)

@@ -20,14 +20,15 @@ from batchkit.prices import Prices
 class Results:
     """A job's results: iterating reads them lazily from this machine, in input order; `report` is their account.
 
-    `sha256` is the hash of the file they were written to, if they were. Whatever takes the Arrow stream interface takes
+    `sha256` is the hash of the file they were written to, if they were. `news` is whether this call changed anything: it
+    ended the job, or wrote a file that was not there as it is. Whatever takes the Arrow stream interface takes
     results as they are, such as `polars.DataFrame(results)` or `pyarrow.table(results)`.
     """
 
     def __init__(
         self, job: Job, workdir: Workdir, account: Account, shape: Shape = Shape(), sha256: str | None = None
     ) -> None:
-        self.job, self.report, self.sha256 = job, account.report(job), sha256
+        self.job, self.report, self.sha256, self.news = job, account.report(job), sha256, False
         self.hopeless = account.hopeless()
         self._workdir, self._shape = workdir, shape
 

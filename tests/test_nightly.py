@@ -1,0 +1,116 @@
+"""A night with cron: who hears of an end, how often, and by which exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+
+from .conftest import request_lines
+from .shell import Shell, emulating, rows, write_lines
+
+ROWS = ("run", "rows.csv", "-o", "out.csv", "--name", "nightly", "-p", "{a}", "-d", "gpt-4o-batch", "--once")
+DUE = ("run", "--once")
+
+
+@contextmanager
+def night(shell: Shell, *flags: str) -> Iterator[Mapping[str, str]]:
+    """A service, and the rows that are asked about."""
+    (shell.home / "rows.csv").write_text("a\n" + "".join(f"{number}\n" for number in range(8)))
+    with emulating(shell, *flags) as env:
+        yield {**env, "BATCHKIT_POLL": "0.1"}
+
+
+def until_done(shell: Shell, command: tuple[str, ...], env: Mapping[str, str]) -> tuple[int, str, str]:
+    """A command again and again, as cron calls it, until it is not 7; how it ended."""
+    for _ in range(200):
+        ended = shell(*command, **env)
+        if ended[0] != 7:
+            return ended
+    raise AssertionError("it never ends")
+
+
+def test_an_end_that_nobody_heard_of_is_told_once_by_the_first_who_has_somebody_to_tell(shell: Shell) -> None:
+    told = (*ROWS, "--on-done", "cat >> ends; echo >> ends")
+    with night(shell, "--fail-rate", "0") as env:
+        assert shell(*told, **env)[0] == 7
+        assert until_done(shell, DUE, env)[0] == 0
+        for _ in range(3):
+            assert shell(*told, **env)[0] == 0
+        assert shell("track", "nightly", "--on-done", "echo again >> ends", **env)[0] == 0
+    (end,) = (shell.home / "ends").read_bytes().split()
+    assert orjson.loads(end)["outcome"]["ok"] == 8
+
+
+def test_an_end_is_told_once_whatever_the_words_of_the_command(shell: Shell) -> None:
+    with night(shell, "--fail-rate", "0") as env:
+        assert shell(*ROWS, **env)[0] == 7
+        assert until_done(shell, DUE, env)[0] == 0
+        assert shell(*ROWS, **env)[0] == 0
+        for number in range(3):
+            assert shell(*ROWS, "--on-done", f"echo {number} >> ends", **env)[0] == 0
+        assert shell("track", "nightly", "--on-done", "echo track >> ends", **env)[0] == 0
+    assert (shell.home / "ends").read_text() == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (("--fail-rate", "0.5"), 8, "rows failed"),
+        (("--fault", "fail_all,400"), 8, "rows failed"),
+        (("--fail-rate", "0", "--fault", "double_rows,1"), 10, "do not add up"),
+    ],
+)
+def test_a_bad_end_is_said_by_the_turn_that_meets_it_and_not_every_minute(
+    shell: Shell, flags: tuple[str, ...], code: int, words: str
+) -> None:
+    with night(shell, *flags) as env:
+        quiet = (*ROWS, "--quiet")
+        ended = until_done(shell, quiet, env)
+        assert (ended[0], words in ended[2]) == (code, True)
+        for _ in range(2):
+            assert shell(*quiet, **env) == (code, "", "")
+        loud = shell(*ROWS, **env)
+        assert (loud[0], words in loud[2], "out.csv: 8 rows = " in loud[1]) == (code, True, True)
+        (shell.home / "out.csv").unlink()
+        again = shell(*quiet, **env)
+        assert (again[0], words in again[2]) == (code, True)
+        assert len(rows(shell.home / "out.csv")) == 8
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (("--fail-rate", "0.5"), 8, "of 8 rows of 'nightly' failed"),
+        (("--fail-rate", "0", "--fault", "double_rows,1"), 10, "the results of 'nightly' do not add up"),
+    ],
+)
+def test_the_turn_that_settles_jobs_ends_with_the_worst_of_them(
+    shell: Shell, flags: tuple[str, ...], code: int, words: str
+) -> None:
+    with night(shell, *flags) as env:
+        assert shell(*ROWS, **env)[0] == 7
+        ended = until_done(shell, (*DUE, "--quiet"), env)
+        assert (ended[0], words in ended[2]) == (code, True)
+        assert shell(*DUE, "--quiet", **env) == (0, "", "")
+        assert shell("track", "nightly", "--until", "done", **env)[0] == code
+        assert shell("track", "nightly", **env)[0] == 0
+
+
+def test_each_job_that_ended_badly_has_its_sentence(shell: Shell) -> None:
+    with night(shell, "--fault", "fail_all,400", "--speed", "20000") as env:
+        for name in ("one", "two"):
+            write_lines(shell.home / f"{name}.jsonl", request_lines(3 if name == "one" else 4))
+            assert shell("submit", f"{name}.jsonl", "--name", name, **env)[0] == 0
+        said = ""
+        for _ in range(200):
+            code, _, err = shell(*DUE, **env)
+            said += err
+            if "one" in said and "two" in said and code == 8:
+                break
+    assert "error: 3 of 3 rows of 'one' failed" in said
+    assert "error: 4 of 4 rows of 'two' failed" in said
+    assert Path(shell.home / "one.jsonl").exists()
