@@ -52,8 +52,10 @@ class Client:
         """Upload request lines and start their batches; returns once all run.
 
         The same name with the same content is the same job and goes on where it stood; with other content it is a
-        JobConflict. Without a name it is called after `stem` (default: the file's) and its content. `wait=False` does
-        not wait for quota or slow files. Raises InputError before anything is sent, Refused, Unavailable, Uncertain.
+        JobConflict. Without a name it is called after `stem` (default: the file's) and its content. Under another name
+        it is another job, and billed again: a warning is logged where the ledger has one of the same content.
+        `wait=False` does not wait for quota or slow files. Raises InputError before anything is sent, Refused,
+        Unavailable, Uncertain.
         """
         return self._bridge.call(self._client.submit(source, name=name, stem=stem, wait=wait))
 

@@ -17,6 +17,8 @@ from typing import Any
 
 from batchkit.builder import split
 from batchkit.builder.check import check
+from batchkit.builder.deployments import elsewhere
+from batchkit.builder.kinds import misspelt
 from batchkit.builder.lines import encode
 from batchkit.clock import Clock
 from batchkit.collector.account import retryable
@@ -28,7 +30,7 @@ from batchkit.ledger import Ledger, deeds
 from batchkit.ledger.store import check_same
 from batchkit.model import Job, Line, Part, State
 from batchkit.pump import holding
-from batchkit.text import slug, visible
+from batchkit.text import duration, plural, slug, visible
 
 MOST_NAME = 200
 _log = logging.getLogger(__name__)
@@ -90,11 +92,25 @@ class Intake:
             made = replace(job, parts=_parts(job, staged, 0, target))
             if judge is not None:
                 await asyncio.to_thread(judge, made, directory / lines_name(0, 0))
+            if target.pool and (instead := elsewhere(made.deployment, target)):
+                words = "all %s of job %r name the deployment %r: %s"
+                _log.warning(words, plural(made.lines, "request"), made.name, made.deployment, instead)
+            await self._warn_of_likes(made)
             self.workdir.adopt(directory, job.id)
             added = await self.ledger.add(made)
             if added.id != job.id:
                 discard(self.workdir.job(job.id))  # another process was faster with the same job
             return added
+
+    async def _warn_of_likes(self, job: Job) -> None:
+        """Say so where another job asks the same: it is what makes people pay twice, and may be meant all the same."""
+        like = next((other for other in await self.ledger.alike(job.sha256) if _worth(other)), None)
+        if like is not None:
+            name, age = quote(like.name), duration(self.clock.now() - like.created_at)
+            takes = f"batchkit fetch {name} -o results.csv takes its answers"
+            takes = takes if like.collected else f"batchkit track {name} follows it, and then {takes}"
+            words = "job %r asks the very same as job %r of %s ago, and is billed again; %s instead"
+            _log.warning(words, job.name, like.name, age, takes)
 
     async def round(
         self, job: Job, target: Target, *, only: Collection[str] = (), params: Mapping[str, Any] = MappingProxyType({})
@@ -104,6 +120,9 @@ class Intake:
         Raises InputError when there is none.
         """
         number = job.round + 1
+        for key, meant in ((key, misspelt(job.url, key)) for key in params):
+            if meant:
+                _log.warning("%s is no parameter of %s that is known; is %s meant?", key, job.url, meant)
         async with AsyncExitStack() as stack:
             directory = await stack.enter_async_context(self._staging())
             rows = stack.enter_context(closing(leftovers(job, self.workdir, lambda result: retryable(result, only))))
@@ -181,6 +200,13 @@ def _stage(source: Source, directory: Path, limits: Limits) -> split.Staged:
             problems=report.problems,
         )
     return split.stage(split.file_lines(Path(source)), directory, limits)
+
+
+def _worth(job: Job) -> bool:
+    """Whether a job has answers, or may get some."""
+    if job.outcome is not None:
+        return job.outcome.ok > 0
+    return job.cancelled_at is None or any(part.batches for part in job.parts)
 
 
 def _movable(found: Job, asked: Job, target: Target) -> bool:

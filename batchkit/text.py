@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 
 def visible(text: str, limit: int = 2000) -> str:
@@ -44,6 +45,14 @@ def slug(text: str, limit: int = 60) -> str:
 def plural(count: int, noun: str) -> str:
     """`1 row`, `2 rows`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """The one of the known words that was probably meant, if one is so near (0 to 1), whatever their case."""
+    from difflib import get_close_matches
+
+    folded = {name.casefold(): name for name in known}
+    return next((folded[found] for found in get_close_matches(word.casefold(), sorted(folded), 1, likeness)), None)
 
 
 def duration(seconds: float) -> str:

@@ -186,6 +186,12 @@ RULES = {
         "body.messages[{index}] {trouble}",
         'a message is {{"role": "user", "content": "…"}}; roles are system, developer, user, assistant and tool',
     ),
+    "param_misspelt": Rule(
+        "unknown_parameter",
+        "warning",
+        "body.{key} is no parameter of {url} that is known, here and wherever it stands",
+        "is {meant} meant?",
+    ),
     "param": Rule("invalid_parameter", "error", "body.{key} is {value}", "it must be {wanted}"),
 }
 

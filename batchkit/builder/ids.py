@@ -43,6 +43,13 @@ def namer(custom_id: str | Callable[[Row], str] | None, on_missing: OnMissing = 
     return of_column
 
 
+def columns_of(custom_id: object) -> frozenset[str]:
+    """The columns that name rows, where they are known."""
+    if not isinstance(custom_id, str) or custom_id == HASH:
+        return frozenset()
+    return Template.parse(custom_id).columns if "{" in custom_id else frozenset((custom_id,))
+
+
 def hashed(row: Row) -> str:
     """32 hexadecimal digits of the SHA-256 of a row's content, whatever the order of its columns."""
     written = orjson.dumps(dict(row), default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from batchkit.text import nearest
+
 CONTENT = {"/chat/completions": "messages", "/responses": "input", "/embeddings": "input", "/completions": "prompt"}
 """The key of a body that a request is about, by url without /v1."""
 NOT_ON_AZURE = frozenset({"/embeddings", "/completions"})
@@ -56,6 +58,37 @@ PARAMS: Mapping[str, Param] = {
     "metadata": _typed("an object", dict),
 }
 """Parameters whose wrong type or range makes the service refuse the row (OpenAI API reference, request bodies)."""
+_ALL = "metadata model stream temperature top_p user"
+_CHAT = """
+audio data_sources frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens
+messages modalities n parallel_tool_calls prediction presence_penalty prompt_cache_key prompt_cache_retention
+reasoning_effort response_format safety_identifier seed service_tier stop store stream_options tool_choice tools
+top_logprobs user_security_context verbosity web_search_options
+"""
+_RESPONSES = """
+background conversation include input instructions max_output_tokens max_tool_calls parallel_tool_calls
+previous_response_id prompt prompt_cache_key prompt_cache_retention reasoning safety_identifier service_tier store
+stream_options text tool_choice tools top_logprobs truncation
+"""
+_COMPLETIONS = """
+best_of echo frequency_penalty logit_bias logprobs max_tokens n presence_penalty prompt seed stop stream_options suffix
+"""
+KNOWN: Mapping[str, frozenset[str]] = {
+    "/chat/completions": frozenset(f"{_ALL} {_CHAT}".split()),
+    "/responses": frozenset(f"{_ALL} {_RESPONSES}".split()),
+    "/completions": frozenset(f"{_ALL} {_COMPLETIONS}".split()),
+    "/embeddings": frozenset("dimensions encoding_format input input_type model user".split()),
+}
+"""The keys of a body, by url without /v1 (OpenAI and Azure API references, request bodies, November 2025). A service
+may take others: one that is not here is only spoken of where it looks like one that is."""
+_SLIP = 0.85
+"""How near a key must be to a known one to be a slip: top_k, which other servers know, is none for top_p."""
+
+
+def misspelt(url: str, key: str) -> str | None:
+    """The key of a body that is meant where one is written that nobody knows, if one is near enough to be."""
+    known = KNOWN.get(path_of(url), frozenset())
+    return None if key in known else nearest(key, known, _SLIP)
 
 
 def path_of(url: str) -> str:

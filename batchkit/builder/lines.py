@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,22 @@ import orjson
 
 from batchkit.builder.bodies import Content, Shape, content_of, shape_of
 from batchkit.builder.findings import RULES, shown, told
-from batchkit.builder.ids import Name, namer
+from batchkit.builder.ids import Name, columns_of, namer
 from batchkit.builder.images import Images
 from batchkit.builder.rows import Row, rows_of
 from batchkit.builder.rules import Rules
 from batchkit.builder.schema import load_schema
-from batchkit.builder.template import Fill, OnMissing, SkipRow, Template
+from batchkit.builder.template import OnMissing, SkipRow, Template
 from batchkit.builder.template import jinja as filled_by_jinja
 from batchkit.errors import InputError
 from batchkit.model import CHAT, URLS, Line
+from batchkit.text import nearest
 
 _log = logging.getLogger(__name__)
 Body = Callable[[Row], Mapping[str, Any]]
 _HOLE = "\0batchkit\0"
+_MOST_SHOWN = 20
+"""How many columns an error names."""
 
 
 @dataclass
@@ -38,6 +41,10 @@ class Lines:
     url: str
     alike: bool
     """Whether lines differ in nothing but custom_id and content, so that the first stands for all."""
+    wanted: frozenset[str] = frozenset()
+    """Columns of which a row may be without one, but not all rows."""
+    uniform: bool = False
+    """Whether the first row has the columns of all, as in a table."""
     skipped: int = field(default=0, init=False)
     """Rows left out so far because a column was missing."""
     _begun: bool = field(default=False, init=False)
@@ -83,7 +90,13 @@ class Lines:
             raise InputError("these lines were used before, and their rows can be read only once", hint=hint)
         self._begun = True
         name, content, number = self.name, self.content, 0
+        wanted, seen = set(self.wanted), set[str]()
         for number, row in enumerate(self.rows, 1):
+            if wanted:
+                wanted.difference_update(row)
+                seen.update(map(str, row))
+                if self.uniform:
+                    _check_columns(wanted, seen)
             try:
                 yield number, name(row, number), content(row)
             except SkipRow:
@@ -92,6 +105,17 @@ class Lines:
                 raise InputError(f"row {number}: {error}", hint=error.hint) from None
             except KeyError as error:
                 raise InputError(f"row {number}: column {error} is missing") from None
+        if number:
+            _check_columns(wanted, seen)
+
+
+def _check_columns(wanted: Collection[str], seen: Collection[str]) -> None:
+    """Refuse columns that no row has: --on-missing is for rows that lack one, not for a slip in its name."""
+    for name in sorted(wanted):
+        meant = nearest(name, seen)
+        there = ", ".join(sorted(seen)[:_MOST_SHOWN]) + (", …" if len(seen) > _MOST_SHOWN else "")
+        hint = f"is {meant!r} meant?" if meant else "check the template, --custom-id and --image"
+        raise InputError(f"no row has a column {name!r} (there are: {there})", hint=hint)
 
 
 def lines(
@@ -130,8 +154,16 @@ def lines(
     extra = {**(params or {}), "model": deployment}
     shape: Shape = dict
     content: Content
+    wanted = columns_of(custom_id)
     if isinstance(body, str):
-        fill = filled_by_jinja(body, missing) if jinja else _filled(body, missing)
+        if jinja:
+            fill = filled_by_jinja(body, missing)
+        else:
+            template = Template.parse(body)
+            if not template.columns:
+                _log.warning("the prompt has no {column}: every row asks the same")
+            fill, wanted = template.filler(missing), wanted | template.columns
+        wanted |= {images} if images else set()
         shape = shape_of(url, system, load_schema(schema) if schema is not None else None)
         content = content_of(url, fill, Images(images, base, image_detail, missing) if images else None)
         if not body.strip():
@@ -148,14 +180,9 @@ def lines(
         shape=lambda content: {**shape(content), **extra},
         url=url,
         alike=isinstance(body, str),
+        wanted=frozenset() if missing is OnMissing.ERROR else wanted,
+        uniform=hasattr(rows, "__arrow_c_stream__"),
     )
-
-
-def _filled(body: str, on_missing: OnMissing) -> Fill:
-    template = Template.parse(body)
-    if not template.columns:
-        _log.warning("the prompt has no {column}: every row asks the same")
-    return template.filler(on_missing)
 
 
 def encode(lines: Iterable[Line | Mapping[str, Any]]) -> Iterator[bytes]:
@@ -187,11 +214,13 @@ def _encoded(documents: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[byt
 
 
 def _blamer(where: str) -> Callable[..., None]:
-    """What raises the first error as an InputError about `where`; warnings are for `check`."""
+    """What raises the first error as an InputError about `where`; warnings are for `check`, but for slips."""
 
     def blame(rule: str, **facts: Any) -> None:
+        message, fix = told(rule, facts)
         if RULES[rule].severity == "error":
-            message, fix = told(rule, facts)
             raise InputError(f"{where}: {RULES[rule].code}: {message}", hint=fix)
+        if rule == "param_misspelt":
+            _log.warning("%s: %s; %s", where, message, fix)
 
     return blame

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from batchkit.builder.findings import Blame, shown
-from batchkit.builder.kinds import CONTENT, NOT_ON_AZURE, PARAMS, ROLES, path_of
+from batchkit.builder.kinds import CONTENT, NOT_ON_AZURE, PARAMS, ROLES, misspelt, path_of
 from batchkit.builder.strict import kind
 from batchkit.model import URLS
 
@@ -55,6 +55,8 @@ class Rules:
         self._refused: dict[str, dict[str, str]] = {}
         """Parameters that this model refuses, with the facts to be told, less those that were told already."""
         self._model_is, self._facts = model, facts
+        self._keys: set[str] = set()
+        """Keys of bodies that were looked at already, whether they are known."""
 
     def judge(self, document: Mapping[str, Any], blame: Blame) -> None:
         """Blame a line for all that is wrong with it."""
@@ -102,6 +104,10 @@ class Rules:
         for key in body:
             if key in PARAMS and body[key] is not None and not PARAMS[key].allows(body[key]):
                 blame("param", key=key, value=shown(body[key]), wanted=PARAMS[key].wanted)
+            if key not in self._keys:
+                self._keys.add(key)
+                if isinstance(url, str) and (meant := misspelt(url, key)):
+                    blame("param_misspelt", key=shown(key)[1:-1], url=url, meant=meant)
             if key in self._refused and body[key] is not None:
                 blame("param_refused", key=key, **self._refused[key])
                 del self._refused[key]

@@ -44,8 +44,8 @@ def track(
         str,
         typer.Option(
             "--until",
-            help="ended: no batch moves any more; done, or with --on-done: the results are here too, and rows that failed "
-            "(8) or do not add up (10) are the exit code.",
+            help="ended: no batch moves any more; done, or with --on-done: the results are here too, and the exit code "
+            "is 8 or 10 where rows failed or do not add up.",
         ),
     ] = "ended",
     every: Every = None,

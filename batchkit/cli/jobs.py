@@ -40,7 +40,12 @@ Format = Annotated[
     ),
 ]
 Columns = Annotated[
-    str | None, typer.Option("--columns", help="Only these, in this order: custom_id,text,…", metavar="NAME,NAME…")
+    str | None,
+    typer.Option(
+        "--columns",
+        help="Only these, in this order: custom_id,text,… Those of --join stay in front, unless some are named here.",
+        metavar="NAME,NAME…",
+    ),
 ]
 Each = Annotated[bool, typer.Option("--each", help="A row for each embedding, where a request has several.")]
 Timeout = Annotated[str | None, typer.Option("--timeout", help="Give up waiting after this long: 90, 30m, 36h.")]
@@ -142,6 +147,9 @@ def run(
         raise UsageError("the results would overwrite the input", hint="choose another -o")
     wishes = Wishes(format=format, columns=_names(columns), each=each)
     asked = {"name": name, "retries": retries, "join": join, **wishes}
+    if join and not making.asked(source):
+        hint = "add --prompt if it has rows; else batchkit fetch JOB -o results.csv --join ROWS, once it is done"
+        raise UsageError(f"--join needs rows, and {source} is taken for request lines", hint=hint)
     if join:
         wishes |= Wishes(join=making.rows(source), named=making.named(source))
     known_as = None if where.emulator else cron.fingerprint(where, source, making, asked)

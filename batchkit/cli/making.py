@@ -100,7 +100,7 @@ class Making:
         deployment = self.deployment or deployment
         if deployment is None:
             raise UsageError("no deployment is named", hint="add --deployment NAME")
-        return lines(
+        made = lines(
             read_rows(rows, sql=self.sql),
             deployment=deployment,
             body=self._prompt(),
@@ -115,6 +115,8 @@ class Making:
             on_missing=self.on_missing,
             jinja=self.template is not None and self.template.suffix in JINJA,
         )
+        made.uniform = self.sql is not None or Path(rows).suffix.lower() in TABLES
+        return made
 
     def _prompt(self) -> str:
         if (self.prompt is None) == (self.template is None):

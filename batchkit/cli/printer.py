@@ -96,8 +96,8 @@ class Face:
     def fail(self, error: BatchkitError) -> int:
         """An error as one sentence and what to do next, or as one JSON object; its exit code.
 
-        That work is under way, or ended as an earlier call said, is no error to one who asked for quiet: cron would send
-        a mail each minute.
+        That work is under way, or ended as an earlier call said, is no error to one who asked for quiet: cron would
+        send a mail each minute.
         """
         if self.as_json:
             document = documents.error(error) | {"hint": self.complete(error.hint)}
@@ -195,7 +195,7 @@ class _Said(logging.Handler):
         self._face = face
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._face.say(record.getMessage())
+        self._face.say(self._face.complete(record.getMessage()))
 
 
 def _lines() -> logging.Handler:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,6 +100,7 @@ def check(
     Example: batchkit check lines.jsonl
     """
     from batchkit.builder.check import check as judged
+    from batchkit.builder.deployments import elsewhere
     from batchkit.config.facts import load_facts
     from batchkit.prices import read_prices
 
@@ -116,6 +118,9 @@ def check(
         report = judged(
             path, limits=limits, max_problems=max_problems, azure=azure, tally=tally, model=model, facts=published
         )
+        if goal and report.deployment and (instead := elsewhere(report.deployment, goal)):
+            message = f"all {plural(report.lines, 'request')} name the deployment {report.deployment!r}: {instead}"
+            report = _with(report, Problem("deployment_differs", message, "is that meant?", severity="warning"))
         costs = (
             prices.cost(report.tokens, report.deployment) if prices and report.tokens and report.deployment else None
         )
@@ -127,6 +132,11 @@ def check(
         errors = sum(report.errors for report in bad)
         names = ", ".join(report.path for report in bad)
         raise InputError(f"{plural(errors, 'problem')} in {names}", hint="mend them, check again")
+
+
+def _with(report: CheckReport, problem: Problem) -> CheckReport:
+    codes = {**report.codes, problem.code: 1}
+    return replace(report, problems=(*report.problems, problem), total=report.total + 1, codes=codes)
 
 
 def place(out: Path | None) -> Path | None:

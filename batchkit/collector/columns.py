@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from operator import attrgetter, itemgetter
@@ -83,13 +83,15 @@ class Table:
             _NOTHING
         ]
 
-    def only(self, names: Sequence[str]) -> Table:
-        """The same table with these columns, in this order. Raises UsageError for one it does not have."""
+    def only(self, names: Sequence[str], joined: Collection[str] = ()) -> Table:
+        """The same table with these columns, in this order; those of the `joined` rows come first where none of them is
+        named. Raises UsageError for one it does not have."""
         known = {column.name: column for column in self.columns}
         for name in names:
             if name not in known:
                 raise UsageError(f"there is no column {name!r}", hint=f"known: {', '.join(known)}")
-        chosen = tuple(known[name] for name in names)
+        first = () if set(names) & set(joined) else joined
+        chosen = tuple(known[name] for name in (*first, *names))
         return Table(chosen, self.answers, self.vectors, self.each)
 
 

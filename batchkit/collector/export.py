@@ -65,8 +65,9 @@ class Shape:
 
     def table(self, job: Job, line: bytes) -> Table:
         """The columns of a job's results; `line` is one of its requests. Raises UsageError for unknown columns."""
-        made = table(job, line, join.columns(self.rows) if self.rows else {}, each=self.each)
-        return made.only(self.columns) if self.columns is not None else made
+        joined = join.columns(self.rows) if self.rows else {}
+        made = table(job, line, joined, each=self.each)
+        return made.only(self.columns, joined) if self.columns is not None else made
 
     def pairs(self, rows: Iterable[Row]) -> Pairs:
         """Each row with its input row, which is empty unless rows are joined."""

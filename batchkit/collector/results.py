@@ -20,8 +20,8 @@ from batchkit.prices import Prices
 class Results:
     """A job's results: iterating reads them lazily from this machine, in input order; `report` is their account.
 
-    `sha256` is the hash of the file they were written to, if they were. `news` is whether this call changed anything: it
-    ended the job, or wrote a file that was not there as it is. Whatever takes the Arrow stream interface takes
+    `sha256` is the hash of the file they were written to, if they were. `news` is whether this call changed anything:
+    it ended the job, or wrote a file that was not there as it is. Whatever takes the Arrow stream interface takes
     results as they are, such as `polars.DataFrame(results)` or `pyarrow.table(results)`.
     """
 

@@ -55,6 +55,15 @@ class Ledger:
 
         return await self.store.run(work)
 
+    async def alike(self, sha256: str) -> list[Job]:
+        """The jobs of this content, newest first."""
+
+        def work(tx: Tx) -> list[Job]:
+            sql = "SELECT * FROM jobs WHERE sha256 = :sha256 ORDER BY created_at DESC, id"
+            return [rows.job_of(tx, row) for row in tx.rows(sql, sha256=sha256)]
+
+        return await self.store.run(work)
+
     async def events(self, job: Job, *, latest: int = sys.maxsize) -> list[Event]:
         """The job's diary, oldest first, or so many of its latest lines."""
         sql = "SELECT at, kind, detail, part FROM events WHERE job_id = :job ORDER BY seq DESC LIMIT :latest"

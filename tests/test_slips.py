@@ -1,0 +1,163 @@
+"""Slips that would cost money or rows unseen are said before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+import batchkit
+from batchkit import Client, InputError
+from batchkit.builder.lines import encode
+
+from .conftest import World, request_lines
+from .shell import Command, Shell, rows
+
+RUN = ("run", "rows.csv", "-o", "out.csv", "-d", "gpt-4o-batch", "--emulator", "--speed", "3000")
+
+
+def test_the_same_rows_under_another_name_are_not_sent_without_a_word(
+    make_world: Callable[..., World], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(fail_rate=0.0)
+    with world.client() as client:
+        client.submit(request_lines(3), name="first")
+        assert "billed again" not in caplog.text
+        client.submit(request_lines(3), name="second")
+        assert "job 'second' asks the very same as job 'first' of 0 s ago, and is billed again" in caplog.text
+        assert "batchkit track first follows it, and then batchkit fetch first" in caplog.text
+        caplog.clear()
+        client.run(request_lines(3), name="second")
+        client.submit(request_lines(2), name="third")
+        assert "billed again" not in caplog.text
+    failing = make_world(faults=["fail_all,400"])
+    with failing.client() as client:
+        for name in ("fails", "again"):
+            client.run(request_lines(5), name=name)
+    assert "billed again" not in caplog.text, "there are no answers to take instead"
+
+
+def test_the_command_that_takes_the_answers_carries_the_flags(shell: Shell) -> None:
+    for name in ("rows", "copy"):
+        (shell.home / f"{name}.csv").write_text("a\n1\n")
+    assert "billed again" not in shell(*RUN, "-p", "{a}")[2]
+    err = shell(*RUN, "-p", "{a}", "--overwrite")[2]
+    assert "billed again" not in err
+    copy = ("run", "copy.csv", *RUN[2:], "-p", "{a}", "--overwrite")
+    name = shell("list", "--emulator", "--csv")[1].splitlines()[1].split(",")[0]
+    assert f"batchkit fetch --emulator {name} -o results.csv takes its answers instead" in shell(*copy)[2]
+
+
+@pytest.mark.parametrize(
+    ("url", "param", "meant"),
+    [
+        ("chat", "max_token=5", "max_tokens"),
+        ("chat", "maxTokens=5", "max_tokens"),
+        ("responses", "max_output_token=5", "max_output_tokens"),
+        ("chat", "temprature=1", "temperature"),
+        ("chat", "top_k=5", None),
+        ("chat", "guided_json=1", None),
+        ("chat", "verbosity=low", None),
+    ],
+)
+def test_a_misspelt_parameter_is_likened_to_the_one_that_is_meant(
+    tmp_path: Path, command: Command, url: str, param: str, meant: str | None
+) -> None:
+    (tmp_path / "rows.csv").write_text("a\n1\n2\n")
+    build = ("build", "rows.csv", "-o", "lines.jsonl", "-d", "d", "-p", "{a}", "--url", url, "--param", param)
+    code, _, err = command(tmp_path, *build)
+    assert (code, err.count(f"is {meant} meant?"), "no parameter" in err) == (0, int(meant is not None), bool(meant))
+    code, out, _ = command(tmp_path, "check", "lines.jsonl")
+    assert (code, out.count(f"is {meant} meant?")) == (0, int(meant is not None)), "once a file"
+
+
+def test_a_misspelt_parameter_of_a_retry_is_said(
+    make_world: Callable[..., World], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(fail_rate=0.5)
+    with world.client() as client:
+        client.run(request_lines(20), name="nightly")
+        client.retry("nightly", only=["4xx", "5xx"], params={"max_token": 5})
+    assert "max_token is no parameter of /v1/chat/completions that is known; is max_tokens meant?" in caplog.text
+
+
+@pytest.mark.parametrize("on_missing", ["skip", "empty"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet", "sql"])
+def test_a_column_that_no_row_has_is_a_slip(tmp_path: Path, command: Command, on_missing: str, suffix: str) -> None:
+    table = [{"name": "x", "colour": "red"}, {"name": "y", "colour": None}]
+    source, flags = f"rows.{suffix}", ["--on-missing", on_missing, "-d", "d", "-o", "lines.jsonl"]
+    (tmp_path / "rows.csv").write_text("name,colour\nx,red\ny,\n")
+    if suffix == "jsonl":
+        (tmp_path / source).write_bytes(b"\n".join(map(orjson.dumps, [*table, {"name": "z"}])))
+    elif suffix == "parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pyarrow.Table.from_pylist(table), tmp_path / source)
+    elif suffix == "sql":
+        source, flags = "rows.csv", [*flags, "--sql", "select * from rows"]
+    code, _, err = command(tmp_path, "build", source, *flags, "-p", "{color}")
+    assert (code, "no row has a column 'color' (there are: colour, name)" in err) == (3, True), err
+    assert "next:  is 'colour' meant?" in err
+    assert not (tmp_path / "lines.jsonl").exists()
+    code, _, err = command(tmp_path, "build", source, *flags, "-p", "{colour}", "--custom-id", "nmae")
+    assert (code, "is 'name' meant?" in err or (suffix, on_missing) == ("jsonl", "empty")) == (3, True), err
+    assert command(tmp_path, "build", source, *flags, "-p", "{colour}")[0] == 0
+
+
+def test_a_table_without_the_column_is_not_read_to_its_end() -> None:
+    read = []
+
+    def later() -> Any:
+        for number in range(1000):
+            read.append(number)
+            yield {"a": number}
+
+    made = batchkit.lines(later(), deployment="d", body="{b}", on_missing="skip")
+    made.uniform = True
+    with pytest.raises(InputError, match="no row has a column 'b'"):
+        list(encode(made))
+    assert len(read) == 1
+    some = [{"a": 1}, {"b": 2}, {"a": 3}]
+    assert len(list(encode(batchkit.lines(some, deployment="d", body="{b}", on_missing="skip")))) == 1
+
+
+def test_joined_columns_stay_in_front_of_those_that_are_chosen(shell: Shell) -> None:
+    (shell.home / "rows.csv").write_text("sku,a\nx,1\n")
+    run = (*RUN, "-p", "{a}", "--name", "n", "--join", "--overwrite")
+    shell(*run, "--columns", "ok,text")
+    assert list(rows(shell.home / "out.csv")[0]) == ["sku", "a", "ok", "text"]
+    shell(*run, "--columns", "text,sku")
+    assert list(rows(shell.home / "out.csv")[0]) == ["text", "sku"]
+
+
+def test_a_join_of_what_has_no_rows_is_refused(shell: Shell) -> None:
+    (shell.home / "lines.jsonl").write_bytes(b"\n".join(map(orjson.dumps, request_lines(1))))
+    code, _, err = shell("run", "lines.jsonl", "-o", "out.csv", "--join", "--emulator")
+    assert (code, "--join needs rows, and lines.jsonl is taken for request lines" in err) == (2, True)
+
+
+def test_lines_that_name_no_deployment_of_their_pool(
+    make_world: Callable[..., World], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(fail_rate=0.0)
+    east = replace(world.target(), name="east", deployment="gpt-4o-batch")
+    west = replace(world.target(), name="west", deployment="gpt-4o-west", identity="west")
+    with Client(replace(east, name="all", pool=(east, west)), ledger=world.home / "l", clock=world.clock) as client:
+        client.submit(request_lines(3), name="known")
+        assert "name the deployment" not in caplog.text
+        lines = [{**line, "body": {**line["body"], "model": "gpt-4.1"}} for line in request_lines(3)]
+        client.submit(lines, name="unknown")
+    words = "all 3 requests of job 'unknown' name the deployment 'gpt-4.1': they are sent as 'gpt-4o-batch' (east)"
+    assert caplog.text.count(words) == 1
+
+
+def test_check_holds_lines_against_the_deployment_of_a_target(shell: Shell) -> None:
+    (shell.home / "lines.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in request_lines(2)))
+    config = '[targets.a]\nendpoint = "https://contoso.openai.azure.com"\nkey_env = "K"\ndeployment = "{}"\n'
+    for deployment, told in (("gpt-4o-batch", False), ("other", True)):
+        (shell.home / "targets.toml").write_text(config.format(deployment))
+        code, out, _ = shell("check", "lines.jsonl", "-t", "a", K="x", BATCHKIT_CONFIG="targets.toml")
+        assert (code, "all 2 requests name the deployment 'gpt-4o-batch'" in out) == (0, told), out
