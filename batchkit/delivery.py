@@ -9,11 +9,12 @@ from shlex import quote
 
 from batchkit.collector.export import Shape
 from batchkit.collector.results import Results, collect
-from batchkit.errors import BatchkitError, Unfinished
+from batchkit.disk import sha256
+from batchkit.errors import BatchkitError, LocalError, Unfinished
 from batchkit.ledger import WROTE
 from batchkit.model import Job, State
 from batchkit.pump import Pump
-from batchkit.text import duration
+from batchkit.text import duration, plural
 
 
 async def deliver(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overwrite: bool, partial: bool) -> Results:
@@ -38,16 +39,31 @@ async def deliver(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overw
     return results
 
 
+JOINED = "joined"
+"""What stands behind the hash of results that have columns of the input."""
+
+
 async def merged(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overwrite: bool) -> Results:
     """What is on this machine of a job, whoever works on it."""
-    ours = {event.detail for event in await pump.ledger.events(job) if event.kind == WROTE}
+    wrote = [event.detail.partition(" ") for event in await pump.ledger.events(job) if event.kind == WROTE]
+    ours = {digest for digest, _, _ in wrote}
+    if out is not None and shape.rows is None and not overwrite:
+        await asyncio.to_thread(_keep_joined, out, {digest for digest, _, how in wrote if how == JOINED})
     new = out is not None and not await asyncio.to_thread(out.exists)
     results = await asyncio.to_thread(collect, job, pump.workdir, out, shape, None if overwrite else ours)
     if results.sha256 is not None and results.sha256 not in ours:
-        await pump.ledger.wrote(job, results.sha256, at=pump.clock.now())
+        words = results.sha256 if shape.rows is None else f"{results.sha256} {JOINED}"
+        await pump.ledger.wrote(job, words, at=pump.clock.now())
         new = True
     results.news = new
     return results
+
+
+def _keep_joined(out: Path, joined: set[str]) -> None:
+    """Refuse to write results over the same with the input's columns, which would be gone."""
+    if joined and out.is_file() and sha256(out) in joined:
+        hint = "add --join ROWS to keep them (join=rows in the library), or --overwrite, or choose another -o"
+        raise LocalError(f"{out} has the input's columns, which these results have not", hint=hint)
 
 
 def _unfinished(job: Job, now: float) -> Unfinished:
@@ -56,6 +72,6 @@ def _unfinished(job: Job, now: float) -> Unfinished:
     ago = f", as seen {duration(now - seen)} ago" if seen else ""
     return Unfinished(
         f"job {job.name!r} is not finished: {job.status or job.state}, "
-        f"{counts.completed + counts.failed} of {counts.total} rows{ago}",
+        f"{counts.completed + counts.failed} of {plural(counts.total, 'row')}{ago}",
         hint=f"batchkit track {quote(job.name)}  # or the same command again later",
     )

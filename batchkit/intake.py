@@ -130,7 +130,7 @@ class Intake:
             first = await asyncio.to_thread(next, lines, None)
             if first is None:
                 words = f"no row of job {job.name!r} failed for a reason that may pass"
-                hint = "batchkit fetch JOB -o results.csv  # error_code names the codes for --only"
+                hint = f"batchkit fetch {quote(job.name)} -o results.csv  # error_code names the codes for --only"
                 raise InputError(words if not only else f"no row failed with {', '.join(only)}", hint=hint)
             lines = chain([first], lines)
             staged = await asyncio.to_thread(split.stage, lines, directory, target.limits, round_number=number)

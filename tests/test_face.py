@@ -86,7 +86,9 @@ def test_help_shows_every_flag_with_its_default() -> None:
     text = " ".join(done.stdout.decode().translate(_BOXES).split())
     for option in LOADED["run"].params:
         assert not option.opts[0].startswith("--") or option.opts[0] in text
-    assert "[default: (stdout)]" in text
+    assert "[default: stdout]" in text
+    assert "<bool>" not in text
+    assert "Usage: batchkit run [OPTIONS] [ROWS|LINES]" in text
     assert "From rows to request lines" in text
 
 

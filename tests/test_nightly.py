@@ -114,3 +114,40 @@ def test_each_job_that_ended_badly_has_its_sentence(shell: Shell) -> None:
     assert "error: 3 of 3 rows of 'one' failed" in said
     assert "error: 4 of 4 rows of 'two' failed" in said
     assert Path(shell.home / "one.jsonl").exists()
+
+
+def test_metrics_that_cannot_be_written_keep_nobody_from_the_turn(shell: Shell) -> None:
+    with night(shell, "--fail-rate", "0") as env:
+        metrics = ("--metrics-file", "nowhere/batchkit.prom", "--quiet")
+        code, _, err = shell(*ROWS, *metrics, **env)
+        assert (code, "error: the metrics are not written: " in err) == (7, True)
+        assert until_done(shell, DUE, env)[0] == 0
+        for _ in range(2):
+            code, _, err = shell(*ROWS, *metrics, **env)
+            assert (code, "error: the metrics are not written: " in err) == (12, True)
+        assert len(rows(shell.home / "out.csv")) == 8
+
+
+def test_results_with_the_inputs_columns_are_not_written_over_without_them(shell: Shell) -> None:
+    with night(shell, "--fail-rate", "0") as env:
+        run = (*ROWS[:-1], "--join", "--every", "0.1")
+        assert shell(*run, **env)[0] == 0
+        code, _, err = shell("fetch", "nightly", "-o", "out.csv", **env)
+        assert (code, "out.csv has the input's columns" in err, "--join ROWS" in err) == (12, True, True)
+        assert "a" in rows(shell.home / "out.csv")[0]
+        assert shell("fetch", "nightly", "-o", "out.csv", "--join", "rows.csv", **env)[0] == 0
+        assert shell(*run, **env)[0] == 0
+        assert shell("fetch", "nightly", "-o", "out.csv", "--overwrite", **env)[0] == 0
+        assert "a" not in rows(shell.home / "out.csv")[0]
+
+
+def test_one_row_is_one_and_the_emulators_jobs_are_found(shell: Shell) -> None:
+    (shell.home / "rows.csv").write_text("a\n1\n")
+    code, out, err = shell(*ROWS[:-1], "--emulator", "--speed", "3000")
+    said = out + err + shell("show", "nightly", "--emulator", "--events", "--parts")[1]
+    assert code == 0
+    assert "1 row = 1 ok" in said
+    assert "round 0: 1 row in 1 part" in said
+    assert "1 rows" not in said and "1 parts" not in said
+    assert "batchkit list --emulator" in shell("list")[2]
+    assert "CREATED (EMULATOR'S TIME)" in shell("list", "--emulator")[1]

@@ -40,7 +40,7 @@ def check(
     Raises LocalError when the file cannot be read.
     """
     path = Path(path)
-    found = _File(max_problems, tally, Rules(azure=azure, model=model, facts=facts))
+    found = _File(Findings(max_problems, str(path)), tally, Rules(azure=azure, model=model, facts=facts))
     if path.suffix.lower() in TABLES:
         found.findings.add("table")
     else:
@@ -53,10 +53,9 @@ def check(
 class _File:
     """What is known of a file so far."""
 
-    def __init__(self, max_problems: int, tally: Tally | None, rules: Rules) -> None:
-        self.findings = Findings(max_problems)
-        self._tally = tally
-        self._judge = Judge(self.findings, rules, tally.line if tally else None)
+    def __init__(self, findings: Findings, tally: Tally | None, rules: Rules) -> None:
+        self.findings, self._tally = findings, tally
+        self._judge = Judge(findings, rules, tally.line if tally else None)
         self._requests = self._bytes = 0
         self._readable = self._ends_well = True
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from shlex import quote
 from typing import Any, NamedTuple
 
 from batchkit.model import Problem
@@ -26,18 +27,20 @@ class Rule(NamedTuple):
 
 
 _BUILD = "batchkit build ROWS -o LINES makes lines that pass"
-_MEND = "batchkit check FILE --fix NEW does it"
+_MEND = "batchkit check {path} --fix NEW does it"
 _MODEL = "put the name of your Global-Batch deployment there"
 _UNIQUE = "give every line its own; --custom-id names a unique column, without it rows are numbered"
-_ONE_A_LINE = "write one object a line: jq -c . IN > OUT"
+_ONE_A_LINE = "write one object a line: jq -c . {path} > NEW"
 
 RULES = {
     # The file as a whole
     "table": Rule("not_jsonl", "error", "this is a table, not request lines", "batchkit build makes lines of its rows"),
     "array_file": Rule(
-        "not_jsonl", "error", "the file is one JSON array, not one object a line", "jq -c '.[]' IN > OUT"
+        "not_jsonl", "error", "the file is one JSON array, not one object a line", "jq -c '.[]' {path} > NEW"
     ),
-    "utf16": Rule("not_utf8", "error", "the file is {encoding}, not UTF-8", "iconv -f {encoding} -t UTF-8 IN > OUT"),
+    "utf16": Rule(
+        "not_utf8", "error", "the file is {encoding}, not UTF-8", "iconv -f {encoding} -t UTF-8 {path} > NEW"
+    ),
     "bom": Rule(
         "bom", "error", "the file begins with a byte order mark; the service then finds no deployment name", _MEND
     ),
@@ -62,7 +65,7 @@ RULES = {
         "not_utf8",
         "error",
         "byte 0x{octet:02x} is not UTF-8 but Latin-1 ({encoding}) for {character!r}",
-        "iconv -f {encoding} -t UTF-8 IN > OUT",
+        "iconv -f {encoding} -t UTF-8 {path} > NEW",
     ),
     "overlong": Rule(
         "not_utf8",
@@ -208,10 +211,10 @@ def shown(value: Any) -> str:
 
 
 class Findings:
-    """What was found so far: everything counted, the first `most` kept."""
+    """What was found so far in a file: everything counted, the first `most` kept."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, path: str) -> None:
+        self._most, self._path = most, quote(path)
         self.kept: list[Problem] = []
         self.codes: Counter[str] = Counter()
         self.total = self.errors = 0
@@ -226,5 +229,5 @@ class Findings:
         self.errors += found.severity == "error"
         self.codes[found.code] += 1
         if not self.full:
-            message, fix = told(rule, facts)
+            message, fix = told(rule, {"path": self._path, **facts})
             self.kept.append(Problem(found.code, message, fix, line, byte, found.severity))

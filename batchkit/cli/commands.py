@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
-from batchkit.cli.light import lightened
+from batchkit.cli.light import LightGroup
 
 WORK, LOOK, KEEP = "From rows to answers", "Look", "Keep house, rehearse"
 COMMANDS = {
@@ -39,11 +39,8 @@ COMMANDS = {
 commands."""
 
 
-class Commands(TyperGroup):
+class Commands(LightGroup):
     """The commands by name; each is loaded when it is called."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        return lightened(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)

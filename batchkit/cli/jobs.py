@@ -254,7 +254,7 @@ def _deliver(face: Face, results: Results, out: Path | None) -> None:
         )
     if report.pending:
         raise Unfinished(
-            f"{report.pending} of {report.total} rows are not back yet",
+            f"{report.pending} of {plural(report.total, 'row')} not back yet",
             hint=f"batchkit track {quote(report.job)}  # and then the same command",
         )
     if refused and not report.ok:
@@ -263,13 +263,13 @@ def _deliver(face: Face, results: Results, out: Path | None) -> None:
             hint=_validation(refused[0].code),
         )
     if report.failed:
-        name = quote(report.job)
-        raise RowsFailed(
-            f"{report.failed} of {report.total} rows failed; the most frequent reason: {next(iter(report.errors))}",
-            hint=f"batchkit retry {name}  # asks again for {report.retryable} of them"
-            if report.retryable
-            else f"batchkit retry {name} --only CODE  # asks again all the same; error_message says why, row by row",
-        )
+        reason, hint = next(iter(report.errors)), f"batchkit retry {quote(report.job)}"
+        if report.retryable:
+            hint += f"  # asks again for {report.retryable} of them"
+        else:
+            hint += f" --only {quote(reason)}  # asks again all the same; error_message says why, row by row"
+        words = f"{report.failed} of {plural(report.total, 'row')} failed; the most frequent reason: {reason}"
+        raise RowsFailed(words, hint=hint)
 
 
 def _validation(code: str) -> str:
@@ -284,12 +284,12 @@ def _validation(code: str) -> str:
 def _summary(report: Report, out: Path | None) -> list[str]:
     pending = f" + {report.pending} pending" if report.pending else ""
     lines = [
-        f"{out or report.job}: {report.total} rows = {report.ok} ok + {report.failed} failed + {report.missing} missing"
-        f"{pending}"
+        f"{out or report.job}: {plural(report.total, 'row')} = {report.ok} ok + {report.failed} failed + "
+        f"{report.missing} missing{pending}"
     ]
     lines += [f"  {count} × {code}" for code, count in report.errors.items()]
     if report.input_tokens:
-        lines.append(f"  {report.input_tokens} tokens in, {report.output_tokens} out")
+        lines.append(f"  {plural(report.input_tokens, 'token')} in, {report.output_tokens} out")
     return lines
 
 

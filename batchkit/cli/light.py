@@ -1,10 +1,11 @@
-"""Parameters that take a default as it is: to have Typer judge it loads pydantic, which costs a third of the start."""
+"""Parameters that take a default as it is: to have Typer judge it loads pydantic, which costs a third of the start. And
+that say in help what a reader needs: no type behind a switch or an argument, a default in one pair of brackets."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from typer.core import TyperArgument, TyperCommand, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 
 class LightCommand(TyperCommand):
@@ -14,14 +15,34 @@ class LightCommand(TyperCommand):
         return lightened(super().get_params(ctx))
 
 
+class LightGroup(TyperGroup):
+    """A group of commands whose parameters are light."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return lightened(super().get_params(ctx))
+
+
 class _Option(TyperOption):
     def process_value(self, ctx: Any, value: Any) -> Any:
         return _default(self, ctx, value) if _is_default(self, value) else super().process_value(ctx, value)
+
+    def display_type_rich(self, ctx: Any) -> str | None:
+        return None if self.is_flag else (super().display_type_rich(ctx) or "").replace(" range", "")
+
+    def _get_default_string(self, **given: Any) -> str:
+        return self.show_default if isinstance(self.show_default, str) else super()._get_default_string(**given)
 
 
 class _Argument(TyperArgument):
     def process_value(self, ctx: Any, value: Any) -> Any:
         return _default(self, ctx, value) if _is_default(self, value) else super().process_value(ctx, value)
+
+    def display_type_rich(self, ctx: Any) -> str | None:  # noqa: ARG002
+        return None
+
+    def _usage_display_name(self) -> str:
+        name = (self.metavar or str(self.name)).strip("[]")
+        return name if self.required else f"[{name}]"
 
 
 def lightened(parameters: list[Any]) -> list[Any]:

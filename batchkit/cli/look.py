@@ -12,10 +12,10 @@ from batchkit.cli.jobs import JobName
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, csv_lines, table, when
 from batchkit.cli.printer import rows as counted
-from batchkit.cli.session import opened
+from batchkit.cli.session import opened, rehearsal
 from batchkit.errors import UsageError
 from batchkit.model import STATUSES, Job, Part, State
-from batchkit.text import duration
+from batchkit.text import duration, plural
 from batchkit.tracker.query import Query, Remote, moment
 
 
@@ -74,9 +74,12 @@ def list_jobs(
         raise UsageError("--metadata is asked of batches", hint="add --remote")
     with opened(face, where, offline=True) as session:
         page = session.act(lambda client: client.list(query))
-    header = ("NAME", "STATE", "STATUS", "ROWS", "OK", "FAILED", "MISSING", "CREATED")
+    created = "CREATED" if as_csv or not where.emulator else "CREATED (EMULATOR'S TIME)"
+    header = ("NAME", "STATE", "STATUS", "ROWS", "OK", "FAILED", "MISSING", created)
     face.data(documents.jobs(page.jobs, page.after), shape(header, map(_row, page.jobs)))
     _more(face, len(page), page.after, "job", "")
+    if not (page.jobs or where.emulator) and (rehearsal(where.ledger) / "ledger.sqlite3").is_file():
+        face.next("batchkit list --emulator  # those of the emulator are in a ledger of their own")
 
 
 _REMOTE = ("BATCH", "STATUS", "ROWS", "OK", "FAILED", "CREATED", "JOB")
@@ -140,7 +143,7 @@ def show(
         return
     with opened(face, where, offline=True) as session:
         found = session.act(lambda client: client.show(job))
-    words = table(("", ""), [(f"{key}:", value) for key, value in _facts(found)])[1:]
+    words = table(("", ""), [(f"{key}:", value) for key, value in _facts(found, where)])[1:]
     if parts:
         header = ("PART", "STATE", "ROWS", "BYTES", "TARGET", "FILE", "BATCH", "STATUS")
         words += ["", *table(header, map(_part, found.parts))]
@@ -156,7 +159,7 @@ def _row(job: Job) -> tuple[str, ...]:
     return job.name, job.state, job.status, str(job.lines), str(ok), str(failed), missing, when(job.created_at)
 
 
-def _facts(job: Job) -> list[tuple[str, str]]:
+def _facts(job: Job, where: Where) -> list[tuple[str, str]]:
     counts, outcome = job.counts, job.outcome
     rows = counted(counts)
     if outcome:
@@ -164,12 +167,12 @@ def _facts(job: Job) -> list[tuple[str, str]]:
     end = job.settled_at
     facts = [
         ("job", f"{job.name} ({job.id})"),
-        ("state", f"{job.state}, round {job.round}, {len(job.parts)} part{'s' if len(job.parts) != 1 else ''}"),
+        ("state", f"{job.state}, round {job.round}, {plural(len(job.parts), 'part')}"),
         ("status", job.status),
         ("rows", rows),
         ("service", f"{job.service} ({job.target})"),
         ("deployment", f"{job.deployment}, {job.url}"),
-        ("created", when(job.created_at)),
+        ("created", when(job.created_at) + " (the emulator's time)" * where.emulator),
         ("settled", f"{when(end)}, after {duration(end - job.created_at)}" if end else ""),
         ("held", job.held or ""),
         ("content", f"sha256 {job.sha256}"),

@@ -18,7 +18,7 @@ from batchkit.cli import complete
 from batchkit.cli.light import LightCommand
 from batchkit.cli.making import DEFAULTS, MAKE, Making
 from batchkit.cli.printer import Face, LogFormat
-from batchkit.cli.telling import TELL, Telling
+from batchkit.cli.telling import NOBODY, TELL, Telling
 from batchkit.errors import BatchkitError, Interrupted, LocalError, UsageError
 
 TALK: dict[str, Any] = {
@@ -155,7 +155,8 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
                 if "where" in values:
                     face.flags = values["where"].flags
                     _check_password(values["where"].ledger)
-                function(face, **values)
+                with values.get("telling", NOBODY).kept(face) as telling:
+                    function(face, **values | ({"telling": telling} if "telling" in values else {}))
             except BatchkitError as error:
                 raise SystemExit(face.fail(error)) from None
             except BrokenPipeError:

@@ -20,7 +20,7 @@ from batchkit.cli import documents
 from batchkit.errors import BatchkitError, Unfinished
 from batchkit.logs import JsonLines
 from batchkit.model import Counts, Job
-from batchkit.text import visible
+from batchkit.text import plural, visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -93,7 +93,7 @@ class Face:
         """A hint whose commands carry the flags that this command was given."""
         return _COMMANDS.sub(rf"\g<0>{self.flags}", hint) if self.flags else hint
 
-    def fail(self, error: BatchkitError) -> int:
+    def fail(self, error: BatchkitError, *, repeats: bool | None = None) -> int:
         """An error as one sentence and what to do next, or as one JSON object; its exit code.
 
         That work is under way, or ended as an earlier call said, is no error to one who asked for quiet: cron would
@@ -107,7 +107,7 @@ class Face:
             told = {"code": error.code, "exit": error.exit, "hint": self.complete(error.hint)}
             told |= {"job": self._job} if self._job else {}
             self._log.error("%s", error, extra={"told": told})
-        elif not (self.quiet and (self.repeats or isinstance(error, Unfinished))):
+        elif not (self.quiet and ((self.repeats if repeats is None else repeats) or isinstance(error, Unfinished))):
             print(f"error: {visible(str(error))}", file=sys.stderr)
             if error.hint:
                 print(f"next:  {visible(self.complete(error.hint))}", file=sys.stderr)
@@ -207,7 +207,7 @@ def _lines() -> logging.Handler:
 def rows(counts: Counts) -> str:
     """How far the rows are, in words."""
     failed = f" and {counts.failed} failed" if counts.failed else ""
-    return f"{counts.completed} of {counts.total} rows done{failed}"
+    return f"{counts.completed} of {plural(counts.total, 'row')} done{failed}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

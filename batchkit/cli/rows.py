@@ -66,7 +66,8 @@ def build(
         for count, piece in enumerate(made, 1):  # noqa: B007  (how many there were)
             file.write(piece)
         if not count:
-            raise InputError(f"{rows} has no rows" if not lines.skipped else f"all {lines.skipped} rows were left out")
+            left_out = f"nothing is left of {plural(lines.skipped, 'row')}: each lacks a column"
+            raise InputError(left_out if lines.skipped else f"{rows} has no rows")
     deployment = making.deployment or ""
     left_out = f", {plural(lines.skipped, 'row')} left out" if lines.skipped else ""
     words = f"{out}: {plural(count, 'request line')} for {deployment}{left_out}"
@@ -200,7 +201,8 @@ def _tokens(report: CheckReport, cost: Cost | None) -> list[str]:
     if tokens is None:
         return []
     about = tokens.how == ESTIMATE
-    words = [f"{'about ' * about}{tokens.input} tokens in ({tokens.how if about else f'counted with {tokens.how}'})"]
+    how = tokens.how if about else f"counted with {tokens.how}"
+    words = [f"{'about ' * about}{plural(tokens.input, 'token')} in ({how})"]
     if tokens.output_most:
         words.append(f"up to {tokens.output_most} tokens out")
     if tokens.unbounded:

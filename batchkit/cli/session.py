@@ -111,7 +111,6 @@ def opened(
     face: Face, where: Where, *, every_s: float | None = None, offline: bool = False, telling: Telling = NOBODY
 ) -> Iterator[Session]:
     """The session that the shared flags ask for; `offline` for what only reads the ledger."""
-    telling.check()
     ledger, target, clock = where.ledger, None, None
     with ExitStack() as stack:
         if where.emulator:

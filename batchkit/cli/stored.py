@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -26,11 +27,12 @@ def files(
     with opened(face, where) as session:
         found, gone = session.act(lambda client: client.files(sweep=sweep))
     header = ("FILE", "NAME", "BYTES", "CREATED", "EXPIRES", "STANDING", "JOB")
-    face.data(document(found, gone), table(header, map(_row, found)))
+    deleted = {stored.file.id for stored in gone}
+    face.data(document(found, gone), table(header, (_row(stored, deleted) for stored in found)))
     if sweep:
         face.say(f"{plural(len(gone), 'file')} deleted")
     elif needless := [stored for stored in found if stored.standing == "needless"]:
-        face.say(f"{plural(len(needless), 'file')} nobody needs")
+        face.say(f"nobody needs {plural(len(needless), 'file')}")
         face.next("batchkit files --sweep")
 
 
@@ -46,7 +48,11 @@ def document(found: tuple[StoredFile, ...], gone: tuple[StoredFile, ...]) -> dic
     return {"schema": "batchkit/files@1", "files": entries}
 
 
-def _row(stored: StoredFile) -> tuple[str, ...]:
+_STANDING = {"needed": "its job needs it", "needless": "nobody needs it"}
+
+
+def _row(stored: StoredFile, deleted: Container[str]) -> tuple[str, ...]:
     file = stored.file
     size = "" if file.bytes is None else str(file.bytes)
-    return file.id, file.filename, size, when(file.created_at), when(file.expires_at), stored.standing, stored.job or ""
+    standing = "deleted" if file.id in deleted else _STANDING.get(stored.standing, stored.standing)
+    return file.id, file.filename, size, when(file.created_at), when(file.expires_at), standing, stored.job or ""

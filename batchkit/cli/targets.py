@@ -14,6 +14,7 @@ import typer
 
 from batchkit import disk
 from batchkit.cli import documents
+from batchkit.cli.light import LightGroup
 from batchkit.cli.options import command
 from batchkit.cli.printer import Face, table
 from batchkit.config import Target
@@ -24,7 +25,9 @@ from batchkit.config.endpoint import Dialect
 from batchkit.errors import BatchkitError, ConfigError, UsageError
 from batchkit.model import Finding
 
-app = typer.Typer(help="The targets file: services under a name.", no_args_is_help=True)
+app = typer.Typer(
+    cls=LightGroup, help="The targets file: services under a name.", no_args_is_help=True, add_completion=False
+)
 Config = Annotated[
     Path | None, typer.Option("--config", help="The targets file (default: ~/.config/batchkit/targets.toml).")
 ]

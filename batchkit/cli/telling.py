@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from batchkit.disk import check_writable
+from batchkit.errors import BatchkitError, LocalError
 
 if TYPE_CHECKING:
+    from batchkit.cli.printer import Face
     from batchkit.notify import Command
 
 TELL: dict[str, Any] = {
@@ -43,10 +47,27 @@ class Telling:
         given = (("change", self.on_change), ("done", self.on_done))
         return tuple(Command(when, shell) for when, shell in given if shell)
 
-    def check(self) -> None:
-        """Raise LocalError for a file that cannot be written, before hours are spent."""
-        if self.metrics_file is not None:
-            check_writable(self.metrics_file)
+    @contextmanager
+    def kept(self, face: Face) -> Iterator[Telling]:
+        """The same for a command's work. That metrics cannot be written keeps nobody from it: it is said at the end."""
+        trouble = self._trouble()
+        try:
+            yield self if trouble is None else replace(self, metrics_file=None)
+        except BatchkitError:
+            if trouble is not None and not face.as_json:  # where an error is one document
+                face.fail(trouble, repeats=False)
+            raise
+        if trouble is not None:
+            face.repeats = False
+            raise trouble
+
+    def _trouble(self) -> LocalError | None:
+        try:
+            if self.metrics_file is not None:
+                check_writable(self.metrics_file)
+        except LocalError as error:
+            return LocalError(f"the metrics are not written: {error}", hint=error.hint)
+        return None
 
 
 NOBODY = Telling()

@@ -17,11 +17,11 @@ def verdict(job: Job) -> BatchkitError | None:
     if outcome is None or job.settled_at is None:
         return None
     if not outcome.balanced:
-        missing = f": {outcome.missing} of {outcome.total} rows are missing" if outcome.missing else ""
+        missing = f": {outcome.missing} of {plural(outcome.total, 'row')} missing" if outcome.missing else ""
         hint = f"batchkit retry {name}  # asks for missing rows again" if outcome.missing else _events(name)
         return ResultError(f"the results of {job.name!r} do not add up{missing}", hint=hint)
     if outcome.failed:
-        words = f"{outcome.failed} of {outcome.total} rows of {job.name!r} failed"
+        words = f"{outcome.failed} of {plural(outcome.total, 'row')} of {job.name!r} failed"
         return RowsFailed(words, hint=f"batchkit retry {name}  # or batchkit fetch {name}, to see why")
     return None
 

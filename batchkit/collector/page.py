@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from batchkit.collector.drawing import histogram, shares, timeline
-from batchkit.text import duration, visible
+from batchkit.text import duration, plural, visible
 
 Document = dict[str, Any]
 SHOWN = 200
@@ -59,7 +59,7 @@ def _header(job: Document, rows: Document) -> str:
     elif not rows["balanced"]:
         word, kind = "does not add up", "bad"
     elif rows["failed"]:
-        word, kind = f"{rows['failed']} of {rows['total']} rows failed", "warn"
+        word, kind = f"{rows['failed']} of {plural(rows['total'], 'row')} failed", "warn"
     else:
         word, kind = "all rows answered", "good"
     end = job["settled_at"]
@@ -81,7 +81,7 @@ def _tiles(report: Document, now: float) -> str:
         (_count(rows["missing"]), "missing"),
         (_count(rows["input_tokens"]), "tokens in"),
         (_count(rows["output_tokens"]), "tokens out"),
-        (took, f"{job['round'] + 1} round{'s' if job['round'] else ''}, {len(report['parts'])} parts"),
+        (took, f"{plural(job['round'] + 1, 'round')}, {plural(len(report['parts']), 'part')}"),
     ]
     if rows["pending"]:
         tiles.insert(4, (_count(rows["pending"]), "not back yet"))
@@ -93,7 +93,7 @@ def _tiles(report: Document, now: float) -> str:
 def _outcome(rows: Document) -> str:
     kinds = ("ok", "failed", "missing", "pending")
     sum_of = " + ".join(f"{_count(rows[kind])} {kind}" for kind in kinds if rows[kind] or kind != "pending")
-    words = f"<p>{_count(rows['total'])} rows went in = {sum_of}.</p>"
+    words = f"<p>{_count(rows['total'])} row{'s' * (rows['total'] != 1)} went in = {sum_of}.</p>"
     troubles = [_text(item) for item in rows["mismatched"]]
     for kind, what in (
         ("missing_ids", "never came back"),

@@ -13,6 +13,7 @@ from batchkit.ledger.lease import Terms, elapsed
 from batchkit.ledger.sql import Store, Tx
 from batchkit.ledger.states import check_move
 from batchkit.model import Batch, Job, Outcome, Part, State
+from batchkit.text import plural
 
 T = TypeVar("T")
 ACTIVE: set[str] = set()
@@ -112,7 +113,9 @@ class Hold:
                 settled=State.SETTLED,
                 fetched=State.FETCHED,
             )
-            words = f"{outcome.total} rows: {outcome.ok} ok, {outcome.failed} failed, {outcome.missing} missing"
+            words = (
+                f"{plural(outcome.total, 'row')}: {outcome.ok} ok, {outcome.failed} failed, {outcome.missing} missing"
+            )
             rows.add_event(tx, self._job_id, at, State.SETTLED, words, None)
             return rows.must(rows.by_id(tx, self._job_id))
 

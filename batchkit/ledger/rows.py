@@ -11,7 +11,7 @@ import orjson
 from batchkit.errors import Unintelligible, UnknownJob
 from batchkit.ledger.sql import Row, Tx
 from batchkit.model import Batch, Counts, Job, Outcome, Part, Queue, ServiceError, State
-from batchkit.text import visible
+from batchkit.text import plural, visible
 
 JOB_COLUMNS = ("id", "name", "sha256", "service", "target", "url", "deployment", "created_at")
 _PART_COLUMNS = (
@@ -143,8 +143,8 @@ def add_round(tx: Tx, job_id: str, parts: Iterable[Part], at: float) -> None:
     )
     for part in parts:
         add_part(tx, part)
-    noun = "part" if len(parts) == 1 else "parts"
-    add_event(tx, job_id, at, State.STAGED, f"round {number}: {rows} rows in {len(parts)} {noun}", None)
+    words = f"round {number}: {plural(rows, 'row')} in {plural(len(parts), 'part')}"
+    add_event(tx, job_id, at, State.STAGED, words, None)
 
 
 def add_part(tx: Tx, part: Part) -> None:

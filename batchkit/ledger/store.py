@@ -16,7 +16,7 @@ from batchkit.ledger.sql import Store, Tx
 from batchkit.model import Event, Job
 
 WROTE = "wrote"
-"""The kind of event that keeps the hash of a file of results."""
+"""The kind of event that keeps the hash of a file of results, and a word on how it was written."""
 
 
 class Ledger:
@@ -110,10 +110,10 @@ class Ledger:
         ACTIVE.add(token)
         return hold
 
-    async def wrote(self, job: Job, sha256: str, *, at: float) -> None:
+    async def wrote(self, job: Job, what: str, *, at: float) -> None:
         """Keep the hash of a file of results, so that it may be written over later. A line in the diary that needs no
         lease: it moves nothing."""
-        await self.store.run(lambda tx: rows.add_event(tx, job.id, at, WROTE, sha256, None))
+        await self.store.run(lambda tx: rows.add_event(tx, job.id, at, WROTE, what, None))
 
     async def wish_cancelled(self, job: Job, *, at: float) -> None:
         """Write down that the user wants this job stopped. It needs no lease: whoever holds it reads the wish with the

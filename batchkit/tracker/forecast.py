@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from statistics import median
 
 from batchkit.model import Batch, Job, State
+from batchkit.text import plural
 
 TELLING = 0.05
 """The share of its rows a batch must have done before its own pace is believed."""
@@ -56,4 +57,4 @@ def trouble(job: Job) -> str | None:
         example = next(said, "")
         return f"{words}: {example}" if example else words
     failed = job.counts.failed
-    return f"{failed} of {job.counts.total} rows failed; fetch says why" if failed else None
+    return f"{failed} of {plural(job.counts.total, 'row')} failed; fetch says why" if failed else None
