@@ -276,3 +276,18 @@ def test_texts_that_hide_one_another_in_a_list_are_not_cleared(tmp_path: Path) -
     path.write_bytes(b"".join(good + bad))
     report = check(path)
     assert [problem.line for problem in report.problems] == [401, 403]
+
+
+def test_problems_as_sarif(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "a b.jsonl").write_bytes(GOOD + body(n=0) + line(custom_id="c").rstrip(b"\n"))
+    code, out, _ = command(tmp_path, "check", "a b.jsonl", "--sarif")
+    (run,) = orjson.loads(out)["runs"]
+    assert (code, run["tool"]["driver"]["name"]) == (3, "batchkit")
+    assert {rule["id"] for rule in run["tool"]["driver"]["rules"]} == {item["ruleId"] for item in run["results"]}
+    found = {item["ruleId"]: (item["level"], item["locations"][0]["physicalLocation"]) for item in run["results"]}
+    level, place = found["invalid_parameter"]
+    assert (level, place["artifactLocation"]["uri"]) == ("error", "a%20b.jsonl")
+    assert (place["region"]["startLine"], place["region"]["byteOffset"]) == (2, len(GOOD))
+    assert found["no_final_newline"][0] == "warning"
+    code, _, err = command(tmp_path, "check", "a b.jsonl", "--sarif", "--github")
+    assert (code, "three forms" in err) == (2, True)

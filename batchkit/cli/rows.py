@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
+import orjson
 import typer
 
-from batchkit.cli import documents
+from batchkit.cli import documents, sarif
 from batchkit.cli.limits import FactsFile
 from batchkit.cli.making import Making
 from batchkit.cli.printer import Face, write_bytes
@@ -95,6 +97,9 @@ def check(
         typer.Option("--fix", help="Write the file here without BOM, CR LF, blank lines; with final newline."),
     ] = None,
     github: Annotated[bool, typer.Option("--github", help="Print problems as annotations of GitHub Actions.")] = False,
+    as_sarif: Annotated[
+        bool, typer.Option("--sarif", help="Print problems as SARIF 2.1.0, for code scanning.")
+    ] = False,
 ) -> None:
     """Judge request lines before the service does: every problem with line, byte, reason and remedy.
 
@@ -105,6 +110,8 @@ def check(
     from batchkit.config.facts import load_facts
     from batchkit.prices import read_prices
 
+    if sum((github, as_sarif, face.as_json)) > 1:
+        raise UsageError("--github, --sarif and --json are three forms", hint="choose one of them")
     if fix is not None:
         files = [_fixed(face, files, fix)]
     prices = read_prices(cost) if cost else None
@@ -126,13 +133,18 @@ def check(
             prices.cost(report.tokens, report.deployment) if prices and report.tokens and report.deployment else None
         )
         reports.append((report, costs))
-    words = _annotations(report for report, _ in reports) if github else _words(reports)
-    face.data(documents.check(reports), words)
-    bad = [report for report, _ in reports if not report.ok]
+    found = [report for report, _ in reports]
+    if as_sarif:
+        write_bytes(orjson.dumps(sarif.document(found), option=orjson.OPT_APPEND_NEWLINE))
+    else:
+        face.data(documents.check(reports), _annotations(found) if github else _words(reports))
+    bad = [report for report in found if not report.ok]
     if bad:
         errors = sum(report.errors for report in bad)
-        names = ", ".join(report.path for report in bad)
-        raise InputError(f"{plural(errors, 'problem')} in {names}", hint="mend them, check again")
+        names, again = ", ".join(report.path for report in bad), " ".join(quote(str(path)) for path in files)
+        raise InputError(
+            f"{plural(errors, 'problem')} in {names}", hint=f"mend them, and again: batchkit check {again}"
+        )
 
 
 def _with(report: CheckReport, problem: Problem) -> CheckReport:
