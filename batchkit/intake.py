@@ -122,7 +122,7 @@ class Intake:
         number = job.round + 1
         for key, meant in ((key, misspelt(job.url, key)) for key in params):
             if meant:
-                _log.warning("%s is no parameter of %s that is known; is %s meant?", key, job.url, meant)
+                _log.warning("%s is no known parameter of %s; is %s meant?", key, job.url, meant)
         async with AsyncExitStack() as stack:
             directory = await stack.enter_async_context(self._staging())
             rows = stack.enter_context(closing(leftovers(job, self.workdir, lambda result: retryable(result, only))))

@@ -56,7 +56,7 @@ CASES: list[tuple[str, bytes, int, str]] = [
      "the key 'url' stands twice in the line"),
     ("key_twice", b'{"custom_id":"b","method":"POST","url":"/v1/chat/completions","body":{"model":"gpt-4o-batch",'
      b'"messages":[{"role":"user"}],"model":"gpt-4o-batch"}}\n', 0, "the key 'model' stands twice in body"),
-    ("param_misspelt", body(max_token=5), 0, "warning: unknown_parameter: body.max_token is no parameter of /v1/chat/"),
+    ("param_misspelt", body(max_token=5), 0, "warning: unknown_parameter: body.max_token is no known parameter of /v1/chat/"),
     ("custom_id", line(custom_id=7), 0, "invalid_request: custom_id is 7"),
     ("custom_id", line(custom_id=""), 0, "invalid_request: custom_id is ''"),
     ("custom_id_twice", GOOD, 0, "duplicate_custom_id: custom_id 'first' is used twice, first on line 1"),
@@ -139,7 +139,7 @@ def test_what_is_printed(tmp_path: Path, command: Command) -> None:
         assert any(words in text for text in said), (number, words, said)
         offset += len(data)
     assert err.startswith("error: ")
-    assert "next:  mend them, check again" in err
+    assert "next:  mend them, and again: batchkit check " in err
 
 
 @pytest.mark.parametrize(

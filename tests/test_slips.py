@@ -70,7 +70,11 @@ def test_a_misspelt_parameter_is_likened_to_the_one_that_is_meant(
     (tmp_path / "rows.csv").write_text("a\n1\n2\n")
     build = ("build", "rows.csv", "-o", "lines.jsonl", "-d", "d", "-p", "{a}", "--url", url, "--param", param)
     code, _, err = command(tmp_path, *build)
-    assert (code, err.count(f"is {meant} meant?"), "no parameter" in err) == (0, int(meant is not None), bool(meant))
+    assert (code, err.count(f"is {meant} meant?"), "no known parameter" in err) == (
+        0,
+        int(meant is not None),
+        bool(meant),
+    )
     code, out, _ = command(tmp_path, "check", "lines.jsonl")
     assert (code, out.count(f"is {meant} meant?")) == (0, int(meant is not None)), "once a file"
 
@@ -82,7 +86,7 @@ def test_a_misspelt_parameter_of_a_retry_is_said(
     with world.client() as client:
         client.run(request_lines(20), name="nightly")
         client.retry("nightly", only=["4xx", "5xx"], params={"max_token": 5})
-    assert "max_token is no parameter of /v1/chat/completions that is known; is max_tokens meant?" in caplog.text
+    assert "max_token is no known parameter of /v1/chat/completions; is max_tokens meant?" in caplog.text
 
 
 @pytest.mark.parametrize("on_missing", ["skip", "empty"])

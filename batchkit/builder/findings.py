@@ -192,7 +192,7 @@ RULES = {
     "param_misspelt": Rule(
         "unknown_parameter",
         "warning",
-        "body.{key} is no parameter of {url} that is known, here and wherever it stands",
+        "body.{key} is no known parameter of {url}, here and wherever it stands",
         "is {meant} meant?",
     ),
     "param": Rule("invalid_parameter", "error", "body.{key} is {value}", "it must be {wanted}"),
@@ -205,9 +205,12 @@ def told(rule: str, facts: dict[str, Any]) -> tuple[str, str]:
     return found.sentence.format_map(facts), found.fix.format_map(facts)
 
 
+_JSON = {None: "null", True: "true", False: "false"}
+
+
 def shown(value: Any) -> str:
     """A value from a file, short enough for a sentence."""
-    return shortened(repr(value), 80)
+    return shortened(_JSON[value] if value is None or isinstance(value, bool) else repr(value), 80)
 
 
 class Findings:

@@ -52,7 +52,10 @@ Timeout = Annotated[str | None, typer.Option("--timeout", help="Give up waiting 
 Every = Annotated[
     float | None, typer.Option("--every", min=0.1, help="Seconds between looks; Azure asks for 60 or more.")
 ]
-Once = Annotated[bool, typer.Option("--once", help="Do what can be done now and leave, as for cron.")]
+Once = Annotated[
+    bool,
+    typer.Option("--once", help="Do what can be done now and leave, as for cron; with --quiet an end is said once."),
+]
 
 
 def submit(

@@ -3,9 +3,14 @@ that say in help what a reader needs: no type behind a switch or an argument, a 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+
+
+_TYPE = re.compile(r"list\[(\w+)\]| range")
+"""What a type is called besides its name: that a flag is repeatable, and within which bounds, is said behind it."""
 
 
 class LightCommand(TyperCommand):
@@ -27,7 +32,7 @@ class _Option(TyperOption):
         return _default(self, ctx, value) if _is_default(self, value) else super().process_value(ctx, value)
 
     def display_type_rich(self, ctx: Any) -> str | None:
-        return None if self.is_flag else (super().display_type_rich(ctx) or "").replace(" range", "")
+        return None if self.is_flag else _TYPE.sub(r"\1", super().display_type_rich(ctx) or "")
 
     def _get_default_string(self, **given: Any) -> str:
         return self.show_default if isinstance(self.show_default, str) else super()._get_default_string(**given)

@@ -49,7 +49,7 @@ MAKE: dict[str, Any] = {
         str | None, "--schema", "Structured outputs: a JSON Schema file, or module:Model for a pydantic model."
     ),
     "image": _option(str | None, "--image", "The column with images: addresses, or files beside the rows."),
-    "image_detail": _option(str | None, "--image-detail", "low, high or auto."),
+    "image_detail": _option(str | None, "--image-detail", "How closely images are looked at: low, high or auto."),
     "sql": _option(str | None, "--sql", "A query: ROWS is a database URL, or a file that the query calls rows."),
     "on_missing": _option(
         OnMissing, "--on-missing", "A row without a column: error, skip (leave it out), empty (no text)."

@@ -40,7 +40,11 @@ WHERE: dict[str, Any] = {
         ),
     ],
     "ledger": Annotated[
-        str | None, typer.Option("--ledger", help="Where jobs are remembered. [default: one file per user]")
+        str | None,
+        typer.Option(
+            "--ledger",
+            help="Where jobs are remembered: a file, or postgresql://HOST/DATABASE. [default: one file per user]",
+        ),
     ],
     "config": Annotated[
         Path | None, typer.Option("--config", help="The targets file. [default: ~/.config/batchkit/targets.toml]")

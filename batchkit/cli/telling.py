@@ -23,7 +23,7 @@ TELL: dict[str, Any] = {
         typer.Option("--on-done", help="A shell command to run when a job is done; its document is on stdin."),
     ],
     "on_change": Annotated[
-        str | None, typer.Option("--on-change", help="A shell command to run when state or status change.")
+        str | None, typer.Option("--on-change", help="A shell command to run whenever a job's state or status changes.")
     ],
     "metrics_file": Annotated[
         Path | None,
