@@ -13,6 +13,7 @@ import orjson
 
 from batchkit.builder.rows import Row
 from batchkit.errors import InputError, MissingExtra
+from batchkit.text import nearest
 
 Fill = Callable[[Row], str]
 _parse = string.Formatter().parse
@@ -130,8 +131,11 @@ def text(row: Row, name: str, on_missing: OnMissing = OnMissing.ERROR) -> str:
             raise SkipRow
         if on_missing is OnMissing.EMPTY:
             return ""
-        why = "is null" if name in row else f"is missing (there are: {', '.join(map(str, row))})"
-        raise InputError(f"column {name!r} {why}", hint=_ROW)
+        if name in row:
+            raise InputError(f"column {name!r} is null", hint=_ROW)
+        meant = nearest(name, map(str, row))
+        hint = f"is {meant!r} meant? Or say --on-missing skip or empty" if meant else _ROW
+        raise InputError(f"column {name!r} is missing (there are: {', '.join(map(str, row))})", hint=hint)
     return as_text(name, value)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-
 _TYPE = re.compile(r"list\[(\w+)\]| range")
 """What a type is called besides its name: that a flag is repeatable, and within which bounds, is said behind it."""
 

@@ -195,7 +195,8 @@ class _Said(logging.Handler):
         self._face = face
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._face.say(self._face.complete(record.getMessage()))
+        words = self._face.complete(record.getMessage())
+        self._face.say(f"warning: {words}" if record.levelno >= logging.WARNING else words)
 
 
 def _lines() -> logging.Handler:
