@@ -24,7 +24,7 @@ from batchkit.collector.merge import changed, leftovers
 from batchkit.config import Limits, Target
 from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, sha256
 from batchkit.errors import InputError, LedgerBusy, UsageError
-from batchkit.ledger import Ledger, deeds
+from batchkit.ledger import Hold, Ledger, deeds
 from batchkit.ledger.store import check_same
 from batchkit.model import Job, Line, Part, State
 from batchkit.pump import holding
@@ -97,9 +97,16 @@ class Intake:
             return added
 
     async def round(
-        self, job: Job, target: Target, *, only: Collection[str] = (), params: Mapping[str, Any] = MappingProxyType({})
+        self,
+        job: Job,
+        target: Target,
+        *,
+        only: Collection[str] = (),
+        params: Mapping[str, Any] = MappingProxyType({}),
+        hold: Hold | None = None,
     ) -> int:
         """A further round of a finished job, of the rows worth asking again; how many. `params` go into every body.
+        `hold` is its lease where somebody keeps it already.
 
         Raises InputError when there is none.
         """
@@ -115,7 +122,7 @@ class Intake:
                 raise InputError(words if not only else f"no row failed with {', '.join(only)}", hint=hint)
             lines = chain([first], lines)
             staged = await asyncio.to_thread(split.stage, lines, directory, target.limits, round_number=number)
-            async with holding(self.ledger, job) as hold:
+            async with holding(self.ledger, job, hold) as hold:
                 if (await hold.job()).round != job.round:
                     raise LedgerBusy(f"job {job.name!r} was retried meanwhile", hint=f"batchkit show {quote(job.name)}")
                 self.workdir.adopt(directory, job.id, number)

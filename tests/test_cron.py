@@ -134,8 +134,8 @@ def test_a_job_that_somebody_holds_is_left_to_do(tmp_path: Path, service: Emulat
 @pytest.mark.promise("A8")
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_share_the_jobs_that_are_due(world: World, ledger_url: str, workers: int) -> None:
-    """The jobs are shared, in one go round; a job that somebody holds is left out. One whose end is being told is free,
-    and may be seen by another, who finds it done."""
+    """The jobs are shared, in one go round; a job that somebody holds is left out, and each is reported by the one who
+    ended it."""
 
     async def work() -> None:
         async with AsyncExitStack() as stack:
@@ -154,7 +154,7 @@ def test_workers_share_the_jobs_that_are_due(world: World, ledger_url: str, work
                 await clients[-1].fetch("job-0")
             world.clock.advance(600)
             turned = await asyncio.gather(*(client.run_due() for client in clients))
-            names = sorted({job.name for jobs in turned for job in jobs})
+            names = sorted(job.name for jobs in turned for job in jobs)
             assert names == ["job-1", "job-2", "job-3"]
             assert {job.state for jobs in turned for job in jobs} == {State.SETTLED}
             del looks  # which the loop closes in its own time

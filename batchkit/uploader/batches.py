@@ -179,9 +179,9 @@ async def late_twins(work: Work, service: str) -> None:
 async def _keep(work: Work, part: Part, found: Twins) -> Part:
     current = part.batch
     keep = found.keep if part.state is State.RUNNING or current is None else current
-    for twin in (batch for batch in (found.keep, *found.drop) if batch.id != keep.id and not batch.ended):
+    for twin in (batch for batch in (found.keep, *found.drop) if batch.identity != keep.identity and not batch.ended):
         part = await _cancel(work, part, twin, keep.id)
-    if current is not None and keep.id == current.id:
+    if current is not None and keep.identity == current.identity:
         return part
     return await work.move(part, part.state, event=f"kept {keep.id}, which was created first", batch=keep)
 
