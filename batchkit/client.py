@@ -15,7 +15,7 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from batchkit import housekeeping, wire
+from batchkit import housekeeping, moving, wire
 from batchkit.api.service import Service
 from batchkit.clock import Clock, SystemClock
 from batchkit.collector.export import Shape
@@ -241,7 +241,11 @@ class AsyncClient:
         target = self._doors().target
 
         def due(job: Job) -> bool:
-            return not _strange(job, target) and is_due(job, target.poll_interval_s, self._clock.now())
+            reached = not _strange(job, target) or _edited(job, target)
+            if not reached and job.target == target.name:  # others are worked on where their targets are known
+                words = "job %r is left alone: target %r does not reach all of %s any more, where it belongs"
+                _log.warning(words, job.name, target.name, job.service)
+            return reached and is_due(job, target.poll_interval_s, self._clock.now())
 
         waiting = [job for job in await self._ledger.jobs(unfinished=True) if due(job)]
         self._doors().lookout.expect(waiting)
@@ -286,6 +290,7 @@ class AsyncClient:
             raise Unfinished(f"job {found.name!r} is not finished yet", hint=f"batchkit track {quote(found.name)}")
         if dry_run:
             return found, await self._intake.count(found, only=only)
+        found = await self._reached(found)
         count = await self._intake.round(found, self._doors().target, only=only, params=params or {})
         return await self._turns(await self._known(found), [Pump.submit]), count
 
@@ -304,7 +309,7 @@ class AsyncClient:
         """
         found = await self._known(job)
         if not found.collected:
-            self._check_reach(found)
+            found = await self._reached(found)
             await self._ledger.wish_cancelled(found, at=self._clock.now())
         if give_up:
             async with self._lease(found) as hold:
@@ -504,14 +509,17 @@ class AsyncClient:
         await self._intake.round(job, self._doors().target, hold=hold)
         return True
 
-    def _check_reach(self, job: Job) -> None:
-        """Raises ConfigError where a job is at, or waits for, what is no part of the target."""
+    async def _reached(self, job: Job, hold: Hold | None = None) -> Job:
+        """A job that the target reaches: its own as it was, or as that was edited meanwhile. Else ConfigError."""
         target = self._doors().target
-        if strange := _strange(job, target):
-            raise ConfigError(
-                f"job {job.name!r} belongs to {', '.join(sorted(strange))}, not to {target.service}",
-                hint="use the target it was submitted to",
-            )
+        if not (strange := _strange(job, target)):
+            return job
+        if _edited(job, target):
+            return await self._intake.rehome(job, target, hold=hold)
+        raise ConfigError(
+            f"job {job.name!r} belongs to {', '.join(sorted(strange))}, not to {target.service}",
+            hint="use the target it was submitted to",
+        )
 
     async def _deliver(
         self,
@@ -548,7 +556,7 @@ class AsyncClient:
         hold: Hold | None = None,
     ) -> AsyncGenerator[Progress, None]:
         pump = self._doors()
-        self._check_reach(job)
+        job = await self._reached(job, hold)
         told = (*turns, Pump.tell)
         async with aclosing(pump.run(job, told, once=once, timeout_s=timeout_s, hold=hold)) as steps:
             async for progress in steps:
@@ -577,6 +585,10 @@ def _strange(job: Job, target: Target) -> set[str]:
     """The services of a job that a target does not reach; a part without a place waits for the job's own target."""
     reach = {target.service, *(member.service for member in target.members)}
     return {part.service or job.service for part in job.parts} - reach
+
+
+def _edited(job: Job, target: Target) -> bool:
+    return moving.is_edited(job, target.name, {member.service for member in target.members})
 
 
 async def _checked(out: str | Path | None) -> Path | None:

@@ -32,7 +32,7 @@ from batchkit.model import DONE, Job, Next, Outcome, State
 from batchkit.notify import Notifier
 from batchkit.tracker import abandon, poll
 from batchkit.tracker.lookout import Lookout
-from batchkit.uploader import submit, sweep
+from batchkit.uploader import submit, sweep, twins
 
 Turn = Callable[["Pump", Hold], Awaitable[Next]]
 
@@ -74,18 +74,15 @@ class Pump:
         )
 
     async def poll(self, hold: Hold) -> Next:
-        """The tracker's turn."""
-        return await self._each(
-            lambda api, own: poll.turn(
-                api=api,
-                hold=own,
-                clock=self.clock,
-                settings=self.settings,
-                lookout=self.lookout,
-                target=self.target,
-            ),
-            hold,
-        )
+        """The tracker's turn; whatever its list shows beside what it was made for, late twins are stopped."""
+        clock, settings, lookout, target = self.clock, self.settings, self.lookout, self.target
+
+        async def look(api: Service, own: Hold) -> Next:
+            later = await poll.turn(api=api, hold=own, clock=clock, settings=settings, lookout=lookout, target=target)
+            await twins.of_finished(api, own, lookout.strays(api.target.service), clock)
+            return later
+
+        return await self._each(look, hold)
 
     async def fetch(self, hold: Hold, *, give_up: bool = False) -> Next:
         """The collector's turn."""

@@ -49,7 +49,7 @@ def is_ours(part: Part, batch: Batch) -> bool:
     marked = batch.metadata.get("batchkit_part")
     if marked is not None:
         return marked == part.id and batch.metadata.get("batchkit_sha", part.sha256) == part.sha256
-    return part.file_id is not None and batch.input_file_id == part.file_id
+    return part.file_id is not None and (batch.service, batch.input_file_id) == (part.service or "", part.file_id)
 
 
 def ours(part: Part, listed: Iterable[Batch]) -> list[Batch]:
