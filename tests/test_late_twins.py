@@ -207,6 +207,23 @@ def test_whatever_list_shows_a_late_twin_it_is_stopped_and_said_in_its_jobs_diar
     assert f"cancelled {second}, a late twin" in caplog.text
 
 
+@pytest.mark.promise("A5")
+def test_a_late_twin_that_cannot_be_stopped_now_is_nobodys_trouble_and_stopped_later(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(fail_rate=0.0, faults=["error,409,call=cancel,nth=1"])
+    with world.client(limits=SMALL) as client:
+        client.run(request_lines(4), name="done")
+        (part,) = client.show("done").parts
+        twin = mark(world, part)
+        for name, status in (("second", "validating"), ("third", "cancelling")):
+            client.submit(request_lines(2), name=name)
+            assert {batch["id"]: batch["status"] for batch in world.batches()}[twin] == status
+        first, second = (event.detail for event in client.show("done").events if event.kind == "twin")
+    assert first.startswith(f"{twin}, a late twin, could not be cancelled: ")
+    assert second.startswith(f"cancelled {twin}, a late twin of ")
+
+
 class Alike(httpx.AsyncBaseTransport):
     """Services that number their batches each for itself: the first of every one has the same id."""
 

@@ -88,6 +88,6 @@ async def _rest(hold: Hold, part: Part, why: str, now: float) -> None:
     # Its files are not to be missed on this machine: their ids stay in the diary.
     held, files = None, ", ".join(filter(None, (batch.output_file_id, batch.error_file_id)))
     if files:
-        words = held = f"the result files {files} could not be had: {why}; what ran of its rows is paid"
+        held = f"the result files {files} could not be had: {why}; what ran of its rows is paid"
     bare = replace(part.batches[-1], output_file_id=None, error_file_id=None)
-    await hold.move(part, State.FETCHED, at=now, event=words, batch=bare, held=held)
+    await hold.move(part, State.FETCHED, at=now, event=held or f"given up: {why}", batch=bare, held=held)
