@@ -211,7 +211,7 @@ def test_a_job_follows_its_pool_as_that_is_edited(make_world: Callable[..., Worl
         replace(world.target(limits=SMALL), name=name) for world, name in ((a, "east"), (b, "west"), (c, "north"))
     )
     was, now = replace(east, name="eu", pool=(east, west)), replace(east, name="eu", pool=(north, east, west))
-    ledger, rows = a.home / "ledger.sqlite3", {"only": ["4xx", "5xx"]}
+    ledger, failures = a.home / "ledger.sqlite3", ["4xx", "5xx"]
     full = httpx.Response(429, json={"error": {"code": "token_limit_exceeded", "message": "the queue is full"}})
 
     async def wait() -> None:
@@ -220,7 +220,7 @@ def test_a_job_follows_its_pool_as_that_is_edited(make_world: Callable[..., Worl
             was, ledger=ledger, clock=a.clock, transport=wire, on_progress=lambda _: client.interrupt()
         ) as client:
             with pytest.raises(Interrupted):
-                await client.retry("nightly", **rows)
+                await client.retry("nightly", only=failures)
 
     with Client(was, ledger=ledger, clock=a.clock) as client:
         failed = client.run(request_lines(12), name="nightly").report.failed
@@ -229,7 +229,7 @@ def test_a_job_follows_its_pool_as_that_is_edited(make_world: Callable[..., Worl
         asyncio.run(wait())
     with Client(now, ledger=ledger, clock=a.clock) as client:
         if when != "while they wait":
-            client.retry("nightly", **rows)
+            client.retry("nightly", only=failures)
         assert {part.service for part in client.show("nightly").latest if part.intent is None} <= {None}
         for _ in range(4):
             a.clock.advance(4000)
