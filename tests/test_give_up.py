@@ -250,3 +250,14 @@ def test_a_batch_that_never_names_its_results_is_given_up(make_world: Callable[.
         assert (report.missing, report.balanced) == (8, False)
         assert "counts 8 finished rows and never named their file; they are paid" in (job.parts[0].held or "")
         assert job.held is None, "a job that ended waits for nothing"
+
+
+def test_a_probe_whose_results_are_never_named_can_be_ended(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0, faults=["late_output,1000000"], pace=Pace(running_s=0.0, row_s=0.0))
+    with world.client(deployment="gpt-4o-batch") as client:
+        (found,) = [finding for finding in client.doctor(probe=True) if finding.what == "probe"]
+        (job,) = client.list()
+        assert (found.verdict, job.settled_at) == ("ok", None)
+        ended = client.cancel(job, give_up=True)
+        assert (ended.state, ended.outcome and ended.outcome.missing) == (State.SETTLED, 1)
+        assert client.files()[0] == (), "its input file is gone, too"
