@@ -10,15 +10,18 @@ from shlex import quote
 from batchkit.collector.export import Shape
 from batchkit.collector.results import Results, collect
 from batchkit.disk import sha256
-from batchkit.errors import BatchkitError, LocalError, Unfinished
-from batchkit.ledger import WROTE
+from batchkit.errors import BatchkitError, LedgerBusy, LocalError, Unfinished
+from batchkit.ledger import WROTE, Hold
 from batchkit.model import Job, State
 from batchkit.pump import Pump
 from batchkit.text import duration, plural
 
 
-async def deliver(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overwrite: bool, partial: bool) -> Results:
-    """The results of a job as it stands, written to `out`; a job whose rows are all here is settled.
+async def deliver(
+    pump: Pump, job: Job, out: Path | None, shape: Shape, *, overwrite: bool, partial: bool, hold: Hold | None = None
+) -> Results:
+    """The results of a job as it stands, written to `out`; a job whose rows are all here is settled. `hold` is its
+    lease where somebody keeps it already.
 
     Raises Unfinished while rows are not back, unless `partial`.
     """
@@ -26,14 +29,15 @@ async def deliver(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overw
         raise _unfinished(job, pump.clock.now())
     results = await merged(pump, job, out, shape, overwrite=overwrite)
     if job.collected and (job.settled_at is None or any(part.state is State.FETCHED for part in job.parts)):
-        await pump.settle(job, results.report.outcome)
+        await pump.settle(job, results.report.outcome, hold)
         results.news = True
     elif job.settled_at is not None and pump.notifier.channels:
-        await pump.tell_end(job)  # it ended where nobody was to be told
+        with suppress(LedgerBusy):  # who works on it may be telling it
+            await pump.tell_end(job, hold)  # it ended where nobody was to be told
     if any(part.service and part.swept_at is None for part in job.parts):
         # The results are here: what keeps the input files from being deleted now, a later call meets again.
         with suppress(BatchkitError):
-            async with aclosing(pump.run(job, [Pump.sweep], once=True)) as turns:
+            async with aclosing(pump.run(job, [Pump.sweep], once=True, hold=hold)) as turns:
                 async for _ in turns:
                     pass
     return results
