@@ -10,7 +10,7 @@ from shlex import quote
 from batchkit.collector.export import Shape
 from batchkit.collector.results import Results, collect
 from batchkit.disk import sha256
-from batchkit.errors import BatchkitError, LocalError, Unfinished
+from batchkit.errors import BatchkitError, LedgerBusy, LocalError, Unfinished
 from batchkit.ledger import WROTE
 from batchkit.model import Job, State
 from batchkit.pump import Pump
@@ -29,7 +29,8 @@ async def deliver(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overw
         await pump.settle(job, results.report.outcome)
         results.news = True
     elif job.settled_at is not None and pump.notifier.channels:
-        await pump.tell_end(job)  # it ended where nobody was to be told
+        with suppress(LedgerBusy):  # who works on it may be telling it
+            await pump.tell_end(job)  # it ended where nobody was to be told
     if any(part.service and part.swept_at is None for part in job.parts):
         # The results are here: what keeps the input files from being deleted now, a later call meets again.
         with suppress(BatchkitError):
