@@ -128,7 +128,8 @@ class AsyncClient:
         pump, deadline = self._doors(), None if timeout_s is None else self._clock.now() + timeout_s
         for job in found:
             if job.settled_at is not None and pump.notifier.channels:
-                await pump.tell_end(job)
+                with suppress(LedgerBusy):  # who works on it may be telling it
+                    await pump.tell_end(job)
 
         async def act(job: Job) -> float | None:
             due: float | None = None

@@ -47,8 +47,8 @@ def test_an_end_that_nobody_heard_of_is_told_once_by_the_first_who_has_somebody_
         for number in range(2):  # whatever the words of the command, such as the time of day
             assert shell(*ROWS, "--on-done", f"{{ cat; echo; echo {number}; }} >> ends", **env)[0] == 0
         assert shell("track", "nightly", "--on-done", "echo track >> ends", **env)[0] == 0
-    (end, number) = (shell.home / "ends").read_bytes().split()
-    assert (orjson.loads(end)["outcome"]["ok"], number) == (8, b"0")
+    end, word = (shell.home / "ends").read_bytes().split()
+    assert (orjson.loads(end)["outcome"]["ok"], word) == (8, b"0")
 
 
 @pytest.mark.parametrize(
