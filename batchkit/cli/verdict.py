@@ -22,7 +22,10 @@ def verdict(job: Job) -> BatchkitError | None:
         return ResultError(f"the results of {job.name!r} do not add up{missing}", hint=hint)
     if outcome.failed:
         words = f"{outcome.failed} of {plural(outcome.total, 'row')} of {job.name!r} failed"
-        return RowsFailed(words, hint=f"batchkit retry {name}  # or batchkit fetch {name}, to see why")
+        return RowsFailed(
+            words,
+            hint=f"batchkit fetch {name} -o results.csv  # says why, row by row; batchkit retry {name} asks again",
+        )
     return None
 
 
