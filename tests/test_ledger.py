@@ -72,6 +72,7 @@ def test_what_is_written_is_read_again(ledger_url: str) -> None:
         async with opened(ledger_url) as again:
             found = await again.job("nightly")
             assert found.parts == (added.parts[0], part)
+            assert (await again.alike("a" * 64), await again.alike("c" * 64)) == ([found], [])
             assert [known.id for known in found.parts[1].batches] == ["b-1", "b-2"]
             assert found.parts[1].batches[0].errors == (ServiceError("c", "m", 3),)
             assert found.parts[1].batches[0].counts == Counts(10, 1, 2)

@@ -189,7 +189,8 @@ def _run_due(face: Face, where: Where, telling: Telling, once: bool) -> None:
     if where.emulator or (found := cron.all_rest(where)) is None:
         with opened(face, where, telling=telling) as session:
             found = session.act(_turned_and_open)
-    face.data(documents.jobs(tuple(found), None), [f"{job.name}: {ended(job) or standing(job)}" for job in found])
+    told = [job for job in found if job.settled_at is not None or not face.quiet]  # cron sends what is printed
+    face.data(documents.jobs(tuple(found), None), [f"{job.name}: {ended(job) or standing(job)}" for job in told])
     judge(face, found)
     if waiting := [job.name for job in found if not job.collected]:
         raise Unfinished(

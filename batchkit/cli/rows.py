@@ -163,7 +163,7 @@ def _fixed(face: Face, files: list[Path], out: Path) -> Path:
     if len(files) != 1:
         raise UsageError("--fix mends one file at a time", hint="batchkit check LINES --fix NEW")
     if out.resolve() == files[0].resolve():
-        raise UsageError("--fix writes a new file", hint="batchkit check LINES --fix NEW")
+        raise UsageError("--fix writes a new file", hint=f"batchkit check {quote(str(out))} --fix NEW")
     with replacing(out, mode=0o666, replaceable=()) as file:
         file.writelines(file_lines(files[0]))
     face.say(f"{out}: {files[0]} without BOM, CR LF and blank lines, and with a final newline")

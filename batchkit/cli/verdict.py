@@ -18,11 +18,12 @@ def verdict(job: Job) -> BatchkitError | None:
         return None
     if not outcome.balanced:
         missing = f": {outcome.missing} of {plural(outcome.total, 'row')} missing" if outcome.missing else ""
-        hint = f"batchkit retry {name}  # asks for missing rows again" if outcome.missing else _events(name)
-        return ResultError(f"the results of {job.name!r} do not add up{missing}", hint=hint)
+        again, diary = f"batchkit retry {name}  # asks for missing rows again", f"batchkit show {name} --events"
+        return ResultError(f"the results of {job.name!r} do not add up{missing}", hint=again if missing else diary)
     if outcome.failed:
         words = f"{outcome.failed} of {plural(outcome.total, 'row')} of {job.name!r} failed"
-        return RowsFailed(words, hint=f"batchkit retry {name}  # or batchkit fetch {name}, to see why")
+        hint = f"batchkit fetch {name} -o results.csv  # says why, row by row; batchkit retry {name} asks again"
+        return RowsFailed(words, hint=hint)
     return None
 
 
@@ -40,7 +41,3 @@ def ended(job: Job) -> str:
     """The account of a job that ended, in words."""
     made = job.outcome
     return f"{plural(made.total, 'row')} = {made.ok} ok + {made.failed} failed + {made.missing} missing" if made else ""
-
-
-def _events(name: str) -> str:
-    return f"batchkit show {name} --events"
