@@ -38,7 +38,7 @@ class Client:
         target: str | Target | None = None,
         *,
         ledger: str | Path | None = None,
-        config: Path | None = None,
+        config: str | Path | None = None,
         settings: Settings = Settings(),
         clock: Clock | None = None,
         on_progress: Callable[[Progress], None] | None = None,
@@ -190,7 +190,7 @@ class Client:
         return self._bridge.call(self._client.files(sweep=sweep))
 
     def doctor(
-        self, *, deployment: str | None = None, probe: bool = False, fix: bool = False, facts: Path | None = None
+        self, *, deployment: str | None = None, probe: bool = False, fix: bool = False, facts: str | Path | None = None
     ) -> tuple[Finding, ...]:
         """Whether endpoint, credential, service, ledger and machine are fit for work; never raises for what it finds.
 

@@ -39,6 +39,7 @@ from batchkit.errors import (
     Unfinished,
     UnknownJob,
 )
+from batchkit.given import expect, expect_call
 from batchkit.intake import Intake, Source
 from batchkit.ledger import Hold, Ledger, open_ledger
 from batchkit.metrics import measure
@@ -74,7 +75,7 @@ class AsyncClient:
         target: str | Target | None = None,
         *,
         ledger: str | Path | tuple[Ledger, Workdir] | None = None,
-        config: Path | None = None,
+        config: str | Path | None = None,
         settings: Settings = Settings(),
         clock: Clock | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -83,7 +84,8 @@ class AsyncClient:
         metrics: Path | None = None,
     ) -> None:
         self._commands, self._metrics = tuple(commands), metrics
-        self._target, self._config, self._settings = target, config, settings
+        self._target, self._settings = target, settings
+        self._config = None if config is None else Path(config)
         self._clock, self._transport = clock or SystemClock(), transport
         self._on_progress = on_progress or (lambda _: None)
         self._ledger, self._workdir = ledger if isinstance(ledger, tuple) else open_ledger(ledger)
@@ -101,6 +103,7 @@ class AsyncClient:
         JobConflict. Without a name it is called after `stem` (default: the file's) and its content. `wait=False` does
         not wait for quota or slow files. Raises InputError before anything is sent, Refused, Unavailable, Uncertain.
         """
+        expect_call(name)
         return await self._turns(await self._job(source, name, stem), [Pump.submit], once=not wait)
 
     async def track(self, job: Job | str, *, timeout_s: float | None = None, once: bool = False) -> AsyncIterator[Job]:
@@ -108,6 +111,7 @@ class AsyncClient:
 
         Parts still waiting for quota are sent when there is room. Raises Unfinished at `timeout_s`.
         """
+        expect_call(timeout_s=timeout_s)
         found = await self._known(job)
         async with aclosing(self._run(found, [Pump.submit, Pump.poll], once=once, timeout_s=timeout_s)) as steps:
             async for progress in steps:
@@ -122,6 +126,8 @@ class AsyncClient:
         process works on is only looked at in the ledger. Raises Unfinished at `timeout_s`, Interrupted when told to
         stop.
         """
+        expect_call(timeout_s=timeout_s)
+        jobs = (jobs,) if isinstance(jobs, (str, Job)) else jobs
         found = [await self._known(job) for job in jobs] if jobs else await self._ledger.jobs(unfinished=True)
         pump, deadline = self._doors(), None if timeout_s is None else self._clock.now() + timeout_s
 
@@ -206,6 +212,7 @@ class AsyncClient:
         comes with the `fingerprint` it came with before is not read again. The other words are those of `submit` and
         `fetch`.
         """
+        expect_call(name, timeout_s, retries)
         shape, path = shape_of(out, wishes), await _checked(out)
         known = await self._ledger.known_source(fingerprint) if fingerprint else None
         if known is not None and self._intake.has_lines(known[0]):
@@ -278,7 +285,7 @@ class AsyncClient:
         instead: error codes, statuses, `4xx` or `5xx`. `params` go into every body on the way. Raises InputError when
         no row qualifies. With `dry_run` the rows are only counted.
         """
-        found = await self._known(job)
+        found, only = await self._known(job), (only,) if isinstance(only, str) else only
         if not found.collected:
             raise Unfinished(f"job {found.name!r} is not finished yet", hint=f"batchkit track {quote(found.name)}")
         if dry_run:
@@ -318,6 +325,7 @@ class AsyncClient:
 
     async def list(self, query: Query = Query()) -> Page:
         """The ledger's jobs that match, a page at a time; nothing is asked of the service."""
+        expect("query", query, Query, "a batchkit.Query", hint="such as batchkit.Query(name='nightly-*', limit=10)")
         return select(await self._ledger.jobs(), query)
 
     async def list_remote(self, query: Query = Query()) -> RemotePage:
@@ -366,7 +374,7 @@ class AsyncClient:
         return found, await housekeeping.clear(apis, found) if sweep else ()
 
     async def doctor(
-        self, *, deployment: str | None = None, probe: bool = False, fix: bool = False, facts: Path | None = None
+        self, *, deployment: str | None = None, probe: bool = False, fix: bool = False, facts: str | Path | None = None
     ) -> tuple[Finding, ...]:
         """Whether endpoint, credential, service, ledger and machine are fit for work; never raises for what it finds.
 
@@ -385,7 +393,7 @@ class AsyncClient:
             clock=self._clock,
             deployment=deployment,
             config=self._config,
-            facts=facts,
+            facts=None if facts is None else Path(facts),
             direct=self._transport is None,
         )
         return await consult(patient, self._alone if probe else None, fix=fix)
@@ -468,6 +476,7 @@ class AsyncClient:
         return self._target
 
     async def _known(self, job: Job | str) -> Job:
+        expect("job", job, (str, Job), "a Job or its name")
         return await self._ledger.job(job)
 
     async def _job(

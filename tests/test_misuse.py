@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pydoc
 from collections.abc import Mapping
+from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import batchkit
-from batchkit import InputError, Settings, Unavailable
+from batchkit import ConfigError, InputError, Settings, Unavailable
 
 from .conftest import KEY, World, request_lines
 from .shell import Shell, emulating
@@ -47,6 +49,78 @@ def test_words_that_belong_to_a_prompt() -> None:
         batchkit.lines([{"a": "x"}], deployment="d", body=prompt, system="s", schema={"type": "object"})
     with pytest.raises(InputError, match="the prompt is empty"):
         batchkit.lines([{"a": "x"}], deployment="d", body=" ")
+
+
+ROW = {"a": "x"}
+LINES: list[tuple[dict[str, Any], str]] = [
+    ({"rows": "rows.csv"}, "rows are mappings or a dataframe, not the path of a file"),
+    ({"rows": None}, "rows must be mappings or a dataframe, not None"),
+    ({"rows": ROW}, "rows must be mappings or a dataframe, not a dict"),
+    ({"rows": ["x", "y"]}, "row 1 must be a mapping from column to value, not a str"),
+    ({"rows": [ROW, ("x",)], "body": prompt}, "row 2 must be a mapping from column to value, not a tuple"),
+    ({"body": lambda row: None}, "row 1: what the function of body returns must be the body of a request, not None"),
+    ({"body": {"messages": []}}, "body must be a prompt, or a function from a row to the request's body, not a dict"),
+    ({"deployment": None}, "deployment must be the name of a deployment, not None"),
+    ({"deployment": " "}, "the deployment has no name"),
+    ({"on_missing": "skp"}, "on_missing must be 'error' or 'skip' or 'empty', not 'skp'"),
+    ({"params": "temperature=0"}, "params must be a mapping, not a str"),
+    ({"custom_id": 3}, "custom_id must be a column, a template, @hash or a function, not an int"),
+    ({"system": 3}, "system must be text, not an int"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), LINES)
+def test_wrong_kinds_of_things_for_lines(given: dict[str, Any], said: str) -> None:
+    asked: dict[str, Any] = {"rows": [ROW], "deployment": "d", "body": "{a}", **given}
+    with pytest.raises(InputError, match=said) as refused:
+        list(batchkit.lines(**asked))
+    assert refused.value.hint
+
+
+def test_what_a_function_of_the_users_own_raises_is_left_to_the_user() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(batchkit.lines([ROW], deployment="d", body=lambda row: {"n": 1 // 0}))
+
+
+def test_a_directory_for_images_may_be_text(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 32)
+    rows = [{"a": "x", "file": "a.png"}]
+    (line,) = batchkit.lines(rows, deployment="d", body="{a}", images="file", base=str(tmp_path))
+    assert line.body["messages"][0]["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+def test_wrong_kinds_of_things_for_a_client(world: World) -> None:
+    wrong: Any
+    with world.client() as client:
+        for wrong, said in (
+            (None, "source must be request lines, or the path of a file of them, not None"),
+            (ROW, "source must be request lines, or the path of a file of them, not a dict"),
+            (["x"], "line 1 must be a request line or a Line, not a str"),
+        ):
+            with pytest.raises(InputError, match=said):
+                client.submit(wrong)
+        wrong = date(2026, 11, 24)
+        with pytest.raises(InputError, match="name must be text, not a date"):
+            client.submit(request_lines(1), name=wrong)
+        wrong = timedelta(hours=36)
+        with pytest.raises(InputError, match="timeout_s must be a number of seconds, not a timedelta"):
+            client.run(request_lines(1), timeout_s=wrong)
+        wrong = "nightly"
+        with pytest.raises(InputError, match=r"query must be a batchkit\.Query, not a str"):
+            client.list(wrong)
+        assert not client.list().jobs
+        client.run(request_lines(1), name="nightly")
+        wrong = "nightly"  # one where several may be
+        assert [watched.job.name for watched in list(client.watch(wrong))[-1]] == ["nightly"]
+        wrong = client.fetch("nightly")
+        with pytest.raises(InputError, match="job must be a Job or its name, not a Results"):
+            client.fetch(wrong)
+    with pytest.raises(ConfigError, match="is an address, not a target's name") as refused:
+        batchkit.load_target("https://x1.openai.azure.com")
+    assert "export AZURE_OPENAI_ENDPOINT=https://x1.openai.azure.com" in refused.value.hint
+    wrong = {"endpoint": "https://x1.openai.azure.com"}
+    with pytest.raises(ConfigError, match="a target must be the name of one in the targets file, or a Target, not a d"):
+        batchkit.load_target(wrong)
 
 
 def test_a_closed_client_says_so(world: World) -> None:
