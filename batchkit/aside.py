@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def aside(work: Callable[[], T]) -> Future[T]:
+def begin(work: Callable[[], T]) -> Future[T]:
     """What `work` returns or raises, once it does."""
     coming: Future[T] = Future()
     coming.set_running_or_notify_cancel()

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-from batchkit.aside import aside
+from batchkit.aside import begin
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ class Loop(asyncio.SelectorEventLoop):
 
     async def getaddrinfo(self, *place: Any, **kind: Any) -> Any:
         """As `socket.getaddrinfo`."""
-        return await asyncio.wrap_future(aside(partial(socket.getaddrinfo, *place, **kind)))
+        return await asyncio.wrap_future(begin(partial(socket.getaddrinfo, *place, **kind)))
 
 
 class Bridge:

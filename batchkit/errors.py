@@ -98,7 +98,7 @@ class UnsafeEndpoint(ConfigError):
     """The endpoint is neither https nor on this machine."""
 
     code = "config.unsafe_endpoint"
-    hint = "use https://, or http:// with 127.0.0.1 or localhost for a local service"
+    hint = "use https://; or http:// with 127.0.0.1 or localhost, or plain_http = true in the target"
 
 
 class Redirected(ConfigError):

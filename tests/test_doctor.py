@@ -315,7 +315,7 @@ def test_what_hangs_in_the_ledger(world: World) -> None:
         (azure("https://contoso.services.ai.azure.com"), "ok", "(v1)"),
         (azure("https://contoso.services.ai.azure.com", api_version="2025-04-01-preview"), "warning", "for v1 only"),
         (azure("https://contoso.cognitiveservices.azure.com"), "warning", "not the address that Azure's guide gives"),
-        (azure("https://gateway.example.com"), "warning", "not an address of Azure's own"),
+        (azure("https://gateway.contoso.com"), "warning", "not an address of Azure's own"),
         (azure("https://westeurope.api.cognitive.microsoft.com"), "problem", "batches need a custom subdomain"),
     ],
 )

@@ -204,7 +204,7 @@ NOTEBOOK = """
 import json, socket, sys, time
 look_up = socket.getaddrinfo
 def slow(host, *rest, **kind):
-    if "slow.example.net" not in str(host):
+    if "slow.contoso.net" not in str(host):
         return look_up(host, *rest, **kind)
     print("waiting", flush=True)
     time.sleep(60)
@@ -215,7 +215,7 @@ with Client(ledger=sys.argv[1]) as client:
     client.run(request_lines(2), name="nightly")
 """
 """A program of somebody's, on a network where names take long to be found."""
-NAMED = os.environ | {"OPENAI_BASE_URL": "https://slow.example.net/v1", "OPENAI_API_KEY": KEY}
+NAMED = os.environ | {"OPENAI_BASE_URL": "https://slow.contoso.net/v1", "OPENAI_API_KEY": KEY}
 
 
 def test_an_interrupted_program_waits_for_no_name(world: World, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_an_interrupted_program_waits_for_no_name(world: World, tmp_path: Path) 
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=5)
     assert (process.returncode, err.strip().splitlines()[-1]) == (-signal.SIGINT, "KeyboardInterrupt")
-    with world.client(identity="https://slow.example.net/v1") as client:  # nobody holds the lease
+    with world.client(identity="https://slow.contoso.net/v1") as client:  # nobody holds the lease
         assert client.run(request_lines(2), name="nightly").report.ok == 2
 
 

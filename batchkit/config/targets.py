@@ -27,6 +27,7 @@ KEYS: dict[str, Any] = {
     "endpoint": str,
     "dialect": str,
     "api_version": str,
+    "plain_http": bool,
     "deployment": str,
     "key_env": str,
     "key_file": str,
@@ -88,6 +89,9 @@ def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapp
     tables = document.get("targets", {})
     if name is None:
         name = document.get("default") or (next(iter(tables)) if len(tables) == 1 else None)
+    if name is None and tables:
+        hint = f"-t {next(iter(tables))}, or default = {next(iter(tables))!r} at the top of {path}"
+        raise ConfigError(f"no target is named, and none is the default (there are: {', '.join(tables)})", hint=hint)
     if name is None:
         raise ConfigError(
             "no service to talk to: no target is named and no endpoint is set",

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from batchkit.aside import aside
+from batchkit.aside import begin
 from batchkit.errors import ConfigError, LedgerBusy, LedgerError, MissingExtra
 from batchkit.ledger.sql import Row, Tx, missing
 from batchkit.text import visible
@@ -121,7 +121,7 @@ class PostgresStore:
             application_name="batchkit",
             row_factory=dict_row,
         )
-        coming: Future[psycopg.Connection[Row]] = aside(connect)
+        coming: Future[psycopg.Connection[Row]] = begin(connect)
         waited: set[Future[Any]] = {coming, self._closing}
         wait(waited, return_when=FIRST_COMPLETED)  # whoever closes does not wait for an answer
         if not coming.done():
