@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pydoc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import pytest
 
 import batchkit
 from batchkit import ConfigError, InputError, Settings, Unavailable
+from batchkit.errors import BatchkitError
+from batchkit.hints import in_python
 
 from .conftest import KEY, World, request_lines
 from .shell import Shell, emulating
@@ -121,6 +123,41 @@ def test_wrong_kinds_of_things_for_a_client(world: World) -> None:
     wrong = {"endpoint": "https://x1.openai.azure.com"}
     with pytest.raises(ConfigError, match="a target must be the name of one in the targets file, or a Target, not a d"):
         batchkit.load_target(wrong)
+
+
+def test_a_traceback_says_what_to_do_in_python(world: World) -> None:
+    def advice(call: Callable[[], object]) -> str:
+        with pytest.raises(BatchkitError) as raised:
+            call()
+        (note,) = raised.value.__notes__
+        return note
+
+    with world.client() as client:
+        client.submit(request_lines(2), name="my job")
+        conflict = advice(lambda: client.submit(request_lines(3), name="my job"))
+        assert conflict == "next: choose another name, or leave name away to get one from the content"
+        assert advice(lambda: client.fetch("my job")) == "next: client.track('my job')  # or the same call again later"
+        assert advice(lambda: client.retry("my job")) == "next: client.track('my job')"
+        unfinished = advice(lambda: list(client.track("my job", timeout_s=1)))
+        assert unfinished.endswith("or the same call again to go on; client.cancel('my job') stops it")
+        assert advice(lambda: client.fetch("other")) == "next: client.list()"
+        client.run(request_lines(2), name="my job")
+        assert advice(lambda: client.retry("my job")).startswith("next: client.fetch(job, 'results.csv')")
+
+
+def test_commands_in_words_for_python() -> None:
+    for hint, words in {
+        "batchkit fetch a -o out.csv --partial  # reads": "client.fetch('a', 'out.csv', partial=True)  # reads",
+        "batchkit retry JOB --only CODE": "client.retry(job, only=[code])",
+        "batchkit cancel 'a b' --give-up ends it": "client.cancel('a b', give_up=True) ends it",
+        "batchkit show a --events says": "client.show('a').events says",
+        "batchkit doctor --probe -d gpt-4o": "client.doctor(probe=True, deployment='gpt-4o')",
+        "batchkit check lines.jsonl  # mend": "batchkit.check('lines.jsonl')  # mend",
+        "batchkit check finds them": "batchkit.check('lines.jsonl') finds them",
+        "batchkit targets add a --endpoint b": "batchkit targets add a --endpoint b",
+        "-t west, or another --ledger": "target='west', or another ledger",
+    }.items():
+        assert in_python(hint) == words
 
 
 def test_a_closed_client_says_so(world: World) -> None:

@@ -54,6 +54,8 @@ def with_default(text: str, name: str | None) -> str:
     """`text` with this target as its `default`, or with none."""
     (_, head), *rest = _blocks(text)
     kept = [line for line in head if not re.match(r"""\s*["']?default["']?\s*=""", line)]
+    if name is None and not rest and not any(line.strip() for line in kept[-1:]):
+        kept = kept[:-1]  # the blank line that stood between it and the tables
     new = [] if name is None else [f"default = {_value(name)}\n", *([] if kept else ["\n"])]
     result = "".join([*new, *kept, *(line for _, lines in rest for line in lines)]).lstrip("\n")
     wanted = {key: value for key, value in tomllib.loads(text).items() if key != "default"}
