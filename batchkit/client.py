@@ -209,8 +209,8 @@ class AsyncClient:
 
         `once` does what can be done now and raises Unfinished if that was not all (for cron). Rows that failed for a
         passing reason are asked again up to `retries` times, unless the last time hardly any succeeded. An input that
-        comes with the `fingerprint` it came with before is not read again. The other words are those of `submit` and
-        `fetch`.
+        comes with the `fingerprint` it came with before is not read again. Rows that failed for good are results too:
+        `results.raise_for_failures()` makes an exception of them. The other words are those of `submit` and `fetch`.
         """
         expect_call(name, timeout_s, retries)
         shape, path = shape_of(out, wishes), await _checked(out)

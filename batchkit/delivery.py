@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import aclosing, suppress
 from pathlib import Path
 from shlex import quote
 
 from batchkit.collector.export import Shape
 from batchkit.collector.results import Results, collect
+from batchkit.collector.verdict import verdict
 from batchkit.errors import BatchkitError, Unfinished
+from batchkit.hints import in_python
 from batchkit.ledger import WROTE
+from batchkit.logs import ENDED_BADLY
 from batchkit.model import Job, State
 from batchkit.pump import Pump
 from batchkit.text import duration
+
+_log = logging.getLogger(ENDED_BADLY)
 
 
 async def deliver(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overwrite: bool, partial: bool) -> Results:
@@ -26,6 +32,8 @@ async def deliver(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overw
     results = await merged(pump, job, out, shape, overwrite=overwrite)
     if job.collected and (job.settled_at is None or any(part.state is State.FETCHED for part in job.parts)):
         await pump.settle(job, results.report.outcome)
+    if job.collected and not results.report.ok and (wrong := verdict(job, results.report)) is not None:
+        _log.warning("job %r has no good row: %s; next: %s", job.name, wrong, in_python(wrong.hint))
     if any(part.service and part.swept_at is None for part in job.parts):
         # The results are here: what keeps the input files from being deleted now, a later call meets again.
         with suppress(BatchkitError):

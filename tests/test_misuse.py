@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 import batchkit
-from batchkit import ConfigError, InputError, Settings, Unavailable
+from batchkit import ConfigError, InputError, Refused, Settings, Unavailable, Unfinished
+from batchkit.emulator.settings import Deployment
 from batchkit.errors import BatchkitError
 from batchkit.hints import in_python
 
-from .conftest import KEY, World, request_lines
+from .conftest import KEY, World, request_line, request_lines
 from .shell import Shell, emulating
 
 
@@ -158,6 +159,37 @@ def test_commands_in_words_for_python() -> None:
         "-t west, or another --ledger": "target='west', or another ledger",
     }.items():
         assert in_python(hint) == words
+
+
+def test_a_wrong_deployment_is_no_quiet_success(
+    make_world: Callable[..., World], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(deployments={"gpt-4o-batch": Deployment.parse("gpt-4o-batch")})
+    lines = [request_line(number, model="gpt-4o-bathc") for number in range(2)]
+    with world.client() as client:
+        results = client.run(lines, name="nightly")
+        assert [result.ok for result in results] == [False, False]
+        (warning,) = [record.getMessage() for record in caplog.records if record.name == "batchkit.ended"]
+        assert "job 'nightly' has no good row: the service refused the whole batch: model_not_found" in warning
+        assert "next: check body.model" in warning
+        with pytest.raises(Refused, match="the service refused the whole batch: model_not_found"):
+            results.raise_for_failures()
+
+
+def test_results_as_an_exception(make_world: Callable[..., World], caplog: pytest.LogCaptureFixture) -> None:
+    world = make_world(fail_rate=0.0)
+    with world.client() as client:
+        client.run(request_lines(3), name="good").raise_for_failures()
+        job = client.submit(request_lines(4), name="open")
+        with pytest.raises(Unfinished, match="4 of 4 rows not back yet"):
+            client.fetch(job, partial=True).raise_for_failures()
+    failing = make_world(fail_rate=0.5)
+    with failing.client(name="failing") as client:
+        results = client.run(request_lines(40), name="half")
+        with pytest.raises(BatchkitError, match="of 40 rows failed; the most frequent reason: ") as failed:
+            results.raise_for_failures()
+        assert failed.value.code == "results.rows_failed"
+    assert not [record for record in caplog.records if record.name == "batchkit.ended"]
 
 
 def test_a_closed_client_says_so(world: World) -> None:
