@@ -190,15 +190,24 @@ class Client:
         return self._bridge.call(self._client.files(sweep=sweep))
 
     def doctor(
-        self, *, deployment: str | None = None, probe: bool = False, fix: bool = False, facts: str | Path | None = None
+        self,
+        *,
+        deployment: str | None = None,
+        probe: bool = False,
+        fix: bool = False,
+        facts: str | Path | None = None,
+        timeout_s: float = 1200.0,
     ) -> tuple[Finding, ...]:
         """Whether endpoint, credential, service, ledger and machine are fit for work; never raises for what it finds.
 
         `probe` makes a batch of one short request, which is billed, where nothing else is a problem: only so it shows
-        whether the `deployment` (default: the target's) runs batches. `fix` mends first what is local and safe. `facts`
-        is a file that overrides the published facts, see `batchkit limits`.
+        whether the `deployment` (default: the target's) runs batches. It is waited for `timeout_s` seconds, with
+        `on_progress` called meanwhile. `fix` mends first what is local and safe. `facts` is a file that overrides the
+        published facts, see `batchkit limits`.
         """
-        return self._bridge.call(self._client.doctor(deployment=deployment, probe=probe, fix=fix, facts=facts))
+        return self._bridge.call(
+            self._client.doctor(deployment=deployment, probe=probe, fix=fix, facts=facts, timeout_s=timeout_s)
+        )
 
     def close(self) -> None:
         """Let go of connections, the ledger and the thread."""

@@ -374,16 +374,24 @@ class AsyncClient:
         return found, await housekeeping.clear(apis, found) if sweep else ()
 
     async def doctor(
-        self, *, deployment: str | None = None, probe: bool = False, fix: bool = False, facts: str | Path | None = None
+        self,
+        *,
+        deployment: str | None = None,
+        probe: bool = False,
+        fix: bool = False,
+        facts: str | Path | None = None,
+        timeout_s: float = 1200.0,
     ) -> tuple[Finding, ...]:
         """Whether endpoint, credential, service, ledger and machine are fit for work; never raises for what it finds.
 
         `probe` makes a batch of one short request, which is billed, where nothing else is a problem: only so it shows
-        whether the `deployment` (default: the target's) runs batches. `fix` mends first what is local and safe. `facts`
-        is a file that overrides the published facts, see `batchkit limits`.
+        whether the `deployment` (default: the target's) runs batches. It is waited for `timeout_s` seconds, with
+        `on_progress` called meanwhile. `fix` mends first what is local and safe. `facts` is a file that overrides the
+        published facts, see `batchkit limits`.
         """
         from batchkit.doctor import Patient, consult
 
+        expect_call(timeout_s=timeout_s)
         brisk = replace(self._settings, max_attempts=1)
         patient = Patient(
             target=self._load_target,
@@ -395,6 +403,7 @@ class AsyncClient:
             config=self._config,
             facts=None if facts is None else Path(facts),
             direct=self._transport is None,
+            patience_s=timeout_s,
         )
         return await consult(patient, self._alone if probe else None, fix=fix)
 

@@ -12,7 +12,6 @@ import pytest
 
 import batchkit
 from batchkit import ConfigError, InputError, Refused, Settings, Unavailable, Unfinished
-from batchkit.emulator.settings import Deployment
 from batchkit.errors import BatchkitError
 from batchkit.hints import in_python
 
@@ -164,7 +163,7 @@ def test_commands_in_words_for_python() -> None:
 def test_a_wrong_deployment_is_no_quiet_success(
     make_world: Callable[..., World], caplog: pytest.LogCaptureFixture
 ) -> None:
-    world = make_world(deployments={"gpt-4o-batch": Deployment.parse("gpt-4o-batch")})
+    world = make_world(deployments=["gpt-4o-batch"])
     lines = [request_line(number, model="gpt-4o-bathc") for number in range(2)]
     with world.client() as client:
         results = client.run(lines, name="nightly")
