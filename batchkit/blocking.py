@@ -152,8 +152,9 @@ class Client:
     def cancel(self, job: Job | str, *, give_up: bool = False) -> Job:
         """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed.
 
-        With `give_up` batches that the service does not know, or that it cannot be asked about, are not waited for: the
-        job ends without their rows. Those that live all the same run on, and are billed.
+        With `give_up` batches that the service does not know, or cannot be asked about, are not waited for, nor are
+        result files that it does not name or will not hand out: the job ends without their rows. Batches that live all
+        the same run on, and are billed.
         """
         return self._bridge.call(self._client.cancel(job, give_up=give_up))
 
@@ -177,7 +178,7 @@ class Client:
         return self._bridge.call(self._client.list_remote(query))
 
     def show_remote(self, job: Job | str) -> tuple[Remote, ...]:
-        """A job's batches as the service shows them now, or the one batch of this id. Writes nothing down."""
+        """A job's batches as the service shows them now, or that of this id. Writes nothing down."""
         return self._bridge.call(self._client.show_remote(job))
 
     def show(self, job: Job | str) -> Job:

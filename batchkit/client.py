@@ -15,7 +15,7 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from batchkit import housekeeping, wire
+from batchkit import housekeeping, moving, wire
 from batchkit.api.service import Service
 from batchkit.clock import Clock, SystemClock
 from batchkit.collector.export import Shape
@@ -46,7 +46,7 @@ from batchkit.metrics import measure
 from batchkit.model import Finding, Job, Result, State, StoredFile
 from batchkit.notify import Command, Notifier
 from batchkit.prices import Prices
-from batchkit.pump import Progress, Pump, Turn
+from batchkit.pump import Progress, Pump, Turn, holding, keeping
 from batchkit.tracker.lookout import Lookout
 from batchkit.tracker.query import Page, Query, Remote, RemotePage, select, select_remote
 from batchkit.watch import Watched, watch
@@ -133,11 +133,12 @@ class AsyncClient:
 
         async def act(job: Job) -> float | None:
             due: float | None = None
-            async with aclosing(self._run(job, _ALL if settled else _ALL[:2], once=True)) as turns:
-                async for progress in turns:
-                    job, due = progress.job, progress.next_look_at
-            if settled and job.collected:
-                await self._deliver(job)
+            async with self._lease(job) as hold:
+                async with aclosing(self._run(job, _ALL if settled else _ALL[:2], once=True, hold=hold)) as turns:
+                    async for progress in turns:
+                        job, due = progress.job, progress.next_look_at
+                if settled and job.collected:
+                    await self._deliver(job, hold=hold)
             return due
 
         async def sleep_until(at: float, job: Job) -> None:
@@ -174,15 +175,17 @@ class AsyncClient:
         """
         shape, path, found = shape_of(out, wishes), await _checked(out), await self._known(job)
         try:
-            found = await self._turns(found, [Pump.poll, Pump.fetch], once=True)
+            async with self._lease(found) as hold:
+                found = await self._turns(found, [Pump.poll, Pump.fetch], once=True, hold=hold)
+                return await self._deliver(found, path, shape, overwrite, partial, hold)
         except LeaseLost:
             raise
         except LedgerBusy as busy:
-            if not partial:
+            found = await self._known(found)
+            if not (partial or found.collected):  # what is all here may be read while another process ends the job
                 hint = f"batchkit fetch {quote(found.name)} --partial  # reads what is here by now, beside that process"
                 raise LedgerBusy(str(busy), hint=hint) from None
-            return await merged(self._doors(), await self._known(found), path, shape, overwrite=overwrite)
-        return await self._deliver(found, path, shape, overwrite, partial)
+            return await merged(self._doors(), found, path, shape, overwrite=overwrite)
 
     async def iter_results(self, job: Job | str, *, partial: bool = False) -> AsyncIterator[Result]:
         """The results one by one, in input order, read from this machine as they are asked for. Raises as `fetch`."""
@@ -225,11 +228,12 @@ class AsyncClient:
         deadline = None if timeout_s is None else self._clock.now() + timeout_s
         while True:
             left_s = None if deadline is None else deadline - self._clock.now()
-            job = await self._turns(job, _ALL, once=once, timeout_s=left_s)
-            if not (job.collected and job.round < retries and await self._another_round(job)):
-                break
+            async with self._lease(job) as hold:
+                job = await self._turns(job, _ALL, once=once, timeout_s=left_s, hold=hold)
+                if not (job.collected and job.round < retries and await self._another_round(job, hold)):
+                    results = await self._deliver(job, path, shape, overwrite, hold=hold)
+                    break
             job = await self._known(job)
-        results = await self._deliver(job, path, shape, overwrite)
         if fingerprint and path is not None:
             await self._ledger.remember_source(fingerprint, job, stamp(path, ours=True))
         return results
@@ -244,7 +248,11 @@ class AsyncClient:
         target = self._doors().target
 
         def due(job: Job) -> bool:
-            return not _strange(job, target) and is_due(job, target.poll_interval_s, self._clock.now())
+            reached = not _strange(job, target) or _edited(job, target)
+            if not reached and job.target == target.name:  # others are worked on where their targets are known
+                words = "job %r is left alone: target %r does not reach all of %s any more, where it belongs"
+                _log.warning(words, job.name, target.name, job.service)
+            return reached and is_due(job, target.poll_interval_s, self._clock.now())
 
         waiting = [job for job in await self._ledger.jobs(unfinished=True) if due(job)]
         self._doors().lookout.expect(waiting)
@@ -252,12 +260,13 @@ class AsyncClient:
             job, hold = claimed
             waiting = [other for other in waiting if other.id != job.id]
             try:
-                if not due(job := await self._known(job)):
-                    continue  # another worker was faster
-                job = await self._turns(job, _ALL, once=True, hold=hold)
-                if job.collected:
-                    await self._deliver(job)
-                    job = await self._known(job)
+                async with keeping(hold):
+                    if not due(job := await self._known(job)):
+                        continue  # another worker was faster
+                    job = await self._turns(job, _ALL, once=True, hold=hold)
+                    if job.collected:
+                        await self._deliver(job, hold=hold)
+                        job = await self._known(job)
                 done.append(job)
             except Interrupted:
                 raise
@@ -265,8 +274,6 @@ class AsyncClient:
                 continue  # another worker goes on with it
             except BatchkitError as error:
                 troubles.append(error)
-            finally:
-                await hold.release()
         if troubles:
             raise troubles[0]
         return done
@@ -290,6 +297,7 @@ class AsyncClient:
             raise Unfinished(f"job {found.name!r} is not finished yet", hint=f"batchkit track {quote(found.name)}")
         if dry_run:
             return found, await self._intake.count(found, only=only)
+        found = await self._reached(found)
         count = await self._intake.round(found, self._doors().target, only=only, params=params or {})
         return await self._turns(await self._known(found), [Pump.submit]), count
 
@@ -302,19 +310,21 @@ class AsyncClient:
     async def cancel(self, job: Job | str, *, give_up: bool = False) -> Job:
         """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed.
 
-        With `give_up` batches that the service does not know, or that it cannot be asked about, are not waited for: the
-        job ends without their rows. Those that live all the same run on, and are billed.
+        With `give_up` batches that the service does not know, or cannot be asked about, are not waited for, nor are
+        result files that it does not name or will not hand out: the job ends without their rows. Batches that live all
+        the same run on, and are billed.
         """
         found = await self._known(job)
         if not found.collected:
-            self._check_reach(found)
+            found = await self._reached(found)
             await self._ledger.wish_cancelled(found, at=self._clock.now())
         if give_up:
-            with suppress(Refused, Unavailable):  # what can be had is had first
-                await self._turns(found, _ALL, once=True)
-            found = await self._turns(await self._known(found), [Pump.give_up], once=True)
-            if found.collected and found.settled_at is None:
-                await self._deliver(found)
+            async with self._lease(found) as hold:
+                with suppress(Refused, Unavailable):  # what can be had is had first
+                    await self._turns(found, _ALL, once=True, hold=hold)
+                found = await self._turns(await self._known(found), [Pump.give_up], once=True, hold=hold)
+                if found.collected and found.settled_at is None:
+                    await self._deliver(found, hold=hold)
             return await self._known(found)
         try:
             return await self._turns(found, [Pump.submit])
@@ -330,36 +340,38 @@ class AsyncClient:
 
     async def list_remote(self, query: Query = Query()) -> RemotePage:
         """The batches at the service that match, ours and others', a page at a time."""
-        owners = {
-            batch.id: job.name for job in await self._ledger.jobs() for part in job.parts for batch in part.batches
-        }
+        jobs = await self._ledger.jobs()
+        owners = {batch.identity: job.name for job in jobs for part in job.parts for batch in part.batches}
         where = wire.batch_filter(
             after=None if query.since is None else query.since - 1,
             before=query.until,
             status=query.status and query.status.lower(),
         )
         found = [
-            Remote(batch, owners.get(batch.id))
+            Remote(batch, owners.get(batch.identity))
             for api in self._doors().apis.values()
             async for batch in api.batches(where)
         ]
         return select_remote(found, query)
 
     async def show_remote(self, job: Job | str) -> tuple[Remote, ...]:
-        """A job's batches as the service shows them now, or the one batch of this id. Writes nothing down."""
+        """A job's batches as the service shows them now, or that of this id. Writes nothing down."""
         apis = self._doors().apis
         try:
             found = await self._known(job)
         except UnknownJob:
             if isinstance(job, Job) or not job.startswith("batch"):
                 raise
+            alike: list[Remote] = []
             for api in apis.values():
                 with suppress(NotFound):
-                    return (Remote(await api.batch(job)),)
-            raise
-        here = [part for part in found.parts if part.batch and part.service in apis]
-        parts = [part for part in here if part.batches[-1].input_file_id in (None, part.file_id)]
-        return tuple([Remote(await apis[part.service or ""].batch(part.batches[-1].id), found.name) for part in parts])
+                    alike.append(Remote(await api.batch(job)))
+            if not alike:
+                raise
+            return tuple(alike)
+        current = [part.batch for part in found.parts if part.batch and part.batch.service == part.service]
+        here = [batch for batch in current if batch.service in apis]
+        return tuple([Remote(await apis[batch.service].batch(batch.id), found.name) for batch in here])
 
     async def show(self, job: Job | str) -> Job:
         """One job with its parts, batches and diary, from the ledger."""
@@ -502,7 +514,7 @@ class AsyncClient:
         target = self._doors().target
         return await self._intake.job(source, target, name=name, stem=stem, new_file=new_file, judge=judged)
 
-    async def _another_round(self, job: Job) -> bool:
+    async def _another_round(self, job: Job, hold: Hold | None) -> bool:
         """Whether rows of a finished job were worth asking again, and are now."""
         if job.cancelled_at is not None:
             return False
@@ -512,17 +524,20 @@ class AsyncClient:
         if results.hopeless:
             _log.warning("job %r: hardly any row succeeded in round %d; it is not asked again", job.name, job.round)
             return False
-        await self._intake.round(job, self._doors().target)
+        await self._intake.round(job, self._doors().target, hold=hold)
         return True
 
-    def _check_reach(self, job: Job) -> None:
-        """Raises ConfigError where a job is at, or waits for, what is no part of the target."""
+    async def _reached(self, job: Job, hold: Hold | None = None) -> Job:
+        """A job that the target reaches: its own as it was, or as that was edited meanwhile. Else ConfigError."""
         target = self._doors().target
-        if strange := _strange(job, target):
-            raise ConfigError(
-                f"job {job.name!r} belongs to {', '.join(sorted(strange))}, not to {target.service}",
-                hint="use the target it was submitted to",
-            )
+        if not (strange := _strange(job, target)):
+            return job
+        if _edited(job, target):
+            return await self._intake.rehome(job, target, hold=hold)
+        raise ConfigError(
+            f"job {job.name!r} belongs to {', '.join(sorted(strange))}, not to {target.service}",
+            hint="use the target it was submitted to",
+        )
 
     async def _deliver(
         self,
@@ -531,8 +546,23 @@ class AsyncClient:
         shape: Shape = Shape(),
         overwrite: bool = False,
         partial: bool = False,
+        hold: Hold | None = None,
     ) -> Results:
-        return await deliver(self._doors(), job, out, shape, overwrite=overwrite, partial=partial)
+        return await deliver(self._doors(), job, out, shape, overwrite=overwrite, partial=partial, hold=hold)
+
+    def _rests(self, job: Job) -> bool:
+        """Whether no turn gets a job any further."""
+        whole = not any(lost(part, self._workdir) for part in job.parts)
+        return whole and job.state in (State.SETTLED, State.DROPPED)
+
+    @asynccontextmanager
+    async def _lease(self, job: Job) -> AsyncIterator[Hold | None]:
+        """A job's lease from its turns to its end; None for one at rest, which is only read."""
+        if self._rests(job):
+            yield None
+        else:
+            async with holding(self._ledger, job) as hold:
+                yield hold
 
     async def _run(
         self,
@@ -544,7 +574,7 @@ class AsyncClient:
         hold: Hold | None = None,
     ) -> AsyncGenerator[Progress, None]:
         pump = self._doors()
-        self._check_reach(job)
+        job = await self._reached(job, hold)
         told = (*turns, Pump.tell)
         async with aclosing(pump.run(job, told, once=once, timeout_s=timeout_s, hold=hold)) as steps:
             async for progress in steps:
@@ -561,8 +591,7 @@ class AsyncClient:
         timeout_s: float | None = None,
         hold: Hold | None = None,
     ) -> Job:
-        whole = not any(lost(part, self._workdir) for part in job.parts)
-        if whole and job.state in (State.SETTLED, State.DROPPED):
+        if self._rests(job):
             return job
         async with aclosing(self._run(job, turns, once=once, timeout_s=timeout_s, hold=hold)) as steps:
             async for progress in steps:
@@ -574,6 +603,10 @@ def _strange(job: Job, target: Target) -> set[str]:
     """The services of a job that a target does not reach; a part without a place waits for the job's own target."""
     reach = {target.service, *(member.service for member in target.members)}
     return {part.service or job.service for part in job.parts} - reach
+
+
+def _edited(job: Job, target: Target) -> bool:
+    return moving.is_edited(job, target.name, {member.service for member in target.members})
 
 
 async def _checked(out: str | Path | None) -> Path | None:

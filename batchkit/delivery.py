@@ -13,7 +13,7 @@ from batchkit.collector.results import Results, collect
 from batchkit.collector.verdict import verdict
 from batchkit.errors import BatchkitError, Unfinished
 from batchkit.hints import in_python
-from batchkit.ledger import WROTE
+from batchkit.ledger import WROTE, Hold
 from batchkit.logs import ENDED_BADLY
 from batchkit.model import Job, State
 from batchkit.pump import Pump
@@ -22,8 +22,11 @@ from batchkit.text import duration
 _log = logging.getLogger(ENDED_BADLY)
 
 
-async def deliver(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overwrite: bool, partial: bool) -> Results:
-    """The results of a job as it stands, written to `out`; a job whose rows are all here is settled.
+async def deliver(
+    pump: Pump, job: Job, out: Path | None, shape: Shape, *, overwrite: bool, partial: bool, hold: Hold | None = None
+) -> Results:
+    """The results of a job as it stands, written to `out`; a job whose rows are all here is settled. `hold` is its
+    lease where somebody keeps it already.
 
     Raises Unfinished while rows are not back, unless `partial`.
     """
@@ -31,13 +34,13 @@ async def deliver(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overw
         raise _unfinished(job, pump.clock.now())
     results = await merged(pump, job, out, shape, overwrite=overwrite)
     if job.collected and (job.settled_at is None or any(part.state is State.FETCHED for part in job.parts)):
-        await pump.settle(job, results.report.outcome)
+        await pump.settle(job, results.report.outcome, hold)
     if job.collected and not results.report.ok and (wrong := verdict(job, results.report)) is not None:
         _log.warning("job %r has no good row: %s; next: %s", job.name, wrong, in_python(wrong.hint))
     if any(part.service and part.swept_at is None for part in job.parts):
         # The results are here: what keeps the input files from being deleted now, a later call meets again.
         with suppress(BatchkitError):
-            async with aclosing(pump.run(job, [Pump.sweep], once=True)) as turns:
+            async with aclosing(pump.run(job, [Pump.sweep], once=True, hold=hold)) as turns:
                 async for _ in turns:
                     pass
     return results

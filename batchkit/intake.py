@@ -15,6 +15,7 @@ from shlex import quote
 from types import MappingProxyType
 from typing import Any
 
+from batchkit import moving
 from batchkit.builder import split
 from batchkit.builder.check import check
 from batchkit.builder.lines import REQUESTS, encode
@@ -25,7 +26,7 @@ from batchkit.config import Limits, Target
 from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, sha256
 from batchkit.errors import InputError, LedgerBusy, UsageError
 from batchkit.given import expect
-from batchkit.ledger import Ledger, deeds
+from batchkit.ledger import Hold, Ledger, deeds
 from batchkit.ledger.store import check_same
 from batchkit.model import Job, Line, Part, State
 from batchkit.pump import holding
@@ -81,7 +82,9 @@ class Intake:
                 created_at=self.clock.now(),
             )
             if (found := await self.ledger.find(job.name)) is not None:
-                found = await self._rehomed(found, job, target)
+                # A job may change its target: the first endpoint was perhaps a slip, or a pool got a new member.
+                if found.service != job.service and moving.sent(found) <= _reach(target):
+                    found = await self.rehome(found, target)
                 check_same(found, job)
                 if judge is not None:
                     await asyncio.to_thread(judge, found, directory / lines_name(0, 0))
@@ -101,9 +104,16 @@ class Intake:
             return added
 
     async def round(
-        self, job: Job, target: Target, *, only: Collection[str] = (), params: Mapping[str, Any] = MappingProxyType({})
+        self,
+        job: Job,
+        target: Target,
+        *,
+        only: Collection[str] = (),
+        params: Mapping[str, Any] = MappingProxyType({}),
+        hold: Hold | None = None,
     ) -> int:
         """A further round of a finished job, of the rows worth asking again; how many. `params` go into every body.
+        `hold` is its lease where somebody keeps it already.
 
         Raises InputError when there is none.
         """
@@ -119,7 +129,7 @@ class Intake:
                 raise InputError(words if not only else f"no row failed with {', '.join(only)}", hint=hint)
             lines = chain([first], lines)
             staged = await asyncio.to_thread(split.stage, lines, directory, target.limits, round_number=number)
-            async with holding(self.ledger, job) as hold:
+            async with holding(self.ledger, job, hold) as hold:
                 if (await hold.job()).round != job.round:
                     raise LedgerBusy(f"job {job.name!r} was retried meanwhile", hint=f"batchkit show {quote(job.name)}")
                 self.workdir.adopt(directory, job.id, number)
@@ -135,17 +145,20 @@ class Intake:
         lines = leftovers(job, self.workdir, lambda result: retryable(result, only))
         return await asyncio.to_thread(lambda: sum(1 for _ in lines))
 
-    async def _rehomed(self, found: Job, asked: Job, target: Target) -> Job:
-        """A job may change its target where the new one reaches all that was sent: the first endpoint was perhaps a
-        slip, or a pool got a new member."""
-        if not _movable(found, asked, target):
-            return found
-        async with holding(self.ledger, found) as hold:
+    async def rehome(self, job: Job, target: Target, *, hold: Hold | None = None) -> Job:
+        """The job at this target, which reaches all that was sent of it; what was not goes where that says. `hold` is
+        its lease where somebody keeps it already."""
+        async with holding(self.ledger, job, hold) as hold:
             found = await hold.job()  # whoever held it before may have sent parts
-            if not _movable(found, asked, target):
+            if not moving.sent(found) <= _reach(target):
                 return found
-            fresh = [replace(part, **_place(asked, target)) for part in found.parts if not part.intent]
-            return await deeds.rehome(hold, found, asked.service, asked.target, fresh)
+            asked = replace(found, service=target.service, target=target.name)
+            fresh = [
+                replace(part, **_place(asked, target))
+                for part in found.parts
+                if not (part.collected or (part.intent and part.service))
+            ]
+            return await deeds.rehome(hold, asked, fresh, at=self.clock.now())
 
     def _supply(self, found: Job, directory: Path) -> None:
         """Lines that this machine lacks, as when the job was taken in on another: the same content is there again."""
@@ -187,10 +200,8 @@ def _stage(source: Source, directory: Path, limits: Limits) -> split.Staged:
     return split.stage(split.file_lines(Path(source)), directory, limits)
 
 
-def _movable(found: Job, asked: Job, target: Target) -> bool:
-    """Whether a job is asked for at another target, and that reaches all of its parts that were sent."""
-    sent = {part.service for part in found.parts if part.intent}
-    return found.service != asked.service and sent <= {member.service for member in target.members}
+def _reach(target: Target) -> set[str]:
+    return {member.service for member in target.members}
 
 
 def _place(job: Job, target: Target) -> dict[str, Any]:

@@ -53,6 +53,10 @@ class State(StrEnum):
     DROPPED = "dropped"
 
 
+COLLECTED = frozenset({State.FETCHED, State.SETTLED, State.DROPPED})
+"""The states of a part of whose rows everything there is to know is on this machine."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One request line: what the service is asked for one row.
@@ -176,7 +180,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch at the service, as last seen (`looked_at`); `ended_at` is when we first saw it ended."""
+    """A batch at its `service`, as last seen (`looked_at`); `ended_at` is when we first saw it ended."""
 
     id: str
     status: str
@@ -189,6 +193,12 @@ class Batch:
     metadata: Mapping[str, str] = field(default_factory=dict)
     looked_at: float | None = None
     ended_at: float | None = None
+    service: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What no other batch has: two services may give the same id."""
+        return self.service, self.id
 
     @property
     def ended(self) -> bool:
@@ -220,9 +230,9 @@ class Part:
     `target`, `service` and `deployment` say where it goes, or went: None while any of a pool will do. `sha256` and
     `bytes` are those of its lines; `sent_sha256` and `sent_bytes` of the copy that names another deployment, where one
     is sent. `place` orders the parts of a round. `held` says in words why a part waits, `next_try_at` until when at
-    least. `doubt_at` is when a lost creation was taken for not done and made again, `listed_at` when twins were last
-    looked for; `swept_at` when its input file was deleted. `batches` are all that were ever made or adopted for it,
-    oldest first; the last one counts.
+    least; once it waits no more, `held` is why rows of it were done without. `doubt_at` is when a lost creation was
+    taken for not done and made again, `listed_at` when twins were last looked for; `swept_at` when its input file was
+    deleted. `batches` are all that were ever made or adopted for it, oldest first; the last one counts.
     """
 
     id: str
@@ -258,7 +268,7 @@ class Part:
     @property
     def collected(self) -> bool:
         """Whether everything there is to know of its rows is on this machine."""
-        return self.state in (State.FETCHED, State.SETTLED, State.DROPPED)
+        return self.state in COLLECTED
 
     @property
     def file_name(self) -> str:
@@ -373,7 +383,8 @@ class Job:
 
     @property
     def held(self) -> str | None:
-        return next((part.held for part in self.parts if part.held), None)
+        """Why the job waits."""
+        return next((part.held for part in self.parts if part.held and not part.collected), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,14 @@
 """Whether a part may leave the target it is at: never that of a job given to one target, never while a batch of it may
-be hidden there. Pure."""
+be hidden there; and whether a job goes on at its target as that was edited. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from batchkit.model import Job, Part
 
+POOLED = " + "
+"""Between the services of a pool, where they stand for the one that a job belongs to."""
 DOUBT_S = 6 * 3600.0
 """How long a lost creation is feared: far beyond any delay of a listing, yet a part too large is cut the same day."""
 
@@ -22,3 +26,15 @@ def is_free(job: Job, service: str) -> bool:
 def may_leave(job: Job, part: Part, service: str, now: float) -> bool:
     """Whether a part that nothing runs of may go to another target of the pool of this `service`."""
     return is_free(job, service) and not in_doubt(part, now)
+
+
+def sent(job: Job) -> set[str]:
+    """The services that a job's parts were sent to, which a target must reach to go on with it."""
+    return {part.service for part in job.parts if part.intent and part.service}
+
+
+def is_edited(job: Job, name: str, services: Collection[str]) -> bool:
+    """Whether the job's own target, of this `name`, has become these `services` meanwhile: some of what it was given to
+    is still among them, and all that it was sent to."""
+    same = job.target == name and not set(services).isdisjoint(job.service.split(POOLED))
+    return same and sent(job) <= set(services)

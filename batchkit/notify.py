@@ -1,9 +1,9 @@
 """Who is told when a job moves or ends: commands and webhooks.
 
 `due` decides from the job and its diary; `Notifier.tell` acts and writes each notice into the diary once it is out.
-The end is told *before* the job is settled in the ledger: after a crash in between it is not settled, so that the next
-turn tells it, at least once, and twice only when the crash came between the notice and its line in the diary (or two
-processes end the same job in the same moment). Its `Idempotency-Key` is then the same.
+The end is told *before* the job is settled in the ledger, by the one who holds it: after a crash in between it is not
+settled, so that the next turn tells it, at least once, and twice only when the crash came between the notice and its
+line in the diary. Its `Idempotency-Key` is then the same.
 """
 
 from __future__ import annotations

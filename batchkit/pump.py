@@ -32,7 +32,7 @@ from batchkit.model import DONE, Job, Next, Outcome, State
 from batchkit.notify import Notifier
 from batchkit.tracker import abandon, poll
 from batchkit.tracker.lookout import Lookout
-from batchkit.uploader import submit, sweep
+from batchkit.uploader import submit, sweep, twins
 
 Turn = Callable[["Pump", Hold], Awaitable[Next]]
 
@@ -74,28 +74,27 @@ class Pump:
         )
 
     async def poll(self, hold: Hold) -> Next:
-        """The tracker's turn."""
-        return await self._each(
-            lambda api, own: poll.turn(
-                api=api,
-                hold=own,
-                clock=self.clock,
-                settings=self.settings,
-                lookout=self.lookout,
-                target=self.target,
-            ),
-            hold,
-        )
+        """The tracker's turn; whatever its list shows beside what it was made for, late twins are stopped."""
+        clock, settings, lookout, target = self.clock, self.settings, self.lookout, self.target
 
-    async def fetch(self, hold: Hold) -> Next:
+        async def look(api: Service, own: Hold) -> Next:
+            later = await poll.turn(api=api, hold=own, clock=clock, settings=settings, lookout=lookout, target=target)
+            await twins.of_finished(api, own, lookout.strays(api.target.service), clock)
+            return later
+
+        return await self._each(look, hold)
+
+    async def fetch(self, hold: Hold, *, give_up: bool = False) -> Next:
         """The collector's turn."""
+        clock, workdir = self.clock, self.workdir
         return await self._each(
-            lambda api, own: fetch.turn(api=api, hold=own, clock=self.clock, workdir=self.workdir), hold
+            lambda api, own: fetch.turn(api=api, hold=own, clock=clock, workdir=workdir, give_up=give_up), hold
         )
 
     async def give_up(self, hold: Hold) -> Next:
-        """The tracker's last turn, where the user gives up what the service has forgotten."""
-        return await self._each(lambda api, own: abandon.turn(api=api, hold=own, clock=self.clock), hold)
+        """The last turns of a job whose user does without what the service forgot or will not hand out."""
+        await self._each(lambda api, own: abandon.turn(api=api, hold=own, clock=self.clock), hold)
+        return await self.fetch(hold, give_up=True)
 
     async def sweep(self, hold: Hold) -> Next:
         """The uploader's last turn: input files that nobody needs any more."""
@@ -108,38 +107,33 @@ class Pump:
             await self.notifier.tell(job, await self.ledger.events(job), hold.note)
         return DONE
 
-    async def settle(self, job: Job, outcome: Outcome) -> None:
-        """End a job: those who want to know are told, then it is settled. Raises Interrupted at the wish to stop."""
-        if job.settled_at is None and self.notifier.channels:
-            parts = (replace(p, state=State.SETTLED) if p.state is State.FETCHED else p for p in job.parts)
-            await self._tell_the_end(
-                replace(job, outcome=outcome, settled_at=self.clock.now(), parts=tuple(parts), events=())
-            )
-            now = await self.ledger.job(job)
-            if now.settled_at is not None or now.round != job.round:
-                return  # a command fetched it, or asked again
-        async with holding(self.ledger, job) as hold:
-            await hold.settle(outcome, at=self.clock.now(), as_of_round=job.round)
+    async def settle(self, job: Job, outcome: Outcome, hold: Hold | None = None) -> None:
+        """End a job: those who want to know are told, then it is settled, under one lease: nobody else ends it
+        meanwhile. Raises Interrupted at the wish to stop."""
+        async with holding(self.ledger, job, hold) as hold:
+            now = await hold.job()
+            if now.round != job.round or (now.settled_at is not None and job.settled_at is None):
+                return  # a command asked again, or ended it
+            if now.settled_at is None and self.notifier.channels:
+                parts = (replace(p, state=State.SETTLED) if p.state is State.FETCHED else p for p in now.parts)
+                ended = replace(now, outcome=outcome, settled_at=self.clock.now(), parts=tuple(parts))
+                await self._tell_the_end(ended, hold)
+            await hold.settle(outcome, at=self.clock.now())
 
-    async def _tell_the_end(self, ended: Job) -> None:
-        """The job's lease is free meanwhile, so that a command may fetch it."""
-
-        async def record(kind: str, detail: str, *, at: float) -> None:
-            async with holding(self.ledger, ended) as hold:
-                await hold.note(kind, detail, at=at)
-
-        events = await self.ledger.events(ended)
-        telling = asyncio.ensure_future(self.notifier.tell(ended, events, record))
-        stopping = asyncio.ensure_future(self.stop.wait())
+    async def _tell_the_end(self, ended: Job, hold: Hold) -> None:
+        telling = asyncio.ensure_future(self.notifier.tell(ended, await self.ledger.events(ended), hold.note))
+        ending = [asyncio.ensure_future(event.wait()) for event in (self.stop, hold.lost)]
         try:
-            await asyncio.wait({telling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({telling, *ending}, return_when=asyncio.FIRST_COMPLETED)
+            if hold.lost.is_set():
+                raise LeaseLost()
             if not telling.done():
                 raise _interrupted(ended)
             telling.result()
         finally:
-            telling.cancel()
-            stopping.cancel()
-            await asyncio.wait({telling, stopping})
+            for task in (telling, *ending):
+                task.cancel()
+            await asyncio.wait({telling, *ending})
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -169,7 +163,7 @@ class Pump:
         hold: Hold | None = None,
     ) -> AsyncGenerator[Progress, None]:
         """Yield after each round of `turns` until all say done (or after one, with `once`). `hold` is the job's lease
-        where it is taken already.
+        where somebody keeps it already.
 
         Raises Unfinished at the deadline, Interrupted when `stop` was set, and what the turns raise; in each case the
         ledger says where the job stands and the same call goes on from there.
@@ -249,10 +243,19 @@ class Pump:
 
 
 @asynccontextmanager
-async def holding(ledger: Ledger, job: Job, taken: Hold | None = None) -> AsyncIterator[Hold]:
-    """The job's lease, renewed while the block runs; `lost` is set on it when that fails."""
-    hold = taken or await ledger.hold(job)
-    terms = ledger.terms
+async def holding(ledger: Ledger, job: Job, kept: Hold | None = None) -> AsyncIterator[Hold]:
+    """The job's lease while the block runs: the one that somebody `kept` already, or a new one."""
+    if kept is not None:
+        yield kept
+        return
+    async with keeping(await ledger.hold(job)) as hold:
+        yield hold
+
+
+@asynccontextmanager
+async def keeping(hold: Hold) -> AsyncIterator[Hold]:
+    """A lease, renewed while the block runs and then let go; `lost` is set on it when that fails."""
+    terms = hold.terms
 
     async def renew() -> None:
         failures = 0

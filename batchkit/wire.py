@@ -34,8 +34,8 @@ def document(body: bytes) -> dict[str, Any]:
     return value
 
 
-def batch(doc: Mapping[str, Any]) -> Batch:
-    """A batch object."""
+def batch(doc: Mapping[str, Any], service: str = "") -> Batch:
+    """A batch object of a `service`."""
     return Batch(
         id=_id(doc, "batch"),
         status=_status(doc.get("status")),
@@ -46,6 +46,7 @@ def batch(doc: Mapping[str, Any]) -> Batch:
         errors=_errors(doc.get("errors")),
         created_at=_time(doc.get("created_at")),
         metadata=_metadata(doc.get("metadata")),
+        service=service,
     )
 
 

@@ -19,11 +19,18 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass
 class Ended:
-    """How a process ended: its exit code, negative for a signal, and how many seconds it ran and computed."""
+    """How a process ended: its exit code, negative for a signal, and how many seconds it ran, computed, and was
+    `queued_s` for a processor that others had."""
 
     code: int
     seconds: float
     cpu_s: float
+    queued_s: float
+
+    @property
+    def waited_s(self) -> float:
+        """How many seconds it would have run on a machine of its own, about."""
+        return self.seconds - self.queued_s
 
 
 @dataclass

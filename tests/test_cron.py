@@ -20,12 +20,13 @@ from batchkit.config.credentials import Credential, Secret
 from batchkit.disk import Workdir
 from batchkit.due import due_at
 from batchkit.emulator import Emulator
-from batchkit.errors import BatchkitError, ConfigError, LedgerBusy, Refused, Unfinished
+from batchkit.errors import BatchkitError, ConfigError, Interrupted, LedgerBusy, Refused, Unfinished
 from batchkit.ledger import open_ledger
 from batchkit.model import Batch, Job, Part, State
 
 from .conftest import KEY, SMALL, World, request_lines
 from .processes import zygote
+from .test_submit_once import Wire, creating
 
 COMMAND = "run rows.csv -o out.csv --name nightly --custom-id sku --prompt {text} -d gpt-4o-batch --once".split()
 LOADS = (
@@ -134,8 +135,8 @@ def test_a_job_that_somebody_holds_is_left_to_do(tmp_path: Path, service: Emulat
 @pytest.mark.promise("A8")
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_share_the_jobs_that_are_due(world: World, ledger_url: str, workers: int) -> None:
-    """The jobs are shared, in one go round; a job that somebody holds is left out. One whose end is being told is free,
-    and may be seen by another, who finds it done."""
+    """The jobs are shared, in one go round; a job that somebody holds is left out, and each is reported by the one who
+    ended it."""
 
     async def work() -> None:
         async with AsyncExitStack() as stack:
@@ -154,7 +155,7 @@ def test_workers_share_the_jobs_that_are_due(world: World, ledger_url: str, work
                 await clients[-1].fetch("job-0")
             world.clock.advance(600)
             turned = await asyncio.gather(*(client.run_due() for client in clients))
-            names = sorted({job.name for jobs in turned for job in jobs})
+            names = sorted(job.name for jobs in turned for job in jobs)
             assert names == ["job-1", "job-2", "job-3"]
             assert {job.state for jobs in turned for job in jobs} == {State.SETTLED}
             del looks  # which the loop closes in its own time
@@ -200,6 +201,57 @@ def test_parts_without_a_place_are_left_to_the_pool_their_job_was_given_to(make_
             with pytest.raises(ConfigError, match="belongs to"):
                 client.fetch("nightly")
     assert [len(world.batches()) for world in others] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("when", ["before the rows are asked again", "while they wait"])
+def test_a_job_follows_its_pool_as_that_is_edited(make_world: Callable[..., World], when: str) -> None:
+    """A member that came joins in; the job is not left behind for it, silently or with an error that nothing mends."""
+    a, b, c = make_world(fail_rate=1.0), make_world(fail_rate=1.0), make_world(fail_rate=0.0)
+    east, west, north = (
+        replace(world.target(limits=SMALL), name=name) for world, name in ((a, "east"), (b, "west"), (c, "north"))
+    )
+    was, now = replace(east, name="eu", pool=(east, west)), replace(east, name="eu", pool=(north, east, west))
+    ledger, failures = a.home / "ledger.sqlite3", ["4xx", "5xx"]
+    full = httpx.Response(429, json={"error": {"code": "token_limit_exceeded", "message": "the queue is full"}})
+
+    async def wait() -> None:
+        wire = Wire(before=creating("/batches", lambda: full, times=99))
+        async with AsyncClient(
+            was, ledger=ledger, clock=a.clock, transport=wire, on_progress=lambda _: client.interrupt()
+        ) as client:
+            with pytest.raises(Interrupted):
+                await client.retry("nightly", only=failures)
+
+    with Client(was, ledger=ledger, clock=a.clock) as client:
+        failed = client.run(request_lines(12), name="nightly").report.failed
+    assert failed > 8, "of which three parts are made"
+    if when == "while they wait":
+        asyncio.run(wait())
+    with Client(now, ledger=ledger, clock=a.clock) as client:
+        if when != "while they wait":
+            client.retry("nightly", only=failures)
+        assert {part.service for part in client.show("nightly").latest if part.intent is None} <= {None}
+        for _ in range(4):
+            a.clock.advance(4000)
+            client.run_due()
+        job = client.show("nightly")
+        assert (job.settled_at is not None, job.round) == (True, 1)
+        assert client.fetch("nightly").report.ok > 12 - failed, "the new member did some"
+
+
+def test_a_job_whose_pool_lost_a_member_that_it_needs_is_left_alone_and_said_so(
+    make_world: Callable[..., World], caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = make_world(fail_rate=0.0), make_world(fail_rate=0.0)
+    east, west = replace(a.target(limits=SMALL), name="east"), replace(b.target(limits=SMALL), name="west")
+    with Client(replace(east, name="eu", pool=(east, west)), ledger=a.home / "l.sqlite3", clock=a.clock) as client:
+        client.submit(request_lines(8), name="nightly")
+    a.clock.advance(4000)
+    with Client(replace(east, name="eu", pool=(east,)), ledger=a.home / "l.sqlite3", clock=a.clock) as client:
+        assert client.run_due() == []
+        with pytest.raises(ConfigError, match="belongs to"):
+            client.fetch("nightly")
+    assert "job 'nightly' is left alone: target 'eu' does not reach all of" in caplog.text
 
 
 def test_a_job_of_one_target_that_is_asked_again_by_a_pool_stays_there(make_world: Callable[..., World]) -> None:

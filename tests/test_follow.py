@@ -21,8 +21,7 @@ from batchkit import AsyncClient, ManualClock, Query
 from batchkit.cli.live import View, bar, since
 from batchkit.config import Dialect, Limits
 from batchkit.errors import Interrupted, LedgerBusy, Unfinished, UsageError
-from batchkit.model import Batch, Counts, Event, Job, Outcome, Part, ServiceError, State
-from batchkit.pump import holding
+from batchkit.model import Batch, Counts, Event, Job, Part, ServiceError, State
 from batchkit.tracker.forecast import expected_end, trouble
 from batchkit.watch import Watched
 
@@ -298,22 +297,6 @@ def test_a_wish_to_stop_is_no_trouble_of_a_job(world: World) -> None:
 
     with pytest.raises(Interrupted, match="1 batch runs on at the service"):
         asyncio.run(life())
-
-
-def test_a_job_that_was_asked_again_meanwhile_is_not_settled(make_world: Callable[..., World]) -> None:
-    world = make_world(fail_rate=0.6)
-
-    async def life() -> None:
-        ledger = world.home / "ledger.sqlite3"
-        async with AsyncClient(world.target(), ledger=ledger, clock=world.clock) as client:
-            before = (await client.run(request_lines(20), name="again")).job
-            job, count = await client.retry("again")
-            assert count > 0
-            async with holding(client._ledger, job) as hold:
-                now = await hold.settle(Outcome(20, 20, 0, 0), at=1.0, as_of_round=before.round)
-            assert (now.settled_at, now.outcome) == (None, None)
-
-    asyncio.run(life())
 
 
 def test_a_file_that_another_command_did_not_write_is_written(shell: Shell) -> None:

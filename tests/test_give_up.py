@@ -17,6 +17,7 @@ from batchkit.model import GIVEN_UP, Job, State
 from batchkit.tracker.abandon import SILENT_S
 
 from .conftest import SMALL, World, request_lines
+from .shell import Shell, emulating, rows, write_lines
 from .test_tracker import said
 
 Fate = Callable[[httpx.Request], httpx.Response | None]
@@ -203,3 +204,60 @@ def test_what_ended_before_the_service_was_gone_is_kept(make_world: Callable[...
     assert job.settled_at is not None
     assert (report.ok, report.missing, report.balanced) == (4, 4, False)
     assert report.mismatched
+
+
+@pytest.mark.parametrize("call", ["get_file", "content"])
+def test_result_files_that_are_not_handed_out_can_be_given_up(shell: Shell, call: str) -> None:
+    """A role that may not read them, say: plain commands say what to do, and the user may end the job without them."""
+    write_lines(shell.home / "lines.jsonl", ROWS)
+    with emulating(shell, "--fail-rate", "0", "--fault", f"error,403,call={call}") as env:
+        assert shell("submit", "lines.jsonl", "--name", "closed", **env)[0] == 0
+        assert shell("track", "closed", "--every", "0.1", **env)[0] == 0
+        for _ in range(7):
+            code, _, err = shell("fetch", "closed", "-o", "out.csv", **env)
+            assert code == 5
+        assert "the result file file-" in err and "is not handed out: " in err and "403" in err
+        assert "role" in err and "batchkit cancel closed --give-up" in err
+        code, out, err = shell("cancel", "closed", "--give-up", "--yes", **env)
+        assert code == 10, err
+        assert "  given up: part 0: the result file file-" in out and "what ran of its rows is paid" in out
+        assert "8 of its 8 rows are missing" in err and "still shows batches" not in out + err
+        assert shell("fetch", "closed", "-o", "out.csv", **env)[0] == 10
+        assert "settled" in shell("list", **env)[1]
+    found = rows(shell.home / "out.csv")
+    assert {row["error_code"] for row in found} == {"missing"}
+    assert all("could not be had" in row["error_message"] and "is paid" in row["error_message"] for row in found)
+
+
+def test_a_service_that_only_stumbles_gives_its_files_up_to_nobody(shell: Shell) -> None:
+    write_lines(shell.home / "lines.jsonl", ROWS)
+    with emulating(shell, "--fail-rate", "0", "--fault", "error,404,call=content,times=1") as env:
+        assert shell("submit", "lines.jsonl", "--name", "slow", **env)[0] == 0
+        assert shell("track", "slow", "--every", "0.1", **env)[0] == 0
+        assert shell("cancel", "slow", "--give-up", "--yes", **env)[0] == 0
+        assert shell("fetch", "slow", "-o", "out.csv", **env)[0] == 0
+
+
+def test_a_batch_that_never_names_its_results_is_given_up(make_world: Callable[..., World]) -> None:
+    """It ended: there is nothing to stop, and what it counts as finished is named as missing, and as paid."""
+    world = make_world(fail_rate=0.0, faults=["late_output,1000000"])
+    with world.client() as client:
+        client.submit(ROWS, name="nameless")
+        world.clock.advance(3000)
+        job = client.cancel("nameless", give_up=True)
+        assert (job.state, job.outcome and job.outcome.missing) == (State.SETTLED, 8)
+        report = client.fetch("nameless").report
+        assert (report.missing, report.balanced) == (8, False)
+        assert "counts 8 finished rows and never named their file; they are paid" in (job.parts[0].held or "")
+        assert job.held is None, "a job that ended waits for nothing"
+
+
+def test_a_probe_whose_results_are_never_named_can_be_ended(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0, faults=["late_output,1000000"], pace=Pace(running_s=0.0, row_s=0.0))
+    with world.client(deployment="gpt-4o-batch") as client:
+        (found,) = [finding for finding in client.doctor(probe=True) if finding.what == "probe"]
+        (job,) = client.list()
+        assert (found.verdict, job.settled_at) == ("ok", None)
+        ended = client.cancel(job, give_up=True)
+        assert (ended.state, ended.outcome and ended.outcome.missing) == (State.SETTLED, 1)
+        assert client.files()[0] == (), "its input file is gone, too"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -178,6 +180,103 @@ def test_a_twin_that_shows_after_its_job_settled_is_stopped_by_any_other_job(wor
     assert statuses[stranger] not in ("cancelling", "cancelled")
 
 
+@pytest.mark.promise("A5", "A11")
+def test_whatever_list_shows_a_late_twin_it_is_stopped_and_said_in_its_jobs_diary(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that was hidden for longer than its job lived, where no creation was in doubt: by the list that another job's
+    submission reads, and by the one that follows running batches, which is not read for it."""
+    with world.client(limits=SMALL) as client:
+        client.run(request_lines(4), name="done")
+        (part,) = client.show("done").parts
+        first = mark(world, part)
+        job = client.submit(request_lines(8), name="another")
+        second = mark(world, part)
+        running = [batch.id for part in job.parts for batch in part.batches]
+        living = mark(world, replace(job.parts[0], id="somebody-else"))
+        world.clock.advance(60)
+        before = Counter(call.name for call in world.service.calls)
+        next(iter(client.track("another")))
+        calls = Counter(call.name for call in world.service.calls) - before
+        events = [event.detail for event in client.show("done").events if event.kind == "twin"]
+    statuses = {batch["id"]: batch["status"] for batch in world.batches()}
+    assert {statuses[name] for name in (first, second)} <= {"cancelling", "cancelled"}
+    assert not {statuses[name] for name in (*running, living)} & {"cancelling", "cancelled"}
+    assert [event.split()[1].rstrip(",") for event in events] == [first, second]
+    assert (calls["list_batches"], calls["get_batch"]) == (1, 0), "it costs nothing but the cancel"
+    assert f"cancelled {second}, a late twin" in caplog.text
+
+
+@pytest.mark.promise("A5")
+def test_a_late_twin_that_cannot_be_stopped_now_is_nobodys_trouble_and_stopped_later(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(fail_rate=0.0, faults=["error,409,call=cancel,nth=1"])
+    with world.client(limits=SMALL) as client:
+        client.run(request_lines(4), name="done")
+        (part,) = client.show("done").parts
+        twin = mark(world, part)
+        for name, status in (("second", "validating"), ("third", "cancelling")):
+            client.submit(request_lines(2), name=name)
+            assert {batch["id"]: batch["status"] for batch in world.batches()}[twin] == status
+        first, second = (event.detail for event in client.show("done").events if event.kind == "twin")
+    assert first.startswith(f"{twin}, a late twin, could not be cancelled: ")
+    assert second.startswith(f"cancelled {twin}, a late twin of ")
+
+
+class Alike(httpx.AsyncBaseTransport):
+    """Services that number their batches each for itself: the first of every one has the same id."""
+
+    def __init__(self) -> None:
+        self._inner, self._ids = httpx.AsyncHTTPTransport(), dict[int | None, dict[str, str]]()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        ids = self._ids.setdefault(request.url.port, {})
+        path = request.url.path
+        for real, name in ids.items():
+            path = path.replace(name, real)
+        sent = httpx.Request(
+            request.method, request.url.copy_with(path=path), headers=request.headers, stream=request.stream
+        )
+        response = await self._inner.handle_async_request(sent)
+        if not path.rpartition("/batches")[1]:
+            return response
+        text = (await response.aread()).decode()
+        for real in re.findall(r"batch_[0-9a-f-]{36}", text):
+            text = text.replace(real, ids.setdefault(real, f"batch_{len(ids)}"))
+        headers = {name: value for name, value in response.headers.items() if name != "content-length"}
+        return fresh(httpx.Response(response.status_code, headers=headers, content=text.encode()))
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+@pytest.mark.promise("A1", "A4")
+def test_two_services_may_give_the_same_id(make_world: Callable[..., World]) -> None:
+    """The first refuses the part; the second takes it and loses the answer, under the id of the refused one."""
+    refuses = make_world(fail_rate=0.0, deployments=("other",))
+    takes = make_world(fail_rate=0.0, faults=["lose_answer,call=create_batch,nth=1"])
+    east, west = replace(refuses.target(), name="east"), replace(takes.target(), name="west")
+    pool = replace(east, name="pool", pool=(east, west))
+
+    async def work() -> tuple[int, Job, list[tuple[str, str | None]]]:
+        ledger = refuses.home / "ledger.sqlite3"
+        async with AsyncClient(pool, ledger=ledger, clock=refuses.clock, transport=Alike()) as client:
+            ok = (await client.run(request_lines(3), name="nightly")).report.ok
+            await client.submit(request_lines(2), name="other")
+            listed = [(item.batch.service, item.job) for item in (await client.list_remote()).batches]
+            return ok, await client.show("nightly"), listed
+
+    ok, job, listed = asyncio.run(work())
+    assert ok == 3
+    batches = job.parts[0].batches
+    assert [batch.id for batch in batches] == ["batch_0", "batch_0"]
+    assert [batch.service for batch in batches] == [east.service, west.service]
+    assert [batch.status for batch in batches] == ["failed", "completed"]
+    assert sorted(listed) == sorted([(east.service, "nightly"), (west.service, "nightly"), (east.service, "other")])
+    assert len(takes.batches()) == 1
+
+
 def mark(world: World, part: Part, *, file: bool = True) -> str:
     """A batch made at the service behind our back, with a part's marks."""
     with world.http() as http:
@@ -218,7 +317,7 @@ def test_of_twins_one_is_kept_and_only_ours_are_dropped(current: str, others: li
     part = replace(PART, batches=(known,))
     witness = {
         "ours": Batch("", "", metadata=reconcile.marks(part, "i")),
-        "file": Batch("", "", "file-1"),
+        "file": Batch("", "", "file-1", service="s"),
         "theirs": Batch("", "", "file-1", metadata=reconcile.marks(replace(part, id="p2"), "i")),
     }
     listed = [known]
@@ -246,8 +345,9 @@ def test_marks_are_read_back() -> None:
     assert reconcile.is_ours(PART, Batch("b", "validating", "another-file", metadata=marks))
     assert not reconcile.is_ours(PART, Batch("b", "validating", "file-1", metadata=marks | {"batchkit_sha": "other"}))
     assert not reconcile.is_ours(PART, Batch("b", "validating", "file-1", metadata=marks | {"batchkit_part": "p2"}))
-    assert reconcile.is_ours(PART, Batch("b", "validating", "file-1", metadata={"team": "search"}))
-    assert not reconcile.is_ours(PART, Batch("b", "validating", "file-2"))
+    assert reconcile.is_ours(PART, Batch("b", "validating", "file-1", metadata={"team": "search"}, service="s"))
+    assert not reconcile.is_ours(PART, Batch("b", "validating", "file-2", service="s"))
+    assert not reconcile.is_ours(PART, Batch("b", "validating", "file-1", service="another")), "ids may be the same"
     assert reconcile.witness(replace(PART, intent="i"), Batch("b", "", metadata=marks)) == "known by its intent"
     assert "earlier" in reconcile.witness(replace(PART, intent="j"), Batch("b", "", metadata=marks))
     assert "file" in reconcile.witness(PART, Batch("b", ""))

@@ -20,8 +20,8 @@ import pytest
 from batchkit.config import Webhook
 from batchkit.config.credentials import Secret
 from batchkit.config.targets import load_target
-from batchkit.errors import ConfigError, CredentialError, UnsafeEndpoint
-from batchkit.model import Event, Job
+from batchkit.errors import ConfigError, CredentialError, LedgerBusy, UnsafeEndpoint
+from batchkit.model import Event, Job, State
 from batchkit.notify import Command, due, environment, name_of
 
 from .conftest import KEY, World, request_lines
@@ -265,6 +265,28 @@ def test_a_command_may_fetch_the_job_it_is_told_of(shell: Shell, receiver: Recei
         job = orjson.loads(out)
     assert len(rows(shell.home / "late.csv")) == 5
     assert [event["kind"] for event in job["events"]].count("settled") == 1
+    assert receiver.words == ["done"]
+
+
+def test_while_the_end_is_told_others_may_read_the_job_and_nobody_ends_it_or_asks_again(
+    make_world: Callable[..., World], receiver: Receiver
+) -> None:
+    world, seen = make_world(fail_rate=0.5), list[object]()
+
+    def meanwhile(_: dict[str, Any]) -> None:
+        with world.client() as other:
+            seen.extend(other.run_due())
+            seen.append(other.fetch("nightly").report.total)
+            seen.append(other.show("nightly").state)
+            with pytest.raises(LedgerBusy, match="is being worked on by process"):
+                other.retry("nightly", only=["4xx", "5xx"])
+
+    receiver.on_post = meanwhile
+    with world.client(notify=(receiver.hook("done"),)) as client:
+        client.submit(request_lines(8), name="nightly")
+        world.clock.advance(3000)
+        assert [job.state for job in client.run_due()] == [State.SETTLED]
+    assert seen == [8, State.FETCHED]
     assert receiver.words == ["done"]
 
 

@@ -2,8 +2,8 @@
 
 Reads a JSON list of commands a line and starts them at once; each is an object of `arguments`, where its output goes
 (`out`, `err`: files that are appended to) and, where they differ from its own, `cwd` and `env`. Answers with their
-pids, then a line for each that ends: its pid, its exit code (negative for the signal that killed it), and how many
-seconds it ran and computed.
+pids, then a line for each that ends: its pid, its exit code (negative for the signal that killed it), how many seconds
+it ran and computed, and for how many of them it wanted to compute but others did.
 """
 
 from __future__ import annotations
@@ -43,9 +43,20 @@ def main() -> None:
         began, pids = time.monotonic(), [_fork(**command) for command in json.loads(line)]
         print(json.dumps(pids), flush=True)
         for _ in pids:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            seconds, queued = time.monotonic() - began, _queued(ended.si_pid if ended else 0)
             pid, status, used = os.wait3(0)
-            seconds = time.monotonic() - began, used.ru_utime + used.ru_stime
-            print(json.dumps([pid, os.waitstatus_to_exitcode(status), *seconds]), flush=True)
+            computed = used.ru_utime + used.ru_stime
+            print(json.dumps([pid, os.waitstatus_to_exitcode(status), seconds, computed, queued]), flush=True)
+
+
+def _queued(pid: int) -> float:
+    """For how many seconds a process, its first thread that is, waited for a processor; zero where nothing tells."""
+    try:
+        with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 def _fork(arguments: list[str], out: str, err: str, cwd: str = ".", env: dict[str, str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -37,6 +38,7 @@ class Service:
         self.target = target
         self._http = Http(target, clock, settings, transport)
         self._unfiltered = False
+        self._batch = partial(wire.batch, service=target.service)
 
     @property
     def creating(self) -> bool:
@@ -115,13 +117,13 @@ class Service:
         body = wire.create_batch(file_id, self._endpoint(url), metadata=metadata, output_expires_s=expires)
         headers: dict[str, str] = {}
         batch = await self._http.json(
-            Call.CREATE_BATCH, "POST", "batches", wire.batch, body=body, fence=fence, headers=headers
+            Call.CREATE_BATCH, "POST", "batches", self._batch, body=body, fence=fence, headers=headers
         )
         limit = headers.get("deployment-maximum-enqueued-tokens", "")
         return batch, int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 16 else None
 
     async def batch(self, batch_id: str) -> Batch:
-        return await self._http.json(Call.READ, "GET", f"batches/{_segment(batch_id)}", wire.batch)
+        return await self._http.json(Call.READ, "GET", f"batches/{_segment(batch_id)}", self._batch)
 
     async def batches(self, where: str | None = None) -> AsyncGenerator[Batch, None]:
         """All batches, page by page; stop early by leaving the loop. Their order is not documented.
@@ -133,17 +135,17 @@ class Service:
         if where is not None and self.target.filters and not self._unfiltered:
             try:
                 async for doc in self._pages("batches", params | {"$filter": where}):
-                    yield wire.batch(doc)
+                    yield self._batch(doc)
                 return
             except Unauthorized:
                 raise
             except Refused:
                 self._unfiltered = True
         async for doc in self._pages("batches", params):
-            yield wire.batch(doc)
+            yield self._batch(doc)
 
     async def cancel(self, batch_id: str) -> Batch:
-        return await self._http.json(Call.CANCEL, "POST", f"batches/{_segment(batch_id)}/cancel", wire.batch)
+        return await self._http.json(Call.CANCEL, "POST", f"batches/{_segment(batch_id)}/cancel", self._batch)
 
     def _endpoint(self, url: str) -> str:
         """The `endpoint` of a batch. Azure's samples send /chat/completions for chat and responses alike and read

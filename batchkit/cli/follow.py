@@ -15,7 +15,7 @@ from batchkit.cli.options import Where
 from batchkit.cli.printer import Face
 from batchkit.cli.session import opened
 from batchkit.cli.telling import Telling
-from batchkit.errors import Unfinished, UsageError
+from batchkit.errors import ResultError, Unfinished, UsageError
 from batchkit.model import ENDED, GIVEN_UP, Job, State
 from batchkit.text import plural
 from batchkit.tracker.query import Query
@@ -100,7 +100,7 @@ def cancel(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     give_up: Annotated[
         bool,
-        typer.Option("--give-up", help="End it without the batches that the service forgot or cannot show."),
+        typer.Option("--give-up", help="End it without what the service forgot, cannot show or will not hand out."),
     ] = False,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until it is stopped (up to 10 minutes) and collect.")
@@ -167,13 +167,23 @@ def _given_up(face: Face, job: Job) -> None:
     if lost:
         few = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
         words.append(f"  given up: {few}; what of it lives runs on at the service, and is billed")
+    words += [f"  given up: part {part.number}: {part.held}" for part in job.parts if part.collected and part.held]
     face.data(documents.job(job), words)
-    if job.settled_at is None:
+    name, outcome = quote(job.name), job.outcome
+    if outcome is None:
+        moving = any(p.state is State.RUNNING and p.batch and not p.batch.ended for p in job.parts)
+        shown = f"the service still shows batches of {job.name!r}: they were told to stop, and are not given up"
         raise Unfinished(
-            f"the service still shows batches of {job.name!r}: they were told to stop, and are not given up",
-            hint=f"batchkit track {quote(job.name)}",
+            shown if moving else f"job {job.name!r} is not ended yet: {standing(job)}",
+            hint=f"batchkit track {name}" if moving else f"batchkit cancel {name} --give-up --yes  # again, later",
         )
-    face.next(f"batchkit fetch {quote(job.name)} -o results.csv")
+    fetch = f"batchkit fetch {name} -o results.csv"
+    if not outcome.balanced:
+        missing = f"{outcome.missing} of its {plural(outcome.total, 'row')} are missing"
+        raise ResultError(
+            f"job {job.name!r} is ended, and {missing}", hint=f"{fetch}  # names them, and keeps the others"
+        )
+    face.next(fetch)
 
 
 def _billed(job: Job) -> list[str]:

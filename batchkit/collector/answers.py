@@ -114,13 +114,13 @@ def _absent(custom_id: str, part: Part) -> Result:
     """The result of a row that did not come back."""
     batch = part.batch
     code, message = MISSING, "no result came back for this row"
-    if part.state is State.DROPPED:
-        code, message = "not_submitted", "the job was cancelled before this row was sent"
-        if part.held:
-            code, message = MISSING, part.held
-    elif not part.collected:
+    if not part.collected:
         standing = batch.status if batch else part.state
         code, message = PENDING, f"not back yet: {standing}"
+    elif part.held:
+        message = part.held
+    elif part.state is State.DROPPED:
+        code, message = "not_submitted", "the job was cancelled before this row was sent"
     elif batch is None:
         code, message = "not_submitted", "this row was not sent"
     elif batch.status == "failed":

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.collector.verify import Look, look
 from batchkit.disk import PRIVATE, Workdir, place
-from batchkit.errors import NotFound, Refused, Unavailable
+from batchkit.errors import NotFound, Refused, Unauthorized, Unavailable
 from batchkit.ledger import Hold
 from batchkit.model import DONE, Batch, Next, Part, State
+from batchkit.text import visible
 
 MOST_TRIES = 5
 """How often a result file is asked for again that is not there, or that the way here may have cut."""
@@ -23,26 +25,44 @@ AT_ONCE = 3
 """How many parts are downloaded at the same time."""
 
 
-async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir) -> Next:
+async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir, give_up: bool = False) -> Next:
     """Download what ended, and what this machine lost of what was fetched. One part's trouble is not the others'.
 
     Raises Unavailable when a file cannot be had whole now. A result file that is again and again not there, or differs
-    from what the service says of it, is taken as it is: the account then names what is missing.
+    from what the service says of it, is taken as it is: the account then names what is missing. One that the service
+    refuses raises Refused, or with `give_up` is done without.
     """
     room = asyncio.Semaphore(AT_ONCE)
+    job = await hold.job()
 
     async def one(part: Part) -> None:
+        refused: list[str] = []
+
+        async def get(wanted: _Wanted) -> str:
+            try:
+                return await _fetch(api, workdir, wanted, part)
+            except Refused as error:
+                if not give_up:
+                    raise _withheld(error, wanted, job.name) from None
+                await asyncio.to_thread(wanted.path.touch, PRIVATE)  # what is there stays
+                refused.append(visible(f"the result file {wanted.file_id} could not be had: {error}", 400))
+                return f"{wanted.file_id} given up"
+
         async with room:
             try:
-                words = [await _fetch(api, workdir, wanted, part) for wanted in _wanted(part, workdir)]
+                words = [await get(wanted) for wanted in _wanted(part, workdir)]
             except (Unavailable, Refused) as error:
                 tries = part.tries + isinstance(error, _Disagrees)  # an outage says nothing of the file
                 await hold.move(part, part.state, at=clock.now(), event=str(error), tries=tries)
                 raise
+            held = part.held if part.state is State.ENDED else None
             event = f"output {words[0]}, errors {words[1]}"
-            await hold.move(part, State.FETCHED, at=clock.now(), event=event, tries=0)
+            if refused:
+                held = f"{'; '.join(refused)}; what ran of its rows is paid"
+                event += f"; {held}"
+            await hold.move(part, State.FETCHED, at=clock.now(), event=event, tries=0, held=held)
 
-    parts = [part for part in (await hold.job()).parts if part.state is State.ENDED or lost(part, workdir)]
+    parts = [part for part in job.parts if part.state is State.ENDED or lost(part, workdir)]
     done = await asyncio.gather(*(one(part) for part in parts if part.batch), return_exceptions=True)
     for trouble in done:
         if trouble is not None:
@@ -84,6 +104,22 @@ def lost(part: Part, workdir: Workdir) -> bool:
         return False
     wanted = (part.batch.output_file_id, workdir.output(part)), (part.batch.error_file_id, workdir.error(part))
     return any(file_id is not None and not path.exists() for file_id, path in wanted)
+
+
+def _withheld(error: Refused, wanted: _Wanted, name: str) -> Refused:
+    """What to do about a result file that the service will not hand out."""
+    door = (
+        "the key or identity may not read this file: give it a role that may, such as 'Cognitive Services OpenAI "
+        "Contributor'; then the same command again"
+        if isinstance(error, Unauthorized)
+        else "the same command again, if that may pass"
+    )
+    return type(error)(
+        f"the result file {wanted.file_id} is not handed out: {error}",
+        hint=f"{door}. batchkit cancel {quote(name)} --give-up ends the job without what is in it",
+        status_code=error.status_code,
+        service_code=error.service_code,
+    )
 
 
 async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part) -> str:

@@ -15,6 +15,7 @@ from batchkit.config.credentials import Credential, Secret
 from batchkit.config.endpoint import LOOPBACK as LOOPBACK
 from batchkit.config.endpoint import Dialect as Dialect
 from batchkit.errors import ConfigError
+from batchkit.moving import POOLED
 
 LOCAL_POLL_S = 2.0
 """A service on this machine may be asked more often."""
@@ -94,7 +95,7 @@ class Target:
     def service(self) -> str:
         """What a job belongs to for ever: on Azure the resource, whose dialects share their files and batches."""
         if self.pool:
-            return " + ".join(sorted({member.service for member in self.pool}))
+            return POOLED.join(sorted({member.service for member in self.pool}))
         return self.identity or (self.base_url.split("/openai")[0] if self.azure else self.base_url)
 
     @property

@@ -12,10 +12,13 @@ from batchkit.errors import LedgerBusy
 from batchkit.ledger import rows
 from batchkit.ledger.hold import Hold
 from batchkit.ledger.sql import Tx
-from batchkit.model import Batch, Job, Part, Queue, State
+from batchkit.model import COLLECTED, Batch, Job, Part, Queue, State
 
 FILES = ""
 """Stands for a resource's room for files where a deployment's name stands for its queue of tokens."""
+
+AT_ONCE = 500
+"""How many names one query asks for."""
 
 
 async def queue_of(hold: Hold, service: str, deployment: str) -> Queue:
@@ -120,17 +123,30 @@ async def cut(hold: Hold, part: Part, pieces: Sequence[Part], *, at: float, why:
     await hold.write(work)
 
 
-async def doubted(hold: Hold, service: str) -> list[tuple[str, Part]]:
-    """Every part of this ledger, with its job's name, whose creation at a service may have happened twice."""
+async def finished(hold: Hold, batches: Sequence[Batch]) -> list[tuple[str, Part]]:
+    """The parts of this ledger, with their job's name, whose rows are all here and that one of these batches may have
+    been made for: its marks name the part, or where a creation was in doubt, its file."""
+    marked = [batch.metadata["batchkit_part"] for batch in batches if "batchkit_part" in batch.metadata]
+    fed = [batch.input_file_id for batch in batches if batch.input_file_id and "batchkit_part" not in batch.metadata]
 
     def work(tx: Tx) -> list[tuple[str, Part]]:
-        found = tx.rows(
-            "SELECT DISTINCT job_id FROM parts WHERE service = :service AND doubt_at IS NOT NULL", service=service
-        )
-        jobs = [rows.must(rows.by_id(tx, row["job_id"])) for row in found]
-        return [(job.name, part) for job in jobs for part in job.parts if part.doubt_at and part.service == service]
+        found: dict[str, str] = {}
+        for column, values in (("id", marked), ("doubt_at IS NOT NULL AND file_id", fed)):
+            for some in range(0, len(values), AT_ONCE):
+                named = {f"v{index}": value for index, value in enumerate(values[some : some + AT_ONCE])}
+                sql = (
+                    f"SELECT id, job_id, state FROM parts WHERE {column} IN ({', '.join(f':{name}' for name in named)})"
+                )
+                found |= {row["id"]: row["job_id"] for row in tx.rows(sql, **named) if State(row["state"]) in COLLECTED}
+        jobs = [rows.must(rows.by_id(tx, job_id)) for job_id in sorted(set(found.values()))]
+        return [(job.name, part) for job in jobs for part in job.parts if part.id in found]
 
     return await hold.write(work)
+
+
+async def told_of_twin(hold: Hold, part: Part, *, at: float, words: str) -> None:
+    """A line in the diary of a part's job, whoever holds it: it moves nothing."""
+    await hold.write(lambda tx: rows.add_event(tx, part.job_id, at, "twin", words, part.number))
 
 
 async def set_aside(hold: Hold, part: Part, *, at: float, until: float, why: str) -> Part:
@@ -174,15 +190,18 @@ def _freed(hold: Hold, tx: Tx, part: Part, at: float, why: str) -> Part:
     return hold.moved(tx, part, State.STAGED, at=at, next_try_at=None, tries=0, **values)
 
 
-async def rehome(hold: Hold, job: Job, service: str, target: str, places: Sequence[Part]) -> Job:
-    """Give a job another target; `places` are those of its parts that were sent nowhere, as they are to be."""
+async def rehome(hold: Hold, job: Job, places: Sequence[Part], *, at: float) -> Job:
+    """Give a job the target that it names by now; `places` are those of its parts that were sent nowhere, as they are
+    to be."""
 
     def work(tx: Tx) -> Job:
         sql = "UPDATE jobs SET service = :service, target = :target WHERE id = :job"
-        tx.write(sql, job=job.id, service=service, target=target)
+        tx.write(sql, job=job.id, service=job.service, target=job.target)
+        rows.add_event(tx, job.id, at, "target", f"from now on at {job.target}: {job.service}", None)
         for part in places:
             tx.write(
-                "UPDATE parts SET target = :target, service = :service, deployment = :deployment WHERE id = :id",
+                "UPDATE parts SET target = :target, service = :service, deployment = :deployment, sent_sha256 = NULL,"
+                " sent_bytes = NULL WHERE id = :id",
                 id=part.id,
                 target=part.target,
                 service=part.service,

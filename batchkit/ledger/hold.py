@@ -87,13 +87,10 @@ class Hold:
         parts = list(parts)
         await self.write(work)
 
-    async def settle(self, outcome: Outcome, *, at: float, as_of_round: int | None = None) -> Job:
-        """End the job: every row is accounted for. One that has gone on since it stood `as_of_round` stays open."""
+    async def settle(self, outcome: Outcome, *, at: float) -> Job:
+        """End the job: every row is accounted for."""
 
         def work(tx: Tx) -> Job:
-            now = rows.must(rows.by_id(tx, self._job_id))
-            if as_of_round is not None and not (now.collected and now.round == as_of_round):
-                return now
             tx.write(
                 "UPDATE jobs SET settled_at = :at, total = :total, ok = :ok, failed = :failed, missing = :missing,"
                 " balanced = :balanced"

@@ -71,9 +71,9 @@ def _part(row: Row, batches: list[Batch]) -> Part:
 
 
 def _batch(row: Row) -> Batch:
-    keys = ("id", "status", "input_file_id", "output_file_id", "error_file_id", "created_at", "looked_at", "ended_at")
+    names = "service id status input_file_id output_file_id error_file_id created_at looked_at ended_at".split()
     return Batch(
-        **{key: row[key] for key in keys},
+        **{key: row[key] for key in names},
         counts=None if row["total"] is None else Counts(row["total"], row["completed"], row["failed"]),
         errors=tuple(ServiceError(*error) for error in orjson.loads(row["errors"])),
     )
@@ -85,9 +85,10 @@ def record(tx: Tx, part: Part, batch: Batch, at: float, *, current: bool = True)
     owner = tx.row("SELECT part_id FROM batches WHERE service = :service AND id = :id", service=service, id=batch.id)
     if owner is not None and owner["part_id"] != part.id:
         raise Unintelligible(f"the service gave the id {batch.id} to two batches")
-    before = next((known for known in part.batches if known.id == batch.id), None)
+    seen = replace(batch, service=service, looked_at=at)
+    before = next((known for known in part.batches if known.identity == seen.identity), None)
     ended_at = (before.ended_at if before else None) or (at if batch.ended else None)
-    seen = replace(batch, looked_at=at, ended_at=ended_at)
+    seen = replace(seen, ended_at=ended_at)
     counts = seen.counts or Counts()
     place = "coalesce(max(seq) + 1, 0)" if current else "coalesce(min(seq) - 1, 0)"
     tx.write(
@@ -122,11 +123,13 @@ def record(tx: Tx, part: Part, batch: Batch, at: float, *, current: bool = True)
             service=service,
             deployment=part.deployment,
         )
-    others = tuple(known for known in part.batches if known.id != seen.id)
+    others = tuple(known for known in part.batches if known.identity != seen.identity)
     if before is None and not current:
         return replace(part, batches=(seen, *others))
     if before is not None and not current:
-        return replace(part, batches=tuple(seen if known.id == seen.id else known for known in part.batches))
+        return replace(
+            part, batches=tuple(seen if known.identity == seen.identity else known for known in part.batches)
+        )
     return replace(part, batches=(*others, seen))
 
 

@@ -22,11 +22,16 @@ _BEFORE = {
 
 
 async def turn(*, api: Service, hold: Hold, clock: Clock) -> Next:
-    """Bring every part to rest that the service shows no batch of. One whose batch it still shows is left alone."""
+    """Bring every part to rest that the service shows no batch of, or whose results it never named. One whose batch
+    still moves is left alone."""
     parts = [part for part in (await hold.job()).parts if not part.collected]
     listed, trouble = await _listed(api, parts, clock.now()) if parts else ({}, None)
     for part in parts:
         if trouble is None and await _shown(api, part, listed):
+            batch = part.batch and listed.get(part.batch.id, part.batch)
+            if part.state is State.RUNNING and batch and batch.ended:
+                why = f"{batch.id} is {batch.status}, and was not waited for until it names its result files"
+                await hold.move(part, State.ENDED, at=clock.now(), event=why, batch=batch, held=_unnamed(batch))
             continue
         why = "the service does not know it" if trouble is None else f"the service cannot be asked: {trouble}"
         await _rest(hold, part, why, clock.now())
@@ -50,7 +55,7 @@ def _seen_at(part: Part) -> float:
 
 async def _shown(api: Service, part: Part, listed: dict[str, Batch]) -> bool:
     """Whether a service that can be asked has what a part waits for, or will soon say that it has not."""
-    if part.state is State.ENDED or part.batch is None:
+    if part.state is State.ENDED or part.batch is None or part.batch.service != part.service:
         return True  # its files are fetched or found gone, and what was not sent is stopped, without further ado
     if part.batches[-1].id in listed:
         return True
@@ -59,6 +64,12 @@ async def _shown(api: Service, part: Part, listed: dict[str, Batch]) -> bool:
     except NotFound:
         return False
     return True
+
+
+def _unnamed(batch: Batch) -> str | None:
+    """What is missed of a batch that counts finished rows and names no file of them."""
+    done = batch.counts.completed if batch.counts and batch.output_file_id is None else 0
+    return f"{batch.id} counts {done} finished rows and never named their file; they are paid" if done else None
 
 
 async def _rest(hold: Hold, part: Part, why: str, now: float) -> None:
@@ -75,6 +86,8 @@ async def _rest(hold: Hold, part: Part, why: str, now: float) -> None:
         dead = replace(batch, status="failed", errors=(ServiceError(GIVEN_UP, words),))
         part = await hold.move(part, State.ENDED, at=now, event=words, batch=dead, held=None)
     # Its files are not to be missed on this machine: their ids stay in the diary.
-    files = f"; its files {batch.output_file_id}, {batch.error_file_id}" if batch.output_file_id else ""
+    held, files = None, ", ".join(filter(None, (batch.output_file_id, batch.error_file_id)))
+    if files:
+        held = f"the result files {files} could not be had: {why}; what ran of its rows is paid"
     bare = replace(part.batches[-1], output_file_id=None, error_file_id=None)
-    await hold.move(part, State.FETCHED, at=now, event=f"given up: {why}{files}", batch=bare)
+    await hold.move(part, State.FETCHED, at=now, event=held or f"given up: {why}", batch=bare, held=held)

@@ -41,6 +41,7 @@ class Lookout:
     clock: Clock
     _expected: dict[str, dict[str, float]] = field(default_factory=dict)
     _views: dict[str, _View] = field(default_factory=dict)
+    _strays: dict[str, list[Batch]] = field(default_factory=dict)
     _warned: set[str] = field(default_factory=set)
 
     def expect(self, jobs: Iterable[Job]) -> None:
@@ -73,10 +74,15 @@ class Lookout:
         self._warn(seen)
         return view.at, seen
 
+    def strays(self, service: str) -> list[Batch]:
+        """What the latest list of a service showed alive beside the batches it was made for; told once."""
+        return self._strays.pop(service, [])
+
     async def _list(self, api: Service, wanted: Mapping[str, float]) -> dict[str, Batch]:
         """What the service's list shows of these batches. A list that cannot be read to its
         end is no trouble: what it lacks is asked for by id."""
         seen: dict[str, Batch] = {}
+        strays = self._strays[api.target.service] = []
         since = min(wanted.values()) - EARLIER_S
         try:
             async with aclosing(api.batches(wire.batch_filter(after=since) if since > 0 else None)) as batches:
@@ -85,6 +91,8 @@ class Lookout:
                         seen[batch.id] = batch
                         if len(seen) == len(wanted):
                             break
+                    elif not batch.ended:
+                        strays.append(batch)
         except Unintelligible as error:
             _log.warning("%s; %d of %d batches were in it", error, len(seen), len(wanted))
         return seen

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import secrets
-from contextlib import suppress
 
 from batchkit import moving
-from batchkit.errors import BatchkitError, LeaseLost, QuotaFull, Refused, Throttled, Uncertain
+from batchkit.errors import BatchkitError, LeaseLost, QuotaFull, Throttled, Uncertain
 from batchkit.ledger import deeds
 from batchkit.model import Batch, Next, Part, Queue, State
 from batchkit.text import visible
-from batchkit.uploader import place, quota, reconcile
+from batchkit.uploader import place, quota, reconcile, twins
 from batchkit.uploader.quota import Admission, Room
-from batchkit.uploader.reconcile import Fate, Twins
+from batchkit.uploader.reconcile import Fate
 from batchkit.uploader.work import Work
 
 _log = logging.getLogger(__name__)
@@ -145,7 +144,7 @@ async def adopt(work: Work, part: Part, listed: list[Batch], *, dead_too: bool) 
     first, *others = found
     for twin in others:
         if not twin.ended and not reconcile.dead(twin):
-            part = await _cancel(work, part, twin, first.id)
+            part = await twins.cancel(work, part, twin, first.id)
     return await run_as(work, part, first, event=f"adopted {first.id}, {reconcile.witness(part, first)}")
 
 
@@ -154,43 +153,3 @@ async def run_as(work: Work, part: Part, batch: Batch, event: str = "") -> Part:
     return await work.move(
         part, State.RUNNING, event=event or batch.id, batch=batch, held=None, next_try_at=None, clean_at=None, tries=0
     )
-
-
-async def late_twins(work: Work, service: str) -> None:
-    """The late twin rule: where a listing shows two batches for one part, one is kept and the other cancelled."""
-    _, listed = await work.listed(service)
-    for part in (await work.hold.job()).parts:
-        if part.service != service or part.state in (State.STAGED, State.UPLOADING, State.UPLOADED, State.SUBMITTING):
-            continue
-        if (found := reconcile.twins(part, listed)) is not None:
-            part = await _keep(work, part, found)
-        if part.doubt_at is not None and part.state is State.RUNNING:
-            await work.move(part, part.state, listed_at=work.clock.now())
-    for name, part in await deeds.doubted(work.hold, service):
-        if part.job_id != work.job.id and part.batch and part.batch.ended:
-            found = reconcile.twins(part, listed)
-            for twin in (batch for batch in (found.drop if found else ()) if not batch.ended):
-                with suppress(Refused):
-                    await work.apis[service].cancel(twin.id)
-                    words = f"cancelled {twin.id}, a late twin of {part.batch.id} of job {name!r}"
-                    await work.hold.note("twin", words, at=work.clock.now())
-
-
-async def _keep(work: Work, part: Part, found: Twins) -> Part:
-    current = part.batch
-    keep = found.keep if part.state is State.RUNNING or current is None else current
-    for twin in (batch for batch in (found.keep, *found.drop) if batch.id != keep.id and not batch.ended):
-        part = await _cancel(work, part, twin, keep.id)
-    if current is not None and keep.id == current.id:
-        return part
-    return await work.move(part, part.state, event=f"kept {keep.id}, which was created first", batch=keep)
-
-
-async def _cancel(work: Work, part: Part, twin: Batch, kept: str) -> Part:
-    words = f"cancelled {twin.id}, a twin of {kept}"
-    try:
-        twin = await work.api(part).cancel(twin.id)
-    except Refused as error:
-        words = f"{twin.id}, a twin of {kept}, could not be cancelled: {error}"
-    _log.warning("part %s of job %r: %s", part.number, work.job.name, words)
-    return await deeds.twin(work.hold, part, twin, at=work.clock.now(), words=words)

@@ -49,7 +49,7 @@ def is_ours(part: Part, batch: Batch) -> bool:
     marked = batch.metadata.get("batchkit_part")
     if marked is not None:
         return marked == part.id and batch.metadata.get("batchkit_sha", part.sha256) == part.sha256
-    return part.file_id is not None and batch.input_file_id == part.file_id
+    return part.file_id is not None and (batch.service, batch.input_file_id) == (part.service or "", part.file_id)
 
 
 def ours(part: Part, listed: Iterable[Batch]) -> list[Batch]:
@@ -57,8 +57,8 @@ def ours(part: Part, listed: Iterable[Batch]) -> list[Batch]:
 
     Those that live or completed come before those that failed or were cancelled, and earlier ones before later ones.
     """
-    known = {batch.id for batch in part.batches}
-    found = [batch for batch in listed if batch.id not in known and is_ours(part, batch)]
+    known = {batch.identity for batch in part.batches}
+    found = [batch for batch in listed if batch.identity not in known and is_ours(part, batch)]
     return sorted(found, key=_age)
 
 
@@ -107,7 +107,7 @@ def twins(part: Part, listed: Iterable[Batch]) -> Twins | None:
     others = [batch for batch in ours(part, listed) if not dead(batch)]
     if not others:
         return None
-    seen = next((batch for batch in listed if batch.id == current.id), current)
+    seen = next((batch for batch in listed if batch.identity == current.identity), current)
     if current.ended and not dead(current):
         return Twins(current, tuple(others))
     keep, *rest = sorted([*([] if dead(seen) else [seen]), *others], key=lambda batch: (not batch.ended, _age(batch)))

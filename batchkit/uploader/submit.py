@@ -15,7 +15,7 @@ from batchkit.disk import Workdir
 from batchkit.errors import BatchkitError, DiskFull, LocalError, Refused, Unavailable
 from batchkit.ledger import Hold
 from batchkit.model import DONE, Next, Part, RemoteFile, State
-from batchkit.uploader import batches, files, quota
+from batchkit.uploader import batches, files, quota, twins
 from batchkit.uploader.place import elsewhere, place, set_aside
 from batchkit.uploader.stop import stop
 from batchkit.uploader.work import Rename, Work
@@ -116,4 +116,4 @@ async def _watch(work: Work) -> None:
         ]
         due = [part for part in doubted if not now - interval < (part.listed_at or 0.0) <= now]
         if due or service in work.listings:
-            await batches.late_twins(work, service)
+            await twins.of_job(work, service)
