@@ -38,7 +38,7 @@ class Client:
         target: str | Target | None = None,
         *,
         ledger: str | Path | None = None,
-        config: Path | None = None,
+        config: str | Path | None = None,
         settings: Settings = Settings(),
         clock: Clock | None = None,
         on_progress: Callable[[Progress], None] | None = None,
@@ -105,8 +105,8 @@ class Client:
 
         `once` does what can be done now and raises Unfinished if that was not all (for cron). Rows that failed for a
         passing reason are asked again up to `retries` times, unless the last time hardly any succeeded. An input that
-        comes with the `fingerprint` it came with before is not read again. The other words are those of `submit` and
-        `fetch`.
+        comes with the `fingerprint` it came with before is not read again. Rows that failed for good are results too:
+        `results.raise_for_failures()` makes an exception of them. The other words are those of `submit` and `fetch`.
         """
         return self._bridge.call(
             self._client.run(
@@ -193,15 +193,24 @@ class Client:
         return self._bridge.call(self._client.files(sweep=sweep))
 
     def doctor(
-        self, *, deployment: str | None = None, probe: bool = False, fix: bool = False, facts: Path | None = None
+        self,
+        *,
+        deployment: str | None = None,
+        probe: bool = False,
+        fix: bool = False,
+        facts: str | Path | None = None,
+        timeout_s: float = 1200.0,
     ) -> tuple[Finding, ...]:
         """Whether endpoint, credential, service, ledger and machine are fit for work; never raises for what it finds.
 
         `probe` makes a batch of one short request, which is billed, where nothing else is a problem: only so it shows
-        whether the `deployment` (default: the target's) runs batches. `fix` mends first what is local and safe. `facts`
-        is a file that overrides the published facts, see `batchkit limits`.
+        whether the `deployment` (default: the target's) runs batches. It is waited for `timeout_s` seconds, with
+        `on_progress` called meanwhile. `fix` mends first what is local and safe. `facts` is a file that overrides the
+        published facts, see `batchkit limits`.
         """
-        return self._bridge.call(self._client.doctor(deployment=deployment, probe=probe, fix=fix, facts=facts))
+        return self._bridge.call(
+            self._client.doctor(deployment=deployment, probe=probe, fix=fix, facts=facts, timeout_s=timeout_s)
+        )
 
     def close(self) -> None:
         """Let go of connections, the ledger and the thread."""

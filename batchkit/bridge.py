@@ -6,18 +6,30 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
+from batchkit.aside import begin
+
 T = TypeVar("T")
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop whose program can end while a name is looked up: that may take long, and cannot be cut short."""
+
+    async def getaddrinfo(self, *place: Any, **kind: Any) -> Any:
+        """As `socket.getaddrinfo`."""
+        return await asyncio.wrap_future(begin(partial(socket.getaddrinfo, *place, **kind)))
 
 
 class Bridge:
     """Runs coroutines to their end, one caller at a time, on its own thread."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = Loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="batchkit", daemon=True)
         self._thread.start()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from shlex import quote
@@ -15,44 +16,30 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from batchkit import housekeeping, moving, wire
+from batchkit import housekeeping
 from batchkit.api.service import Service
 from batchkit.clock import Clock, SystemClock
 from batchkit.collector.export import Shape
-from batchkit.collector.fetch import lost
-from batchkit.collector.results import Results, collect, judge, survey
+from batchkit.collector.results import Results, judge, survey
 from batchkit.config import Settings, Target
 from batchkit.config.targets import load_target
-from batchkit.delivery import deliver, merged
 from batchkit.disk import Workdir, check_writable, stamp
-from batchkit.due import is_due
-from batchkit.errors import (
-    BatchkitError,
-    CancelWished,
-    ConfigError,
-    Interrupted,
-    LeaseLost,
-    LedgerBusy,
-    NotFound,
-    Refused,
-    Unavailable,
-    Unfinished,
-    UnknownJob,
-)
+from batchkit.errors import BatchkitError, CancelWished, LeaseLost, LedgerBusy, Unfinished
+from batchkit.given import expect, expect_call
 from batchkit.intake import Intake, Source
-from batchkit.ledger import Hold, Ledger, open_ledger
+from batchkit.ledger import Ledger, open_ledger
 from batchkit.metrics import measure
-from batchkit.model import Finding, Job, Result, State, StoredFile
-from batchkit.notify import Command, Notifier
+from batchkit.model import Finding, Job, Result, StoredFile
+from batchkit.notify import Command
 from batchkit.prices import Prices
-from batchkit.pump import Progress, Pump, Turn, holding, keeping
-from batchkit.tracker.lookout import Lookout
-from batchkit.tracker.query import Page, Query, Remote, RemotePage, select, select_remote
-from batchkit.watch import Watched, watch
+from batchkit.pump import Progress, Pump, connect
+from batchkit.tracker import remote
+from batchkit.tracker.query import Page, Query, Remote, RemotePage, select
+from batchkit.watch import Watched
 from batchkit.wishes import Wishes, shape_of
+from batchkit.worker import Worker
 
 _log = logging.getLogger(__name__)
-_ALL: Sequence[Turn] = (Pump.submit, Pump.poll, Pump.fetch)
 
 
 class AsyncClient:
@@ -74,7 +61,7 @@ class AsyncClient:
         target: str | Target | None = None,
         *,
         ledger: str | Path | tuple[Ledger, Workdir] | None = None,
-        config: Path | None = None,
+        config: str | Path | None = None,
         settings: Settings = Settings(),
         clock: Clock | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -83,12 +70,13 @@ class AsyncClient:
         metrics: Path | None = None,
     ) -> None:
         self._commands, self._metrics = tuple(commands), metrics
-        self._target, self._config, self._settings = target, config, settings
+        self._target, self._settings = target, settings
+        self._config = None if config is None else Path(config)
         self._clock, self._transport = clock or SystemClock(), transport
         self._on_progress = on_progress or (lambda _: None)
         self._ledger, self._workdir = ledger if isinstance(ledger, tuple) else open_ledger(ledger)
         self._intake = Intake(self._ledger, self._workdir, self._clock)
-        self._pump: Pump | None = None
+        self._worker: Worker | None = None
         self._stopping = False
         self._others: list[AsyncClient] = []
 
@@ -103,15 +91,18 @@ class AsyncClient:
         `wait=False` does not wait for quota or slow files. Raises InputError before anything is sent, Refused,
         Unavailable, Uncertain.
         """
-        return await self._turns(await self._job(source, name, stem), [Pump.submit], once=not wait)
+        expect_call(name)
+        return await self._works().turns(await self._job(source, name, stem), [Pump.submit], once=not wait)
 
     async def track(self, job: Job | str, *, timeout_s: float | None = None, once: bool = False) -> AsyncIterator[Job]:
         """A snapshot now and after each look, until no batch of the job moves any more.
 
         Parts still waiting for quota are sent when there is room. Raises Unfinished at `timeout_s`.
         """
+        expect_call(timeout_s=timeout_s)
         found = await self._known(job)
-        async with aclosing(self._run(found, [Pump.submit, Pump.poll], once=once, timeout_s=timeout_s)) as steps:
+        turns = self._works().steps(found, [Pump.submit, Pump.poll], once=once, timeout_s=timeout_s)
+        async with aclosing(turns) as steps:
             async for progress in steps:
                 yield progress.job
 
@@ -124,36 +115,10 @@ class AsyncClient:
         process works on is only looked at in the ledger. Raises Unfinished at `timeout_s`, Interrupted when told to
         stop.
         """
+        expect_call(timeout_s=timeout_s)
+        jobs = (jobs,) if isinstance(jobs, (str, Job)) else jobs
         found = [await self._known(job) for job in jobs] if jobs else await self._ledger.jobs(unfinished=True)
-        pump, deadline = self._doors(), None if timeout_s is None else self._clock.now() + timeout_s
-        for job in found:
-            if job.settled_at is not None and pump.notifier.channels:
-                with suppress(LedgerBusy):  # who works on it may be telling it
-                    await pump.tell_end(job)
-
-        async def act(job: Job) -> float | None:
-            due: float | None = None
-            async with self._lease(job) as hold:
-                async with aclosing(self._run(job, _ALL if settled else _ALL[:2], once=True, hold=hold)) as turns:
-                    async for progress in turns:
-                        job, due = progress.job, progress.next_look_at
-                if settled and job.collected:
-                    await self._deliver(job, hold=hold)
-            return due
-
-        async def sleep_until(at: float, job: Job) -> None:
-            await pump.pause(at, deadline, job)
-
-        steps = watch(
-            found,
-            act,
-            ledger=self._ledger,
-            lookout=pump.lookout,
-            clock=self._clock,
-            poll_interval_s=pump.target.poll_interval_s,
-            settled=settled,
-            sleep_until=sleep_until,
-        )
+        steps = self._works().follow(found, timeout_s=timeout_s, settled=settled)
         async with aclosing(steps):
             async for step in steps:
                 yield step
@@ -174,18 +139,7 @@ class AsyncClient:
         Rows that do not add up are in `report`.
         """
         shape, path, found = shape_of(out, wishes), await _checked(out), await self._known(job)
-        try:
-            async with self._lease(found) as hold:
-                found = await self._turns(found, [Pump.poll, Pump.fetch], once=True, hold=hold)
-                return await self._deliver(found, path, shape, overwrite, partial, hold)
-        except LeaseLost:
-            raise
-        except LedgerBusy as busy:
-            found = await self._known(found)
-            if not (partial or found.collected):  # what is all here may be read while another process ends the job
-                hint = f"batchkit fetch {quote(found.name)} --partial  # reads what is here by now, beside that process"
-                raise LedgerBusy(str(busy), hint=hint) from None
-            return await merged(self._doors(), found, path, shape, overwrite=overwrite)
+        return await self._works().fetch(found, path, shape, overwrite=overwrite, partial=partial)
 
     async def iter_results(self, job: Job | str, *, partial: bool = False) -> AsyncIterator[Result]:
         """The results one by one, in input order, read from this machine as they are asked for. Raises as `fetch`."""
@@ -212,9 +166,10 @@ class AsyncClient:
 
         `once` does what can be done now and raises Unfinished if that was not all (for cron). Rows that failed for a
         passing reason are asked again up to `retries` times, unless the last time hardly any succeeded. An input that
-        comes with the `fingerprint` it came with before is not read again. The other words are those of `submit` and
-        `fetch`.
+        comes with the `fingerprint` it came with before is not read again. Rows that failed for good are results too:
+        `results.raise_for_failures()` makes an exception of them. The other words are those of `submit` and `fetch`.
         """
+        expect_call(name, timeout_s, retries)
         shape, path = shape_of(out, wishes), await _checked(out)
         known = await self._ledger.known_source(fingerprint) if fingerprint else None
         if known is not None and self._intake.has_lines(known[0]):
@@ -224,17 +179,11 @@ class AsyncClient:
             job = await self._job(source, name, stem, new_file=None if overwrite else path, shape=shape)
             if fingerprint:
                 await self._ledger.remember_source(fingerprint, job)
-        deadline = None if timeout_s is None else self._clock.now() + timeout_s
-        while True:
-            left_s = None if deadline is None else deadline - self._clock.now()
-            async with self._lease(job) as hold:
-                job = await self._turns(job, _ALL, once=once, timeout_s=left_s, hold=hold)
-                if not (job.collected and job.round < retries and await self._another_round(job, hold)):
-                    results = await self._deliver(job, path, shape, overwrite, hold=hold)
-                    break
-            job = await self._known(job)
+        results = await self._works().finish(
+            job, path, shape, overwrite=overwrite, once=once, timeout_s=timeout_s, retries=retries
+        )
         if fingerprint and path is not None:
-            await self._ledger.remember_source(fingerprint, job, stamp(path, ours=True))
+            await self._ledger.remember_source(fingerprint, results.job, stamp(path, ours=True))
         return results
 
     async def run_due(self) -> list[Job]:
@@ -242,40 +191,7 @@ class AsyncClient:
 
         What came back is kept with the ledger until it is fetched. Raises the first trouble once all had their turn.
         """
-        troubles: list[BatchkitError] = []
-        done: list[Job] = []
-        target = self._doors().target
-
-        def due(job: Job) -> bool:
-            reached = not _strange(job, target) or _edited(job, target)
-            if not reached and job.target == target.name:  # others are worked on where their targets are known
-                words = "job %r is left alone: target %r does not reach all of %s any more, where it belongs"
-                _log.warning(words, job.name, target.name, job.service)
-            return reached and is_due(job, target.poll_interval_s, self._clock.now())
-
-        waiting = [job for job in await self._ledger.jobs(unfinished=True) if due(job)]
-        self._doors().lookout.expect(waiting)
-        while (claimed := await self._ledger.claim(waiting)) is not None:
-            job, hold = claimed
-            waiting = [other for other in waiting if other.id != job.id]
-            try:
-                async with keeping(hold):
-                    if not due(job := await self._known(job)):
-                        continue  # another worker was faster
-                    job = await self._turns(job, _ALL, once=True, hold=hold)
-                    if job.collected:
-                        await self._deliver(job, hold=hold)
-                        job = await self._known(job)
-                done.append(job)
-            except Interrupted:
-                raise
-            except LedgerBusy:
-                continue  # another worker goes on with it
-            except BatchkitError as error:
-                troubles.append(error)
-        if troubles:
-            raise troubles[0]
-        return done
+        return await self._works().run_due()
 
     async def retry(
         self,
@@ -291,14 +207,15 @@ class AsyncClient:
         instead: error codes, statuses, `4xx` or `5xx`. `params` go into every body on the way. Raises InputError when
         no row qualifies. With `dry_run` the rows are only counted.
         """
-        found = await self._known(job)
+        found, only = await self._known(job), (only,) if isinstance(only, str) else only
         if not found.collected:
             raise Unfinished(f"job {found.name!r} is not finished yet", hint=f"batchkit track {quote(found.name)}")
         if dry_run:
             return found, await self._intake.count(found, only=only)
-        found = await self._reached(found)
-        count = await self._intake.round(found, self._doors().target, only=only, params=params or {})
-        return await self._turns(await self._known(found), [Pump.submit]), count
+        worker = self._works()
+        found = await worker.reached(found)
+        count = await self._intake.round(found, worker.pump.target, only=only, params=params or {})
+        return await worker.turns(await self._known(found), [Pump.submit]), count
 
     async def report(self, job: Job | str, *, prices: Prices | None = None) -> dict[str, Any]:
         """The numbers of a job, for a report: rows, failures, tokens, latency, parts, and cost by a price file. Asks
@@ -314,19 +231,16 @@ class AsyncClient:
         the same run on, and are billed.
         """
         found = await self._known(job)
+        if found.settled_at is not None:
+            return found
+        worker = self._works()
         if not found.collected:
-            found = await self._reached(found)
+            found = await worker.reached(found)
             await self._ledger.wish_cancelled(found, at=self._clock.now())
         if give_up:
-            async with self._lease(found) as hold:
-                with suppress(Refused, Unavailable):  # what can be had is had first
-                    await self._turns(found, _ALL, once=True, hold=hold)
-                found = await self._turns(await self._known(found), [Pump.give_up], once=True, hold=hold)
-                if found.collected and found.settled_at is None:
-                    await self._deliver(found, hold=hold)
-            return await self._known(found)
+            return await worker.give_up(found)
         try:
-            return await self._turns(found, [Pump.submit])
+            return await worker.turns(found, [Pump.submit])
         except LeaseLost:
             raise
         except LedgerBusy as busy:
@@ -334,42 +248,16 @@ class AsyncClient:
 
     async def list(self, query: Query = Query()) -> Page:
         """The ledger's jobs that match, a page at a time; nothing is asked of the service."""
+        expect("query", query, Query, "a batchkit.Query", hint="such as batchkit.Query(name='nightly-*', limit=10)")
         return select(await self._ledger.jobs(), query)
 
     async def list_remote(self, query: Query = Query()) -> RemotePage:
         """The batches at the service that match, ours and others', a page at a time."""
-        jobs = await self._ledger.jobs()
-        owners = {batch.identity: job.name for job in jobs for part in job.parts for batch in part.batches}
-        where = wire.batch_filter(
-            after=None if query.since is None else query.since - 1,
-            before=query.until,
-            status=query.status and query.status.lower(),
-        )
-        found = [
-            Remote(batch, owners.get(batch.identity))
-            for api in self._doors().apis.values()
-            async for batch in api.batches(where)
-        ]
-        return select_remote(found, query)
+        return await remote.listed(self._works().pump.apis, self._ledger, query)
 
     async def show_remote(self, job: Job | str) -> tuple[Remote, ...]:
         """A job's batches as the service shows them now, or that of this id. Writes nothing down."""
-        apis = self._doors().apis
-        try:
-            found = await self._known(job)
-        except UnknownJob:
-            if isinstance(job, Job) or not job.startswith("batch"):
-                raise
-            alike: list[Remote] = []
-            for api in apis.values():
-                with suppress(NotFound):
-                    alike.append(Remote(await api.batch(job)))
-            if not alike:
-                raise
-            return tuple(alike)
-        current = [part.batch for part in found.parts if part.batch and part.batch.service == part.service]
-        here = [batch for batch in current if batch.service in apis]
-        return tuple([Remote(await apis[batch.service].batch(batch.id), found.name) for batch in here])
+        return await remote.shown(self._works().pump.apis, self._ledger, job)
 
     async def show(self, job: Job | str) -> Job:
         """One job with its parts, batches and diary, from the ledger."""
@@ -379,21 +267,29 @@ class AsyncClient:
     async def files(self, *, sweep: bool = False) -> tuple[tuple[StoredFile, ...], tuple[StoredFile, ...]]:
         """The input files at the service with their standing, and those of them that `sweep` deleted: ours that no job
         needs any more, never anybody else's."""
-        apis = self._doors().apis
+        apis = self._works().pump.apis
         found = await housekeeping.look(apis, self._ledger)
         return found, await housekeeping.clear(apis, found) if sweep else ()
 
     async def doctor(
-        self, *, deployment: str | None = None, probe: bool = False, fix: bool = False, facts: Path | None = None
+        self,
+        *,
+        deployment: str | None = None,
+        probe: bool = False,
+        fix: bool = False,
+        facts: str | Path | None = None,
+        timeout_s: float = 1200.0,
     ) -> tuple[Finding, ...]:
         """Whether endpoint, credential, service, ledger and machine are fit for work; never raises for what it finds.
 
         `probe` makes a batch of one short request, which is billed, where nothing else is a problem: only so it shows
-        whether the `deployment` (default: the target's) runs batches. `fix` mends first what is local and safe. `facts`
-        is a file that overrides the published facts, see `batchkit limits`.
+        whether the `deployment` (default: the target's) runs batches. It is waited for `timeout_s` seconds, with
+        `on_progress` called meanwhile. `fix` mends first what is local and safe. `facts` is a file that overrides the
+        published facts, see `batchkit limits`.
         """
         from batchkit.doctor import Patient, consult
 
+        expect_call(timeout_s=timeout_s)
         brisk = replace(self._settings, max_attempts=1)
         patient = Patient(
             target=self._load_target,
@@ -403,16 +299,17 @@ class AsyncClient:
             clock=self._clock,
             deployment=deployment,
             config=self._config,
-            facts=facts,
+            facts=None if facts is None else Path(facts),
             direct=self._transport is None,
+            patience_s=timeout_s,
         )
         return await consult(patient, self._alone if probe else None, fix=fix)
 
     async def close(self) -> None:
         """Let go of connections and the ledger."""
         await self._measure()
-        if self._pump is not None:
-            await self._pump.close()
+        if self._worker is not None:
+            await self._worker.pump.close()
         await self._ledger.close()
 
     async def __aenter__(self) -> Self:
@@ -428,8 +325,8 @@ class AsyncClient:
         self._stopping = True
         for other in self._others:
             other.interrupt()
-        if self._pump is not None:
-            self._pump.stop.set()
+        if self._worker is not None:
+            self._worker.pump.stop.set()
 
     @asynccontextmanager
     async def _alone(self, target: Target) -> AsyncIterator[AsyncClient]:
@@ -448,29 +345,21 @@ class AsyncClient:
             yield other
         finally:
             self._others.remove(other)
-            if other._pump is not None:
-                await other._pump.close()
+            if other._worker is not None:
+                await other._worker.pump.close()
 
-    def _doors(self) -> Pump:
-        if self._pump is None:
-            target = self._load_target()
-            for remark in target.remarks:
-                _log.warning("%s", remark)
-            apis = {
-                member.service: Service(member, self._clock, self._settings, self._transport)
-                for member in reversed(target.members)
-            }
-            lookout = Lookout(self._clock)
-            notifier = Notifier(
-                [*self._commands, *target.notify],
-                clock=self._clock,
-                settings=self._settings,
-                secrets=target.secrets,
-            )
-            self._pump = Pump(target, apis, self._ledger, self._workdir, self._clock, self._settings, lookout, notifier)
+    def _works(self) -> Worker:
+        if self._worker is None:
+            target, ours = self._load_target(), (self._ledger, self._workdir, self._clock, self._settings)
+            pump = connect(target, *ours, commands=self._commands, transport=self._transport)
+            self._worker = Worker(pump, self._intake, self._saw)
             if self._stopping:
-                self._pump.stop.set()
-        return self._pump
+                pump.stop.set()
+        return self._worker
+
+    async def _saw(self, progress: Progress) -> None:
+        self._on_progress(progress)
+        await self._measure()
 
     async def _measure(self) -> None:
         """Write the metrics; a file that cannot be written is no job's trouble."""
@@ -486,6 +375,7 @@ class AsyncClient:
         return self._target
 
     async def _known(self, job: Job | str) -> Job:
+        expect("job", job, (str, Job), "a Job or its name")
         return await self._ledger.job(job)
 
     async def _job(
@@ -496,105 +386,8 @@ class AsyncClient:
         new_file: Path | None = None,
         shape: Shape = Shape(),
     ) -> Job:
-        def judged(job: Job, lines: Path) -> None:
-            judge(job, lines, shape)
-
-        target = self._doors().target
+        target, judged = self._works().pump.target, partial(judge, shape=shape)
         return await self._intake.job(source, target, name=name, stem=stem, new_file=new_file, judge=judged)
-
-    async def _another_round(self, job: Job, hold: Hold | None) -> bool:
-        """Whether rows of a finished job were worth asking again, and are now."""
-        if job.cancelled_at is not None:
-            return False
-        results = await asyncio.to_thread(collect, job, self._workdir, None, Shape(), None)
-        if not results.report.retryable:
-            return False
-        if results.hopeless:
-            _log.warning("job %r: hardly any row succeeded in round %d; it is not asked again", job.name, job.round)
-            return False
-        await self._intake.round(job, self._doors().target, hold=hold)
-        return True
-
-    async def _reached(self, job: Job, hold: Hold | None = None) -> Job:
-        """A job that the target reaches: its own as it was, or as that was edited meanwhile. Else ConfigError."""
-        target = self._doors().target
-        if not (strange := _strange(job, target)):
-            return job
-        if _edited(job, target):
-            return await self._intake.rehome(job, target, hold=hold)
-        raise ConfigError(
-            f"job {job.name!r} belongs to {', '.join(sorted(strange))}, not to {target.service}",
-            hint="use the target it was submitted to",
-        )
-
-    async def _deliver(
-        self,
-        job: Job,
-        out: Path | None = None,
-        shape: Shape = Shape(),
-        overwrite: bool = False,
-        partial: bool = False,
-        hold: Hold | None = None,
-    ) -> Results:
-        return await deliver(self._doors(), job, out, shape, overwrite=overwrite, partial=partial, hold=hold)
-
-    def _rests(self, job: Job) -> bool:
-        """Whether no turn gets a job any further."""
-        whole = not any(lost(part, self._workdir) for part in job.parts)
-        return whole and job.state in (State.SETTLED, State.DROPPED)
-
-    @asynccontextmanager
-    async def _lease(self, job: Job) -> AsyncIterator[Hold | None]:
-        """A job's lease from its turns to its end; None for one at rest, which is only read."""
-        if self._rests(job):
-            yield None
-        else:
-            async with holding(self._ledger, job) as hold:
-                yield hold
-
-    async def _run(
-        self,
-        job: Job,
-        turns: Sequence[Turn],
-        *,
-        once: bool = False,
-        timeout_s: float | None = None,
-        hold: Hold | None = None,
-    ) -> AsyncGenerator[Progress, None]:
-        pump = self._doors()
-        job = await self._reached(job, hold)
-        told = (*turns, Pump.tell)
-        async with aclosing(pump.run(job, told, once=once, timeout_s=timeout_s, hold=hold)) as steps:
-            async for progress in steps:
-                self._on_progress(progress)
-                await self._measure()
-                yield progress
-
-    async def _turns(
-        self,
-        job: Job,
-        turns: Sequence[Turn],
-        *,
-        once: bool = False,
-        timeout_s: float | None = None,
-        hold: Hold | None = None,
-    ) -> Job:
-        if self._rests(job):
-            return job
-        async with aclosing(self._run(job, turns, once=once, timeout_s=timeout_s, hold=hold)) as steps:
-            async for progress in steps:
-                job = progress.job
-        return job
-
-
-def _strange(job: Job, target: Target) -> set[str]:
-    """The services of a job that a target does not reach; a part without a place waits for the job's own target."""
-    reach = {target.service, *(member.service for member in target.members)}
-    return {part.service or job.service for part in job.parts} - reach
-
-
-def _edited(job: Job, target: Target) -> bool:
-    return moving.is_edited(job, target.name, {member.service for member in target.members})
 
 
 async def _checked(out: str | Path | None) -> Path | None:

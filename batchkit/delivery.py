@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import aclosing, suppress
 from pathlib import Path
 from shlex import quote
 
 from batchkit.collector.export import Shape
 from batchkit.collector.results import Results, collect
+from batchkit.collector.verdict import verdict
 from batchkit.disk import sha256
 from batchkit.errors import BatchkitError, LedgerBusy, LocalError, Unfinished
+from batchkit.hints import in_python
 from batchkit.ledger import WROTE, Hold
+from batchkit.logs import ENDED_BADLY
 from batchkit.model import Job, State
 from batchkit.pump import Pump
 from batchkit.text import duration, plural
+
+_log = logging.getLogger(ENDED_BADLY)
 
 
 async def deliver(
@@ -34,6 +40,8 @@ async def deliver(
     elif job.settled_at is not None and pump.notifier.channels:
         with suppress(LedgerBusy):  # who works on it may be telling it
             await pump.tell_end(job, hold)  # it ended where nobody was to be told
+    if job.collected and not results.report.ok and (wrong := verdict(job, results.report)) is not None:
+        _log.warning("job %r has no good row: %s; next: %s", job.name, wrong, in_python(wrong.hint))
     if any(part.service and part.swept_at is None for part in job.parts):
         # The results are here: what keeps the input files from being deleted now, a later call meets again.
         with suppress(BatchkitError):

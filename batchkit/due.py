@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from batchkit.model import Job, Part, State
 
-_RESTING = frozenset({State.FETCHED, State.SETTLED, State.DROPPED})
-
 
 def due_at(job: Job, poll_interval_s: float) -> float | None:
     """From when on a turn may get a job further (Unix seconds, 0 for now); None once it is settled."""
     if job.settled_at is not None:
         return None
-    moving = [part for part in job.parts if part.state not in _RESTING]
+    moving = [part for part in job.parts if not part.collected]
     return min((_due_at(job, part, poll_interval_s) for part in moving), default=0.0)
 
 

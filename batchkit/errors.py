@@ -16,13 +16,16 @@
     ├─ LocalError    12   this machine          DiskFull
     └─ Interrupted  130   stopped by a signal, state saved
 
-Each class carries `code` (a stable slug), `exit` (the command line's exit code) and `hint` (what to do or type
-next). Messages are safe to log: no key, no prompt, no control characters from the service.
+Each class carries `code` (a stable slug), `exit` (the command line's exit code) and `hint` (what to do or type next);
+a traceback shows the hint with the Client's calls in place of commands. Messages are safe to log: no key, no prompt, no
+control characters from the service.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
+
+from batchkit.hints import in_python
 
 if TYPE_CHECKING:
     from batchkit.model import Problem
@@ -40,7 +43,7 @@ class BatchkitError(Exception):
         if hint is not None:
             self.hint = hint
         if self.hint:
-            self.add_note(f"next: {self.hint}")
+            self.add_note(f"next: {in_python(self.hint)}")
 
 
 class UsageError(BatchkitError):
@@ -98,7 +101,7 @@ class UnsafeEndpoint(ConfigError):
     """The endpoint is neither https nor on this machine."""
 
     code = "config.unsafe_endpoint"
-    hint = "use https://, or http:// with 127.0.0.1 or localhost for a local service"
+    hint = "use https://; or http:// with 127.0.0.1 or localhost, or plain_http = true in the target"
 
 
 class Redirected(ConfigError):

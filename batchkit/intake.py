@@ -20,13 +20,14 @@ from batchkit.builder import split
 from batchkit.builder.check import check
 from batchkit.builder.deployments import elsewhere
 from batchkit.builder.kinds import misspelt
-from batchkit.builder.lines import encode
+from batchkit.builder.lines import REQUESTS, encode
 from batchkit.clock import Clock
 from batchkit.collector.account import retryable
 from batchkit.collector.merge import changed, leftovers
 from batchkit.config import Limits, Target
 from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, sha256
 from batchkit.errors import InputError, LedgerBusy, UsageError
+from batchkit.given import expect
 from batchkit.ledger import Hold, Ledger, deeds
 from batchkit.ledger.store import check_same
 from batchkit.model import Job, Line, Part, State
@@ -64,6 +65,9 @@ class Intake:
         """
         if isinstance(source, (str, os.PathLike)):
             stem = stem or Path(source).stem
+        else:
+            kind = () if isinstance(source, (Mapping, bytes)) or hasattr(source, "__arrow_c_stream__") else Iterable
+            expect("source", source, kind, "request lines, or the path of a file of them", hint=REQUESTS)
         name = name.strip() if name else None
         if name and (len(name) > MOST_NAME or visible(name, MOST_NAME) != name):
             raise UsageError(f"a job's name has up to {MOST_NAME} characters, all of them visible")

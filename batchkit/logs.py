@@ -12,6 +12,8 @@ from batchkit.text import visible
 
 JOB: ContextVar[str | None] = ContextVar("job", default=None)
 """The name of the job that is being worked on here."""
+ENDED_BADLY = "batchkit.ended"
+"""The logger that says of a job that it has no good row; a command says so itself, and ends with its code."""
 LONGEST = 8000
 """Characters of a message."""
 

@@ -53,6 +53,10 @@ class State(StrEnum):
     DROPPED = "dropped"
 
 
+COLLECTED = frozenset({State.FETCHED, State.SETTLED, State.DROPPED})
+"""The states of a part of whose rows everything there is to know is on this machine."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One request line: what the service is asked for one row.
@@ -264,7 +268,7 @@ class Part:
     @property
     def collected(self) -> bool:
         """Whether everything there is to know of its rows is on this machine."""
-        return self.state in (State.FETCHED, State.SETTLED, State.DROPPED)
+        return self.state in COLLECTED
 
     @property
     def file_name(self) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from shlex import quote
+
+import httpx
 
 from batchkit.api.service import Service
 from batchkit.builder.deployments import rename
@@ -29,11 +32,12 @@ from batchkit.errors import (
 from batchkit.ledger import Hold, Ledger
 from batchkit.logs import JOB
 from batchkit.model import DONE, Job, Next, Outcome, State
-from batchkit.notify import Notifier
+from batchkit.notify import Command, Notifier
 from batchkit.tracker import abandon, poll
 from batchkit.tracker.lookout import Lookout
 from batchkit.uploader import submit, sweep, twins
 
+_log = logging.getLogger(__name__)
 Turn = Callable[["Pump", Hold], Awaitable[Next]]
 
 
@@ -245,6 +249,24 @@ class Pump:
         finally:
             sleeping.cancel()
             stopping.cancel()
+
+
+def connect(
+    target: Target,
+    ledger: Ledger,
+    workdir: Workdir,
+    clock: Clock,
+    settings: Settings,
+    *,
+    commands: Iterable[Command] = (),
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> Pump:
+    """A pump with a door to each member of the target. What its address made worth saying is said."""
+    for remark in target.remarks:
+        _log.warning("%s", remark)
+    apis = {member.service: Service(member, clock, settings, transport) for member in reversed(target.members)}
+    notifier = Notifier([*commands, *target.notify], clock=clock, settings=settings, secrets=target.secrets)
+    return Pump(target, apis, ledger, workdir, clock, settings, Lookout(clock), notifier)
 
 
 @asynccontextmanager

@@ -315,7 +315,7 @@ def test_what_hangs_in_the_ledger(world: World) -> None:
         (azure("https://contoso.services.ai.azure.com"), "ok", "(v1)"),
         (azure("https://contoso.services.ai.azure.com", api_version="2025-04-01-preview"), "warning", "for v1 only"),
         (azure("https://contoso.cognitiveservices.azure.com"), "warning", "not the address that Azure's guide gives"),
-        (azure("https://gateway.example.com"), "warning", "not an address of Azure's own"),
+        (azure("https://gateway.contoso.com"), "warning", "not an address of Azure's own"),
         (azure("https://westeurope.api.cognitive.microsoft.com"), "problem", "batches need a custom subdomain"),
     ],
 )
@@ -440,9 +440,29 @@ def test_a_probe_that_is_under_way_is_gone_on_with(make_world: Callable[..., Wor
     world = make_world(fail_rate=0.0, pace=Pace(validating_s=1500.0))
     with world.client(poll_interval_s=300.0) as client:
         found = by_what(client.doctor(probe=True, deployment="gpt-4o-batch"))
-        assert "the service has not judged the batch yet (validating)" in found["probe"].message
+        assert "the service has not judged the batch yet (validating, after 20 min)" in found["probe"].message
         found = by_what(client.doctor(probe=True, deployment="gpt-4o-batch"))
         assert found["probe"].verdict == "ok"
+    assert len(world.batches()) == 1
+
+
+def test_a_probe_is_waited_for_as_long_as_is_said(
+    make_world: Callable[..., World], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "batchkit")
+    world = make_world(fail_rate=0.0, pace=Pace(validating_s=9000.0, cancelling_s=9000.0))
+    with world.client(deployment="gpt-4o-batch") as client:
+        began = world.clock.now()
+        probe = by_what(client.doctor(probe=True, timeout_s=300.0))["probe"]
+        assert world.clock.now() - began < 400.0
+        assert "waiting up to 5 min for the service to judge a batch" in caplog.text
+        (job,) = client.list()
+        assert (probe.verdict, "validating, after 5 min" in probe.message) == ("warning", True)
+        assert f"batchkit cancel {job.name} --give-up ends it" in probe.hint
+        world.clock.advance(8800.0)  # it is judged while somebody looks again, and then takes long to be cancelled
+        probe = by_what(client.doctor(probe=True, timeout_s=600.0))["probe"]
+        assert (probe.verdict, f"which it has not cancelled yet: job {job.name}" in probe.message) == ("ok", True)
+        assert probe.hint.endswith(f"batchkit cancel {job.name} --give-up ends it at once")
     assert len(world.batches()) == 1
 
 

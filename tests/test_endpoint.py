@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchkit import ConfigError, Target, load_target
-from batchkit.config.endpoint import Dialect, read
+from batchkit.config.endpoint import DIALECTS, Dialect, read
 
 V1 = "https://contoso.openai.azure.com/openai/v1"
 DATED = "https://contoso.openai.azure.com/openai"
@@ -112,6 +112,14 @@ def test_what_is_understood_as_openai(pasted: str, base_url: str) -> None:
         ("https://api.openai.com/v1", None, "api.openai.com is OpenAI, not Azure", "OPENAI_API_KEY"),
         ("https://contoso.openai.azure.com/x", None, "path that does not belong", "contoso.openai.azure.com alone"),
         ("https://contoso.openai.azure.com/x?key=k-8812", None, "path that does not belong", ""),
+        ("https://YOUR-RESOURCE.openai.azure.com", None, "is a placeholder", "Keys and Endpoint"),
+        ("https://your-resource-name.openai.azure.com/openai/v1/", None, "is a placeholder", "Keys and Endpoint"),
+        ("https://my-resource.openai.azure.com", None, "is a placeholder", "Keys and Endpoint"),
+        ("https://<resource>.openai.azure.com", None, "is a placeholder", "Keys and Endpoint"),
+        ("https://{resource}.openai.azure.com", None, "is a placeholder", "Keys and Endpoint"),
+        ("https://NAME.openai.azure.com", None, "is a placeholder", "Keys and Endpoint"),
+        ("https://example.com/v1", "openai", "is a placeholder", "Keys and Endpoint"),
+        ("$AZURE_OPENAI_ENDPOINT", None, "is a placeholder", "Keys and Endpoint"),
         ("https://contoso.openai.azure.com", "dated", "the dated API needs an api-version", "OPENAI_API_VERSION"),
     ],
 )
@@ -124,9 +132,22 @@ def test_what_is_refused_says_the_right_form(pasted: str, dialect: Dialect | Non
     assert "k-8812" not in str(caught.value) + caught.value.hint
 
 
-def test_a_version_that_is_none() -> None:
-    with pytest.raises(ConfigError, match="'lately' is no api-version"):
-        read("https://contoso.openai.azure.com", api_version="lately")
+@pytest.mark.parametrize("version", ["lately", "2025-13-01", "2025-04-01-beta", "2025-4-1"])
+@pytest.mark.parametrize("dialect", [*DIALECTS, None])
+def test_a_version_that_is_none(version: str, dialect: Dialect | None) -> None:
+    with pytest.raises(ConfigError, match=f"'{version}' is no api-version"):
+        read("https://contoso.openai.azure.com", dialect=dialect, api_version=version)
+
+
+@pytest.mark.parametrize("version", ["latest", "v1"])
+def test_the_latest_of_v1_is_the_one_without_any(version: str) -> None:
+    found = read("https://contoso.openai.azure.com", api_version=version)
+    assert (found.base_url, found.api_version) == (V1, None)
+
+
+def test_names_that_only_look_like_a_documentations() -> None:
+    for name in ("contoso-name", "my-team-openai", "resource1", "ai", "names", "myname-ai"):
+        assert read(f"https://{name}.openai.azure.com").base_url == f"https://{name}.openai.azure.com/openai/v1"
 
 
 def target(**env: str) -> Target:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import pydoc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import batchkit
-from batchkit import InputError, Settings, Unavailable
+from batchkit import ConfigError, InputError, Refused, Settings, Unavailable, Unfinished
+from batchkit.errors import BatchkitError
+from batchkit.hints import in_python
 
-from .conftest import KEY, World, request_lines
+from .conftest import KEY, World, request_line, request_lines
 from .shell import Shell, emulating
 
 
@@ -47,6 +51,144 @@ def test_words_that_belong_to_a_prompt() -> None:
         batchkit.lines([{"a": "x"}], deployment="d", body=prompt, system="s", schema={"type": "object"})
     with pytest.raises(InputError, match="the prompt is empty"):
         batchkit.lines([{"a": "x"}], deployment="d", body=" ")
+
+
+ROW = {"a": "x"}
+LINES: list[tuple[dict[str, Any], str]] = [
+    ({"rows": "rows.csv"}, "rows are mappings or a dataframe, not the path of a file"),
+    ({"rows": None}, "rows must be mappings or a dataframe, not None"),
+    ({"rows": ROW}, "rows must be mappings or a dataframe, not a dict"),
+    ({"rows": ["x", "y"]}, "row 1 must be a mapping from column to value, not a str"),
+    ({"rows": [ROW, ("x",)], "body": prompt}, "row 2 must be a mapping from column to value, not a tuple"),
+    ({"body": lambda row: None}, "row 1: what the function of body returns must be the body of a request, not None"),
+    ({"body": {"messages": []}}, "body must be a prompt, or a function from a row to the request's body, not a dict"),
+    ({"deployment": None}, "deployment must be the name of a deployment, not None"),
+    ({"deployment": " "}, "the deployment has no name"),
+    ({"on_missing": "skp"}, "on_missing must be 'error' or 'skip' or 'empty', not 'skp'"),
+    ({"params": "temperature=0"}, "params must be a mapping, not a str"),
+    ({"custom_id": 3}, "custom_id must be a column, a template, @hash or a function, not an int"),
+    ({"system": 3}, "system must be text, not an int"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), LINES)
+def test_wrong_kinds_of_things_for_lines(given: dict[str, Any], said: str) -> None:
+    asked: dict[str, Any] = {"rows": [ROW], "deployment": "d", "body": "{a}", **given}
+    with pytest.raises(InputError, match=said) as refused:
+        list(batchkit.lines(**asked))
+    assert refused.value.hint
+
+
+def test_what_a_function_of_the_users_own_raises_is_left_to_the_user() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(batchkit.lines([ROW], deployment="d", body=lambda row: {"n": 1 // 0}))
+
+
+def test_a_directory_for_images_may_be_text(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 32)
+    rows = [{"a": "x", "file": "a.png"}]
+    (line,) = batchkit.lines(rows, deployment="d", body="{a}", images="file", base=str(tmp_path))
+    assert line.body["messages"][0]["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+def test_wrong_kinds_of_things_for_a_client(world: World) -> None:
+    wrong: Any
+    with world.client() as client:
+        for wrong, said in (
+            (None, "source must be request lines, or the path of a file of them, not None"),
+            (ROW, "source must be request lines, or the path of a file of them, not a dict"),
+            (["x"], "line 1 must be a request line or a Line, not a str"),
+        ):
+            with pytest.raises(InputError, match=said):
+                client.submit(wrong)
+        wrong = date(2026, 11, 24)
+        with pytest.raises(InputError, match="name must be text, not a date"):
+            client.submit(request_lines(1), name=wrong)
+        wrong = timedelta(hours=36)
+        with pytest.raises(InputError, match="timeout_s must be a number of seconds, not a timedelta"):
+            client.run(request_lines(1), timeout_s=wrong)
+        wrong = "nightly"
+        with pytest.raises(InputError, match=r"query must be a batchkit\.Query, not a str"):
+            client.list(wrong)
+        assert not client.list().jobs
+        client.run(request_lines(1), name="nightly")
+        wrong = "nightly"  # one where several may be
+        assert [watched.job.name for watched in list(client.watch(wrong))[-1]] == ["nightly"]
+        wrong = client.fetch("nightly")
+        with pytest.raises(InputError, match="job must be a Job or its name, not a Results"):
+            client.fetch(wrong)
+    with pytest.raises(ConfigError, match="is an address, not a target's name") as refused:
+        batchkit.load_target("https://x1.openai.azure.com")
+    assert "export AZURE_OPENAI_ENDPOINT=https://x1.openai.azure.com" in refused.value.hint
+    wrong = {"endpoint": "https://x1.openai.azure.com"}
+    with pytest.raises(ConfigError, match="a target must be the name of one in the targets file, or a Target, not a d"):
+        batchkit.load_target(wrong)
+
+
+def test_a_traceback_says_what_to_do_in_python(world: World) -> None:
+    def advice(call: Callable[[], object]) -> str:
+        with pytest.raises(BatchkitError) as raised:
+            call()
+        (note,) = raised.value.__notes__
+        return note
+
+    with world.client() as client:
+        client.submit(request_lines(2), name="my job")
+        conflict = advice(lambda: client.submit(request_lines(3), name="my job"))
+        assert conflict == "next: choose another name, or leave name away to get one from the content"
+        assert advice(lambda: client.fetch("my job")) == "next: client.track('my job')  # or the same call again later"
+        assert advice(lambda: client.retry("my job")) == "next: client.track('my job')"
+        unfinished = advice(lambda: list(client.track("my job", timeout_s=1)))
+        assert unfinished.endswith("or the same call again to go on; client.cancel('my job') stops it")
+        assert advice(lambda: client.fetch("other")) == "next: client.list()"
+        client.run(request_lines(2), name="my job")
+        assert advice(lambda: client.retry("my job")).startswith("next: client.fetch(job, 'results.csv')")
+
+
+def test_commands_in_words_for_python() -> None:
+    for hint, words in {
+        "batchkit fetch a -o out.csv --partial  # reads": "client.fetch('a', 'out.csv', partial=True)  # reads",
+        "batchkit retry JOB --only CODE": "client.retry(job, only=[code])",
+        "batchkit cancel 'a b' --give-up ends it": "client.cancel('a b', give_up=True) ends it",
+        "batchkit show a --events says": "client.show('a').events says",
+        "batchkit doctor --probe -d gpt-4o": "client.doctor(probe=True, deployment='gpt-4o')",
+        "batchkit check lines.jsonl  # mend": "batchkit.check('lines.jsonl')  # mend",
+        "batchkit check finds them": "batchkit.check('lines.jsonl') finds them",
+        "batchkit targets add a --endpoint b": "batchkit targets add a --endpoint b",
+        "-t west, or another --ledger": "target='west', or another ledger",
+    }.items():
+        assert in_python(hint) == words
+
+
+def test_a_wrong_deployment_is_no_quiet_success(
+    make_world: Callable[..., World], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(deployments=["gpt-4o-batch"])
+    lines = [request_line(number, model="gpt-4o-bathc") for number in range(2)]
+    with world.client() as client:
+        results = client.run(lines, name="nightly")
+        assert [result.ok for result in results] == [False, False]
+        (warning,) = [record.getMessage() for record in caplog.records if record.name == "batchkit.ended"]
+        assert "job 'nightly' has no good row: the service refused the whole batch: model_not_found" in warning
+        assert "next: check body.model" in warning
+        with pytest.raises(Refused, match="the service refused the whole batch: model_not_found"):
+            results.raise_for_failures()
+
+
+def test_results_as_an_exception(make_world: Callable[..., World], caplog: pytest.LogCaptureFixture) -> None:
+    world = make_world(fail_rate=0.0)
+    with world.client() as client:
+        client.run(request_lines(3), name="good").raise_for_failures()
+        job = client.submit(request_lines(4), name="open")
+        with pytest.raises(Unfinished, match="4 of 4 rows not back yet"):
+            client.fetch(job, partial=True).raise_for_failures()
+    failing = make_world(fail_rate=0.5)
+    with failing.client(name="failing") as client:
+        results = client.run(request_lines(40), name="half")
+        with pytest.raises(BatchkitError, match="of 40 rows failed; the most frequent reason: ") as failed:
+            results.raise_for_failures()
+        assert failed.value.code == "results.rows_failed"
+    assert not [record for record in caplog.records if record.name == "batchkit.ended"]
 
 
 def test_a_closed_client_says_so(world: World) -> None:

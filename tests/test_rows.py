@@ -64,7 +64,7 @@ def test_a_dataframe_is_rows() -> None:
 
 def test_rows_must_be_rows() -> None:
     for wrong in (7, {"a": 1}):
-        with pytest.raises(InputError, match="an iterable of mappings or a dataframe"):
+        with pytest.raises(InputError, match="rows must be mappings or a dataframe"):
             batchkit.lines(wrong, deployment="d", body="{a}")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -197,3 +198,47 @@ def until_created(service: Emulator, process: subprocess.Popen[bytes]) -> None:
 @pytest.mark.parametrize("seed", range(2, 12))
 def test_many_signals_at_random_moments(tmp_path: Path, seed: int) -> None:
     many(tmp_path, Emulator(tmp_path / "service", key=KEY, speed=2000, fail_rate=0.0), seed, 20)
+
+
+NOTEBOOK = """
+import json, socket, sys, time
+look_up = socket.getaddrinfo
+def slow(host, *rest, **kind):
+    if "slow.contoso.net" not in str(host):
+        return look_up(host, *rest, **kind)
+    print("waiting", flush=True)
+    time.sleep(60)
+socket.getaddrinfo = slow
+from batchkit import Client
+from tests.conftest import request_lines
+with Client(ledger=sys.argv[1]) as client:
+    client.run(request_lines(2), name="nightly")
+"""
+"""A program of somebody's, on a network where names take long to be found."""
+NAMED = os.environ | {"OPENAI_BASE_URL": "https://slow.contoso.net/v1", "OPENAI_API_KEY": KEY}
+
+
+def test_an_interrupted_program_waits_for_no_name(world: World, tmp_path: Path) -> None:
+    """Ctrl-C in a Client's call: the program is over at once, and the job goes on from where it stood."""
+    program = [sys.executable, "-c", NOTEBOOK, str(tmp_path / "ledger.sqlite3")]
+    with subprocess.Popen(program, env=NAMED, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=5)
+    assert (process.returncode, err.strip().splitlines()[-1]) == (-signal.SIGINT, "KeyboardInterrupt")
+    with world.client(identity="https://slow.contoso.net/v1") as client:  # nobody holds the lease
+        assert client.run(request_lines(2), name="nightly").report.ok == 2
+
+
+def test_an_interrupted_program_waits_for_no_ledger(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it takes connections, and never answers
+        ledger = f"postgresql://127.0.0.1:{server.getsockname()[1]}/batchkit"
+        program = [sys.executable, "-c", NOTEBOOK, ledger]
+        server.settimeout(20)
+        with subprocess.Popen(program, env=NAMED, stderr=subprocess.PIPE, text=True) as process:
+            connection, _ = server.accept()
+            with connection:
+                process.send_signal(signal.SIGINT)
+                _, err = process.communicate(timeout=5)
+    assert (process.returncode, err.strip().splitlines()[-1]) == (-signal.SIGINT, "KeyboardInterrupt")

@@ -27,6 +27,7 @@ from batchkit.config.targets import plan
 from batchkit.errors import BatchkitError, CredentialError, Unavailable
 
 from .conftest import KEY, World, request_lines
+from .processes import Zygote
 from .test_schemas import validate
 
 WRITTEN = """\
@@ -105,18 +106,15 @@ def test_the_line_of_a_value() -> None:
 
 
 @pytest.fixture
-def batchkit(tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+def batchkit(tmp_path: Path, commands: Zygote) -> Callable[..., tuple[int, str, str]]:
     """The command line as a user has it: exit code, stdout, stderr."""
 
     def run(*arguments: str, **env: str) -> tuple[int, str, str]:
         kept = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COLUMNS": "200"}
-        command = [sys.executable, "-m", "batchkit", *arguments]
-        done = subprocess.run(
-            command, env=kept | env, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert "Traceback" not in done.stderr
-        assert KEY not in done.stdout + done.stderr
-        return done.returncode, done.stdout, done.stderr
+        code, out, err = commands.call([*arguments], tmp_path, kept | env, timeout_s=120)
+        assert "Traceback" not in err
+        assert KEY not in out + err
+        return code, out, err
 
     return run
 
@@ -138,9 +136,9 @@ def test_the_life_of_a_target(world: World, tmp_path: Path, batchkit: Callable[.
     document = orjson.loads(out)
     validate("target", document)
     values = {value["name"]: (value["value"], value["from"]) for value in document["targets"][0]["values"]}
-    assert values["endpoint"] == (world.service.url, f"{path}:3")
+    assert values["endpoint"] == (world.service.url, f"{path}:5")
     assert values["deployment"] == ("other", "environment variable BATCHKIT_DEPLOYMENT")
-    assert values["limits.enqueued_tokens"] == ("5000", f"{path}:7")
+    assert values["limits.enqueued_tokens"] == ("5000", f"{path}:9")
     assert values["expires_s"] == ("1209600", "default")
     assert values["headers_env"][0] == "x-gate"
     assert "gate-secret-31" not in out
@@ -153,6 +151,54 @@ def test_the_life_of_a_target(world: World, tmp_path: Path, batchkit: Callable[.
     assert (code, "needs your word" in err) == (2, True)
     assert batchkit("targets", "remove", "prod", "--yes")[0] == 0
     assert path.read_text() == "# mine\n"
+
+
+def test_the_first_target_is_the_default_until_it_goes(
+    tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]]
+) -> None:
+    path = tmp_path / ".config" / "batchkit" / "targets.toml"
+    add = ("targets", "add", "--endpoint", "https://contoso.openai.azure.com", "--key-env", "K")
+    code, _, err = batchkit(*add, "east")
+    assert (code, "east is used where no target is named" in err) == (0, True)
+    code, _, err = batchkit(*add, "west")
+    assert (code, "west is used with -t west; where no target is named, east is" in err) == (0, True)
+    assert tomllib.loads(path.read_text())["default"] == "east"
+    assert load_target(config=path, env={"K": "k"}).name == "east"
+    assert batchkit(*add, "north")[0] == 0
+    assert batchkit("targets", "remove", "east", "--yes")[0] == 0
+    assert "default" not in tomllib.loads(path.read_text())
+    code, _, err = batchkit("targets", "show")
+    assert (code, "none is the default (there are: west, north)" in err, "next:  -t west" in err) == (4, True, True)
+
+
+def test_the_only_target_of_a_file_stays_the_default(
+    tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]]
+) -> None:
+    path = tmp_path / "targets.toml"
+    path.write_text('# ours\n[targets.east]\nendpoint = "https://contoso.openai.azure.com"\n')
+    add = ("targets", "add", "west", "--endpoint", "https://contoso.openai.azure.com", "--config", str(path))
+    assert batchkit(*add)[0] == 0
+    assert path.read_text().startswith('default = "east"\n# ours\n[targets.east]\n')
+
+
+def test_plain_http_beyond_this_machine_is_ones_own_word(
+    tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]]
+) -> None:
+    add = ("targets", "add", "gpu", "--endpoint", "http://10.0.0.5:8000/v1", "--dialect", "openai")
+    code, _, err = batchkit(*add)
+    assert (code, "would send the key unencrypted" in err, "--plain-http" in err) == (4, True, True)
+    code, out, _ = batchkit(*add, "--plain-http", "--key-env", "K")
+    assert (code, "plain_http        true" in out) == (0, True), out
+    found = load_target("gpu", config=tmp_path / ".config" / "batchkit" / "targets.toml", env={"K": "k"})
+    assert found.base_url == "http://10.0.0.5:8000/v1"
+    code, _, err = batchkit(*add[:3], "--overwrite", "--endpoint", "http://contoso.openai.azure.com", "--plain-http")
+    assert (code, "next:  https://contoso.openai.azure.com" in err) == (4, True)
+
+
+def test_a_port_that_goes_without_saying_is_left_away(batchkit: Callable[..., tuple[int, str, str]]) -> None:
+    add = ("targets", "add", "us", "--endpoint", "https://contoso.openai.azure.us:443", "--entra")
+    code, out, _ = batchkit(*add)
+    assert (code, "https://cognitiveservices.azure.us/.default" in out, ":443" in out) == (0, True, False), out
 
 
 def test_a_flag_given_twice_and_a_password_without_a_host_are_refused(

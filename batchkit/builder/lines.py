@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from batchkit.builder.schema import load_schema
 from batchkit.builder.template import OnMissing, SkipRow, Template
 from batchkit.builder.template import jinja as filled_by_jinja
 from batchkit.errors import InputError
+from batchkit.given import expect
 from batchkit.model import CHAT, URLS, Line
 from batchkit.text import nearest
 
@@ -28,6 +30,9 @@ Body = Callable[[Row], Mapping[str, Any]]
 _HOLE = "\0batchkit\0"
 _MOST_SHOWN = 20
 """How many columns an error names."""
+_BODY = "such as 'Classify: {text}', or lambda row: {'messages': [{'role': 'user', 'content': row['text']}]}"
+REQUESTS = "batchkit.lines(rows, deployment=…, body=…) makes request lines of rows"
+_DEPLOYMENT = "the name that the deployment has in the portal, such as 'gpt-4o-batch'"
 
 
 @dataclass
@@ -105,6 +110,9 @@ class Lines:
                 raise InputError(f"row {number}: {error}", hint=error.hint) from None
             except KeyError as error:
                 raise InputError(f"row {number}: column {error} is missing") from None
+            except (AttributeError, TypeError, IndexError):
+                expect(f"row {number}", row, Mapping, "a mapping from column to value")
+                raise  # a function of the user's own
         if number:
             _check_columns(wanted, seen)
 
@@ -130,7 +138,7 @@ def lines(
     schema: Any = None,
     images: str | None = None,
     image_detail: str | None = None,
-    base: Path = Path(),
+    base: str | Path = Path(),
     on_missing: str = "error",
     jinja: bool = False,
 ) -> Lines:
@@ -147,9 +155,20 @@ def lines(
     from `base`; `on_missing` says whether a row without a column of the prompt is an `error`, is left out (`skip`), or
     filled with nothing (`empty`); `jinja` makes the prompt a Jinja2 template. Raises InputError that names the row.
     """
+    expect("deployment", deployment, str, "the name of a deployment", hint=_DEPLOYMENT)
+    expect("body", body, (str, Callable), "a prompt, or a function from a row to the request's body", hint=_BODY)
+    expect("custom_id", custom_id, (str, Callable, type(None)), "a column, a template, @hash or a function")
+    expect("params", params, (Mapping, type(None)), "a mapping")
+    for word, text in (("url", url), ("system", system or ""), ("images", images or "")):
+        expect(word, text, str, "text")
+    if not deployment.strip():
+        raise InputError("the deployment has no name", hint=_DEPLOYMENT)
     if url.removeprefix("/v1") not in URLS:
         known = ", ".join(f"/v1{known}" for known in URLS)
         raise InputError(f"batches do not take the url {url!r}", hint=f"one of {known}")
+    if on_missing not in OnMissing.__members__.values():
+        words = " or ".join(map(repr, map(str, OnMissing)))
+        raise InputError(f"on_missing must be {words}, not {on_missing!r}", hint="leave it away for 'error'")
     missing = OnMissing(on_missing)
     extra = {**(params or {}), "model": deployment}
     shape: Shape = dict
@@ -165,14 +184,14 @@ def lines(
             fill, wanted = template.filler(missing), wanted | template.columns
         wanted |= {images} if images else set()
         shape = shape_of(url, system, load_schema(schema) if schema is not None else None)
-        content = content_of(url, fill, Images(images, base, image_detail, missing) if images else None)
+        content = content_of(url, fill, Images(images, Path(base), image_detail, missing) if images else None)
         if not body.strip():
             raise InputError("the prompt is empty", hint="a prompt has text, and fields such as {column}")
     else:
         prompts = {"system": system, "schema": schema, "images": images, "image_detail": image_detail, "jinja": jinja}
         if given := [word for word, value in prompts.items() if value]:
             raise InputError(f"{', '.join(given)} belongs to a prompt", hint="a function makes the whole body itself")
-        content = body
+        content = partial(_made, body)
     return Lines(
         rows=rows_of(rows),
         name=namer(custom_id, missing),
@@ -183,6 +202,13 @@ def lines(
         wanted=frozenset() if missing is OnMissing.ERROR else wanted,
         uniform=hasattr(rows, "__arrow_c_stream__"),
     )
+
+
+def _made(body: Body, row: Row) -> Mapping[str, Any]:
+    made = body(row)
+    if type(made) is not dict:
+        expect("what the function of body returns", made, Mapping, "the body of a request", hint=_BODY)
+    return made
 
 
 def encode(lines: Iterable[Line | Mapping[str, Any]]) -> Iterator[bytes]:
@@ -200,6 +226,7 @@ def _document(numbered: tuple[int, Line | Mapping[str, Any]]) -> tuple[str, Mapp
     if isinstance(item, Line):
         line = {"custom_id": item.custom_id, "method": item.method, "url": item.url, "body": item.body}
         return f"row {number}", line
+    expect(f"line {number}", item, Mapping, "a request line or a Line", hint=REQUESTS)
     return f"line {number}", item
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, BinaryIO
 
 from batchkit.disk import PIECE, reading
 from batchkit.errors import InputError
+from batchkit.given import expect
 
 Row = Mapping[str, Any]
 
@@ -17,6 +19,7 @@ TABLES = frozenset({".csv", ".tsv", ".tab", ".parquet", ".arrow", ".feather", ".
 _TEXT = frozenset({".csv", ".tsv", ".tab", ".txt"})
 _JSONL = frozenset({".jsonl", ".ndjson"})
 STDIN = "-"
+_ROWS = "such as [{'column': 'value'}], csv.DictReader(file), or a dataframe of polars or pandas"
 
 
 def read_rows(source: str | Path, *, sql: str | None = None) -> Iterator[Row]:
@@ -26,6 +29,7 @@ def read_rows(source: str | Path, *, sql: str | None = None) -> Iterator[Row]:
     With `sql`, `source` is a database URL as SQLAlchemy takes it, or a file that DuckDB reads under the name `rows`.
     Raises InputError that names the row, and MissingExtra for Parquet, Arrow and SQL without their extras.
     """
+    expect("source", source, (str, os.PathLike), "a path", hint="batchkit.lines takes rows as they are")
     if sql is not None:
         from batchkit.builder.sql_rows import select
 
@@ -51,9 +55,13 @@ def rows_of(source: Any) -> Iterable[Row]:
         from batchkit.builder.arrow_rows import arrow_stream
 
         return arrow_stream(source)
-    if isinstance(source, Mapping) or not isinstance(source, Iterable):
-        raise InputError(f"rows are an iterable of mappings or a dataframe, not {type(source).__name__}")
-    return source
+    if isinstance(source, (str, os.PathLike)):
+        hint = f"batchkit.read_rows({str(source)!r}) reads them from a file"
+        raise InputError("rows are mappings or a dataframe, not the path of a file", hint=hint)
+    kind = () if isinstance(source, (Mapping, bytes)) else Iterable
+    expect("rows", source, kind, "mappings or a dataframe", hint=_ROWS)
+    rows: Iterable[Row] = source
+    return rows
 
 
 def _opened(path: Path) -> Iterator[Row]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from batchkit.cli import documents
+from batchkit.cli.jobs import seconds
 from batchkit.cli.limits import FactsFile
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face
@@ -28,6 +29,9 @@ def doctor(
         typer.Option("--probe", help="Make a batch of one short request: does the deployment run batches? Billed."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --probe.")] = False,
+    timeout: Annotated[
+        str, typer.Option("--timeout", help="How long the probe is waited for: 90, 30m, 2h.", metavar="TIME")
+    ] = "20m",
     fix: Annotated[
         bool,
         typer.Option("--fix", help="Mend what is local and safe first: permissions, leftovers, the ledger's size."),
@@ -40,7 +44,10 @@ def doctor(
     """
     probe = probe and (yes or _confirmed())
     with opened(face, where) as session:
-        found = session.act(lambda client: client.doctor(deployment=deployment, probe=probe, fix=fix, facts=facts))
+        wait_s = seconds(timeout) or 0.0
+        found = session.act(
+            lambda client: client.doctor(deployment=deployment, probe=probe, fix=fix, facts=facts, timeout_s=wait_s)
+        )
     found = tuple(replace(finding, hint=face.complete(finding.hint)) for finding in found)
     face.data(documents.findings(found), (line for finding in found for line in _words(finding)))
     if code := next((finding.exit for finding in found if finding.verdict == "problem"), 0):

@@ -18,8 +18,8 @@ from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
 from batchkit.cli.telling import Telling
 from batchkit.cli.verdict import ended, judge
-from batchkit.errors import BatchFailed, ResultError, RowsFailed, Unfinished, UsageError
-from batchkit.model import GIVEN_UP, LOST, Job, Line, Report, State
+from batchkit.errors import Unfinished, UsageError
+from batchkit.model import Job, Line, Report, State
 from batchkit.text import plural
 from batchkit.tracker.query import Query
 from batchkit.wishes import Wishes
@@ -245,44 +245,7 @@ def _deliver(face: Face, results: Results, out: Path | None) -> None:
         face.say(*summary)
     else:
         face.data(document, summary)
-    batches = [part.batch for part in results.job.parts if part.batch]
-    failed = [error for batch in batches if batch.status == "failed" for error in batch.errors]
-    refused = [error for error in failed if error.code not in (LOST, GIVEN_UP)]
-    if not report.balanced:
-        raise ResultError(
-            f"the results of {report.job!r} do not add up: {report.missing} missing, {report.duplicates} doubled, "
-            f"{report.unknowns} unknown{'; ' + report.mismatched[0] if report.mismatched else ''}",
-            hint=f"batchkit retry {quote(report.job)}  # asks for missing rows again"
-            if report.missing
-            else f"batchkit show {quote(report.job)} --events",
-        )
-    if report.pending:
-        raise Unfinished(
-            f"{report.pending} of {plural(report.total, 'row')} not back yet",
-            hint=f"batchkit track {quote(report.job)}  # and then the same command",
-        )
-    if refused and not report.ok:
-        raise BatchFailed(
-            f"the service refused the whole batch: {refused[0].code}: {refused[0].message}",
-            hint=_validation(refused[0].code),
-        )
-    if report.failed:
-        reason, hint = next(iter(report.errors)), f"batchkit retry {quote(report.job)}"
-        if report.retryable:
-            hint += f"  # asks again for {report.retryable} of them"
-        else:
-            hint += f" --only {quote(reason)}  # asks again all the same; error_message says why, row by row"
-        words = f"{report.failed} of {plural(report.total, 'row')} failed; the most frequent reason: {reason}"
-        raise RowsFailed(words, hint=hint)
-
-
-def _validation(code: str) -> str:
-    """What to do about a code that the service's validation gave."""
-    if code in ("invalid_request", "model_not_found"):
-        return (
-            "check body.model: on Azure a deployment of type GlobalBatch or DataZoneBatch, elsewhere a model it serves"
-        )
-    return "batchkit check finds such problems before they are sent"
+    results.raise_for_failures()
 
 
 def _summary(report: Report, out: Path | None) -> list[str]:

@@ -18,7 +18,7 @@ import orjson
 
 from batchkit.cli import documents
 from batchkit.errors import BatchkitError, Unfinished
-from batchkit.logs import JsonLines
+from batchkit.logs import ENDED_BADLY, JsonLines
 from batchkit.model import Counts, Job
 from batchkit.text import plural, visible
 
@@ -59,7 +59,9 @@ class Face:
         self._log, self._logs = logging.getLogger("batchkit"), log_format is LogFormat.JSON
         if not quiet or self._logs:
             self._log.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
-            self._log.addHandler(_lines() if self._logs else _Said(self))
+            handler = _lines() if self._logs else _Said(self)
+            handler.addFilter(lambda record: record.name != ENDED_BADLY)
+            self._log.addHandler(handler)
         else:
             self._log.addHandler(logging.NullHandler())  # without one Python prints warnings itself
         self._bars: Bars | None = None

@@ -59,7 +59,10 @@ class Session:
         watching: Callable[[Clock], AbstractContextManager[object]] | None = None,
     ) -> T:
         """What `work` returns for a client of this command's service and ledger; `watching` shows how it goes."""
-        return asyncio.run(self._act(work, watching or self._face.watching))
+        from batchkit.bridge import Loop
+
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            return runner.run(self._act(work, watching or self._face.watching))
 
     async def _act(
         self, work: Callable[[AsyncClient], Awaitable[T]], watching: Callable[[Clock], AbstractContextManager[object]]

@@ -45,6 +45,9 @@ def add(
         str | None, typer.Option("--dialect", help="v1, dated or openai (default: dated with --api-version, else v1).")
     ] = None,
     api_version: Annotated[str | None, typer.Option("--api-version", help="For the dated API.")] = None,
+    plain_http: Annotated[
+        bool, typer.Option("--plain-http", help="Take http:// beyond this machine: the key goes unencrypted.")
+    ] = False,
     deployment: Annotated[str | None, typer.Option("--deployment", "-d", help="Used where no other is named.")] = None,
     key_env: Annotated[str | None, typer.Option("--key-env", help="A variable that holds the key.")] = None,
     key_file: Annotated[Path | None, typer.Option("--key-file", help="A file that holds it, mode 0600.")] = None,
@@ -82,16 +85,18 @@ def add(
     if dialect is not None and dialect not in endpoints.DIALECTS:
         raise UsageError(f"--dialect is {', '.join(endpoints.DIALECTS)}, not {dialect!r}")
     path = plans.file_of(config)
-    known = plans.read(path).get("targets", {}) if path.exists() else {}
+    document = plans.read(path) if path.exists() else {}
+    known = document.get("targets", {})
     text = path.read_text("utf-8") if path.exists() else ""
     if name in known and not overwrite:
         raise ConfigError(f"target {name!r} is in {path} already", hint="add --overwrite to replace it")
-    found = endpoints.read(endpoint, dialect=_dialect(dialect), api_version=api_version)
+    found = endpoints.read(endpoint, dialect=_dialect(dialect), api_version=api_version, plain_http=plain_http)
     root = found.base_url.removesuffix("/v1").removesuffix("/openai") if found.dialect != "openai" else found.base_url
     given = {
         "endpoint": root if root.count("/") == 2 else found.base_url,
         "dialect": found.dialect if found.dialect == "openai" or dialect else None,
         "api_version": found.api_version,
+        "plain_http": plain_http or None,
         "deployment": deployment or found.deployment,
         "key_env": key_env,
         "key_file": str(key_file) if key_file else None,
@@ -110,10 +115,13 @@ def add(
     values = {key: value for key, value in given.items() if value is not None}
     shown(plans.from_file(name, {name: values}, path, {}))
     disk.private_directory(path.parent)
+    text = tables.replaced(text, ("targets", name), values)
+    if "default" not in document and len(known) < 2:  # the first stays the one that is used
+        text = tables.with_default(text, next(iter(known), name))
     with disk.replacing(path) as file:
-        file.write(tables.replaced(text, ("targets", name), values).encode())
+        file.write(text.encode())
     _show(face, name, path)
-    face.say(*(f"warning: {remark}" for remark in found.remarks))
+    face.say(*(f"warning: {remark}" for remark in found.remarks), _use(name, config))
     flag = f" --config {quote(str(config))}" if config else ""
     face.next(f"batchkit targets test {name}{flag}")
 
@@ -190,11 +198,24 @@ def remove(
         if not typer.confirm(f"Remove {name} from {path}?", err=True):
             return
     text = tables.removed(path.read_text("utf-8"), ("targets", name))
+    if plans.read(path).get("default") == name:
+        text = tables.with_default(text, None)
     with disk.replacing(path) as file:
         file.write(text.encode())
     face.data(
         {"schema": "batchkit/target-list@1", "file": str(path), "targets": []}, [f"{name} is removed from {path}"]
     )
+
+
+def _use(name: str, config: Path | None) -> str:
+    """How a target is asked for."""
+    used = None
+    with suppress(BatchkitError):
+        used = plans.plan(config=config).name
+    if used == name:
+        return f"{name} is used where no target is named"
+    other = {"env": "that of the environment", None: "none"}.get(used, used)
+    return f"{name} is used with -t {name}; where no target is named, {other} is"
 
 
 def _list(path: Path, config: Path | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
+from urllib.parse import urlsplit
 
 from batchkit.config import Target, entra, tables
 from batchkit.config.credentials import Credential, from_environment, from_file
@@ -55,10 +56,12 @@ def _one(plan: Plan, env: Mapping[str, str]) -> dict[str, Any]:
         _entry("base_url", target.base_url, "made of the endpoint"),
         _value(plan, "dialect", target.dialect, other="made of endpoint and api_version"),
         _value(plan, "api_version", target.api_version),
+        _value(plan, "plain_http", "true" if plan.get("plain_http") else None),
         _entry("credential", _key(plan, target, env), _opener(plan)),
     ]
     if plan.get("entra"):
-        values.append(_value(plan, "scope", plan.get("scope") or entra.scope_for(target.base_url.split("/")[2])))
+        host = urlsplit(target.base_url).hostname or ""
+        values.append(_value(plan, "scope", plan.get("scope") or entra.scope_for(host)))
         values.append(_value(plan, "client_id", plan.get("client_id")))
     else:
         values.append(_value(plan, "auth", plan.get("auth") or ("api-key" if target.azure else "bearer")))

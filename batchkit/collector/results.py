@@ -12,6 +12,7 @@ from batchkit.collector.account import Account
 from batchkit.collector.export import Shape, lines, write
 from batchkit.collector.merge import merge
 from batchkit.collector.statistics import Statistics
+from batchkit.collector.verdict import verdict
 from batchkit.disk import Workdir, local_errors
 from batchkit.model import Job, Result
 from batchkit.prices import Prices
@@ -23,6 +24,9 @@ class Results:
     `sha256` is the hash of the file they were written to, if they were. `news` is whether this call changed anything:
     it ended the job, or wrote a file that was not there as it is. Whatever takes the Arrow stream interface takes
     results as they are, such as `polars.DataFrame(results)` or `pyarrow.table(results)`.
+
+    Rows that failed are results too: `raise_for_failures()` makes an exception of them, and where no row is good a
+    warning is logged.
     """
 
     def __init__(
@@ -47,6 +51,12 @@ class Results:
     def to_arrow(self) -> Any:
         """All results as a `pyarrow.Table`, with the columns of a CSV, typed. Needs the extra `parquet`."""
         return self._batches().read_all()
+
+    def raise_for_failures(self) -> None:
+        """Raise what is wrong with the rows: RowsFailed, BatchFailed where the service refused them all at once,
+        ResultError where they do not add up, or Unfinished. Silent where every row is good."""
+        if (wrong := verdict(self.job, self.report)) is not None:
+            raise wrong
 
     def pieces(self) -> Iterator[bytes]:
         """The results as the bytes of a file."""

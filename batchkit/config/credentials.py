@@ -8,16 +8,15 @@ import math
 import os
 import shlex
 import stat
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
 
+from batchkit.aside import begin
 from batchkit.errors import CredentialError, MissingExtra, Unavailable
 from batchkit.text import visible
 
@@ -249,18 +248,8 @@ def keyring_credential(entry: str, *, bearer: bool) -> Credential:
 
 async def aside(work: Callable[[], T], timeout_s: float) -> T:
     """What `work` returns, done in a thread that nobody waits for longer: not even the end of the process."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        future.set_running_or_notify_cancel()
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
     async with asyncio.timeout(timeout_s):
-        return await asyncio.wrap_future(future)
+        return await asyncio.wrap_future(begin(work))
 
 
 def _usable(value: str, where: str, hint: str) -> Secret:

@@ -14,11 +14,20 @@ DIALECTS: tuple[Dialect, ...] = ("dated", "v1", "openai")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 FIRST_VERSION = "2024-07-01"
 """The first api-version with batches (Azure API descriptions)."""
+_OWN = "the resource's own address stands on its page “Keys and Endpoint”: https://NAME.openai.azure.com"
 _FORM = "it looks like https://NAME.openai.azure.com"
 _AZURE = re.compile(r"([a-z0-9-]+)\.(openai|services\.ai|cognitiveservices)\.azure\.(com|us|cn)")
 _REGIONAL = re.compile(r"([a-z0-9]+)\.api\.cognitive\.(microsoft\.com|microsoft\.us|azure\.cn)")
 _PORTALS = re.compile(r"((portal|ai|oai|ml)\.azure\.(com|us|cn)|.*\.(ai|ml|portal)\.azure\.(com|us))")
-_VERSION = re.compile(r"\d{4}-\d\d-\d\d(-preview)?", re.ASCII)
+_VERSION = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])(-preview)?", re.ASCII)
+_V1 = ("v1", "preview", "latest")
+"""Versions of the v1 API (Azure guide, "API lifecycle"): the latest is the one without any."""
+_PLACEHOLDER = re.compile(
+    r"((your|my)-?((azure-?)?(openai|aoai|ai|foundry)-?)?)?(resource|endpoint|service|account)(-?name)?|name|"
+    r"(your|my)-?(azure-?)?(openai|aoai|ai|foundry)(-?name)?|your-?name|x{3,}"
+)
+"""Names that stand for a resource's in documentation."""
+_EXAMPLE = re.compile(r"(.+\.)?example\.(com|net|org)")
 _CALL = re.compile(r"/(chat/completions|completions|responses|embeddings|files|batches|models)(/.*)?$")
 _DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)(/.*)?$")
 _PROJECT = re.compile(r"/api/projects(/[^/]*)?")
@@ -46,18 +55,23 @@ def is_azure(text: str) -> bool:
     return bool(_AZURE.fullmatch(host) or _REGIONAL.fullmatch(host))
 
 
-def read(text: str, *, dialect: Dialect | None = None, api_version: str | None = None) -> Endpoint:
+def read(
+    text: str, *, dialect: Dialect | None = None, api_version: str | None = None, plain_http: bool = False
+) -> Endpoint:
     """An endpoint as people write or paste it: with or without `/openai`, `/openai/v1`, the path and query of a call, a
-    scheme or quotes. Without a `dialect` it is dated where there is an `api_version`, else v1.
+    scheme or quotes. Without a `dialect` it is dated where there is an `api_version`, else v1. `plain_http` takes
+    http:// beyond this machine.
 
     Raises ConfigError with the right form.
     """
-    parts = _checked(text)
+    parts = _checked(text, plain_http)
+    _check_version(api_version)
     host, path = parts.hostname or "", parts.path.rstrip("/")
-    base = f"{parts.scheme}://{parts.netloc.lower()}"
+    base = f"{parts.scheme}://{parts.netloc.lower()}".removesuffix({"https": ":443", "http": ":80"}[parts.scheme])
     if dialect == "openai":
         path = _CALL.sub("", path)
-        return Endpoint(base + (path or ("/v1" if host == "api.openai.com" else "")), "openai")
+        unused = (f"api-version {api_version} is not used: this dialect has none",) if api_version else ()
+        return Endpoint(base + (path or ("/v1" if host == "api.openai.com" else "")), "openai", remarks=unused)
     if host == "api.openai.com":
         raise ConfigError(f"{host} is OpenAI, not Azure", hint='export OPENAI_API_KEY=…, or dialect = "openai"')
     version = parse_qs(parts.query).get("api-version", [""])[0] or None
@@ -101,7 +115,7 @@ def _dialect(
 ) -> tuple[Dialect, str | None, list[str]]:
     """How the service is spoken to, with which api-version, and what must be said about it."""
     version = given or (pasted if path != "/openai/v1" else None)
-    dated = version not in (None, "v1", "preview")
+    dated = version not in (None, *_V1)
     if dialect is None:
         dialect = "dated" if dated and path != "/openai/v1" else "v1"
     if dialect == "v1":
@@ -111,26 +125,39 @@ def _dialect(
         raise ConfigError(
             "the dated API needs an api-version", hint="export OPENAI_API_VERSION=2025-04-01-preview, or use v1"
         )
-    if not _VERSION.fullmatch(version):
-        raise ConfigError(f"{version!r} is no api-version", hint="it looks like 2025-04-01-preview; without one, v1")
+    _check_version(version)
     return "dated", version, []
 
 
-def _checked(text: str) -> SplitResult:
+def _check_version(version: str | None) -> None:
+    if version and version not in _V1 and not _VERSION.fullmatch(version):
+        hint = "it looks like 2025-04-01-preview; the v1 API needs none, and takes latest or preview"
+        raise ConfigError(f"{version!r} is no api-version", hint=hint)
+
+
+def _checked(text: str, plain_http: bool) -> SplitResult:
     """The parts of an address that may be talked to."""
     parts, shown = _split(text), _shown(text)
     host = parts.hostname or ""
     if "@" in text:
         raise ConfigError("the endpoint must not hold a user name or password", hint="give the address alone")
+    known = _AZURE.fullmatch(host)
+    if (
+        re.search(r"[<>{}$…]|%7b", _bare(text), re.IGNORECASE)
+        or _EXAMPLE.fullmatch(host)
+        or (known and _PLACEHOLDER.fullmatch(known[1]))
+    ):
+        raise ConfigError(f"{shown!r} is a placeholder of some documentation, not an endpoint", hint=_OWN)
     if parts.scheme not in ("https", "http") or not host or not _bare(text).isascii() or re.search(r"\s", _bare(text)):
         name = re.fullmatch(r"[A-Za-z0-9-]+", _bare(text))
         hint = f"if that is the resource's name: https://{name[0]}.openai.azure.com" if name else _FORM
         raise ConfigError(f"{shown!r} is not an endpoint", hint=hint)
-    if _PORTALS.fullmatch(host) and not _AZURE.fullmatch(host):
+    if _PORTALS.fullmatch(host) and not known:
         hint = f"use the resource's own, from its page “Keys and Endpoint”: {_FORM}"
         raise ConfigError(f"{host} is the portal's address, not an endpoint", hint=hint)
-    if parts.scheme == "http" and host not in LOOPBACK:
-        hint = f"https://{host}" if _AZURE.fullmatch(host) else UnsafeEndpoint.hint
+    if parts.scheme == "http" and host not in LOOPBACK and (known or not plain_http):
+        own = f"batchkit targets add NAME --endpoint {shown} --plain-http --dialect openai --key-env OPENAI_API_KEY"
+        hint = f"https://{host}" if known else f"use https://; or, for a server in your own network: {own}"
         raise UnsafeEndpoint(f"{shown!r} would send the key unencrypted", hint=hint)
     return parts
 

@@ -66,6 +66,7 @@ def service(plan: Plan, credential: Credential) -> Target:
         credential,
         dialect=plan.get("dialect"),
         api_version=plan.get("api_version"),
+        plain_http=plan.get("plain_http", False),
         deployment=plan.get("deployment"),
         poll_interval_s=plan.get("poll_interval_s"),
         expires_s=plan.get("expires_s"),
@@ -79,7 +80,8 @@ def credential(plan: Plan, env: Mapping[str, str]) -> Credential:
     dialect = plan.get("dialect")
     bearer = _bearer(plan)
     if plan.get("entra"):
-        host = urlsplit(endpoint.read(plan.get("endpoint"), dialect="openai").base_url).hostname or ""
+        plain = plan.get("plain_http", False)
+        host = urlsplit(endpoint.read(plan.get("endpoint"), dialect="openai", plain_http=plain).base_url).hostname or ""
         return entra.credential(host, env, scope=plan.get("scope"), client_id=plan.get("client_id"))
     if file := plan.get("key_file"):
         return credentials.file_credential(Path(file).expanduser(), bearer=bearer)

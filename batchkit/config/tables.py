@@ -50,6 +50,24 @@ def replaced(text: str, table: Path, values: Mapping[str, Any]) -> str:
     return _judged(text, result if mine else result + "".join(new), table, dict(values))
 
 
+def with_default(text: str, name: str | None) -> str:
+    """`text` with this target as its `default`, or with none."""
+    (_, head), *rest = _blocks(text)
+    kept = [line for line in head if not re.match(r"""\s*["']?default["']?\s*=""", line)]
+    if name is None and not rest and not any(line.strip() for line in kept[-1:]):
+        kept = kept[:-1]  # the blank line that stood between it and the tables
+    new = [] if name is None else [f"default = {_value(name)}\n", *([] if kept else ["\n"])]
+    result = "".join([*new, *kept, *(line for _, lines in rest for line in lines)]).lstrip("\n")
+    wanted = {key: value for key, value in tomllib.loads(text).items() if key != "default"}
+    try:
+        found = tomllib.loads(result)
+    except tomllib.TOMLDecodeError:
+        found = {}
+    if found != wanted | ({} if name is None else {"default": name}):
+        raise ConfigError("default is written in a way that only its author can change", hint="edit the file by hand")
+    return result
+
+
 def removed(text: str, table: Path) -> str:
     """`text` without this table."""
     result = "".join("".join(_tail(lines) if _within(path, table) else lines) for path, lines in _blocks(text))

@@ -172,10 +172,11 @@ def make_target(
     *,
     dialect: Dialect | None = None,
     api_version: str | None = None,
+    plain_http: bool = False,
     **options: Any,
 ) -> Target:
     """A target from an endpoint as people write or paste it; see `endpoint.read`."""
-    found = endpoints.read(endpoint, dialect=dialect, api_version=api_version)
+    found = endpoints.read(endpoint, dialect=dialect, api_version=api_version, plain_http=plain_http)
     remarks = found.remarks
     if found.regional:
         if credential.entra:

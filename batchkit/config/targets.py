@@ -21,11 +21,13 @@ from batchkit.config.endpoint import DIALECTS
 from batchkit.config.plan import Plan, Value, build, typed
 from batchkit.config.target import Limits, Target, config_file
 from batchkit.errors import ConfigError
+from batchkit.given import expect
 
 KEYS: dict[str, Any] = {
     "endpoint": str,
     "dialect": str,
     "api_version": str,
+    "plain_http": bool,
     "deployment": str,
     "key_env": str,
     "key_file": str,
@@ -58,7 +60,9 @@ VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
 """The variables that beat the values of any target but a pool's."""
 
 
-def load_target(name: str | None = None, *, config: Path | None = None, env: Mapping[str, str] | None = None) -> Target:
+def load_target(
+    name: str | None = None, *, config: str | Path | None = None, env: Mapping[str, str] | None = None
+) -> Target:
     """The target to work with, by the precedence this module states.
 
     Raises ConfigError or CredentialError with what to set.
@@ -67,9 +71,14 @@ def load_target(name: str | None = None, *, config: Path | None = None, env: Map
     return build(plan(name, config=config, env=env), env)
 
 
-def plan(name: str | None = None, *, config: Path | None = None, env: Mapping[str, str] | None = None) -> Plan:
+def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapping[str, str] | None = None) -> Plan:
     """What is written of the target to work with. Raises ConfigError."""
     env = os.environ if env is None else env
+    expect("a target", name, (str, type(None)), "the name of one in the targets file, or a Target", error=ConfigError)
+    config = None if config is None else Path(config)
+    if name and "://" in name:
+        hint = f"export AZURE_OPENAI_ENDPOINT={name}, or batchkit targets add NAME --endpoint {name}"
+        raise ConfigError(f"{name!r} is an address, not a target's name", hint=hint)
     name = name or env.get("BATCHKIT_TARGET") or None
     if name is None and config is None and not env.get("BATCHKIT_CONFIG"):
         found = _from_environment(env)
@@ -80,6 +89,9 @@ def plan(name: str | None = None, *, config: Path | None = None, env: Mapping[st
     tables = document.get("targets", {})
     if name is None:
         name = document.get("default") or (next(iter(tables)) if len(tables) == 1 else None)
+    if name is None and tables:
+        hint = f"-t {next(iter(tables))}, or default = {next(iter(tables))!r} at the top of {path}"
+        raise ConfigError(f"no target is named, and none is the default (there are: {', '.join(tables)})", hint=hint)
     if name is None:
         raise ConfigError(
             "no service to talk to: no target is named and no endpoint is set",

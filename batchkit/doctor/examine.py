@@ -14,7 +14,7 @@ from batchkit.config import Target
 from batchkit.config.facts import Facts, load_facts
 from batchkit.disk import Workdir
 from batchkit.doctor import judge, machine, network
-from batchkit.doctor.probe import Verbs, probe
+from batchkit.doctor.probe import PATIENCE_S, Verbs, probe
 from batchkit.errors import BatchkitError
 from batchkit.ledger import Ledger, rows
 from batchkit.model import Finding, Job, Queue
@@ -24,7 +24,7 @@ from batchkit.text import plural
 @dataclass(frozen=True)
 class Patient:
     """All that is looked at. `target` and `service` may raise what is wrong with them; `direct` is false where requests
-    do not go over the network."""
+    do not go over the network; a probe is waited for `patience_s` seconds."""
 
     target: Callable[[], Target]
     service: Callable[[Target], Service]
@@ -35,6 +35,7 @@ class Patient:
     config: Path | None = None
     facts: Path | None = None
     direct: bool = True
+    patience_s: float = PATIENCE_S
 
     @property
     def members(self) -> tuple[Target, ...]:
@@ -61,7 +62,7 @@ async def consult(
     jobs = await _jobs(patient.ledger)
     for member in patient.members:
         async with alone(member) as client:
-            finding = await probe(client, member, jobs, patient.clock)
+            finding = await probe(client, member, jobs, patient.clock, patient.patience_s)
         found.append(replace(finding, target=member.name if len(patient.members) > 1 else None))
     return tuple(found)
 

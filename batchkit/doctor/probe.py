@@ -3,11 +3,13 @@ ledger, cancelled as soon as the service has taken it, and its file deleted."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Protocol
 
 from batchkit.clock import Clock
@@ -15,11 +17,12 @@ from batchkit.config import Target
 from batchkit.doctor.judge import MAKE, PROBE, problem, refusal, refused
 from batchkit.errors import BatchkitError, Interrupted, LedgerBusy, Unauthorized, Uncertain, Unfinished
 from batchkit.model import CHAT, ENDED, Finding, Job
-from batchkit.text import slug
+from batchkit.text import duration, slug
 
 if TYPE_CHECKING:
     from batchkit.watch import Watched
 
+_log = logging.getLogger(__name__)
 PATIENCE_S = 1200.0
 """Seconds: validation takes minutes, and so does cancelling."""
 SHORT_S = 5.0
@@ -43,7 +46,9 @@ def line(deployment: str) -> dict[str, Any]:
     return {"custom_id": "probe", "method": "POST", "url": CHAT, "body": body}
 
 
-async def probe(client: Verbs, target: Target, jobs: Iterable[Job], clock: Clock) -> Finding:
+async def probe(
+    client: Verbs, target: Target, jobs: Iterable[Job], clock: Clock, patience_s: float = PATIENCE_S
+) -> Finding:
     """Whether the service takes a batch for the target's deployment. A probe that is under way is gone on with."""
     deployment = target.deployment
     if deployment is None:
@@ -52,15 +57,20 @@ async def probe(client: Verbs, target: Target, jobs: Iterable[Job], clock: Clock
     ours = re.compile(re.escape(stem) + r"\d{8}-\d{6}")  # no other deployment's, whose name begins alike
     open_ones = [job.name for job in jobs if ours.fullmatch(job.name) and job.settled_at is None]
     name = open_ones[0] if open_ones else stem + datetime.fromtimestamp(clock.now(), UTC).strftime("%Y%m%d-%H%M%S")
-    began = clock.now()
+    began, ending = clock.now(), f"batchkit cancel {quote(name)} --give-up"
+    _log.info("probe of %s: waiting up to %s for the service to judge a batch", deployment, duration(patience_s))
     try:
         job = await client.submit([line(deployment)], name=name, wait=False)
-        job = await _until_judged(client, job)
+        job = await _until_judged(client, job, patience_s)
         finding = _judged(deployment, job)
         if finding is None:
-            words = f"{deployment}: the service has not judged the batch yet ({job.held or job.status or job.state})"
-            return Finding("probe", "warning", words, "batchkit doctor --probe  # later, looks at the same batch")
-        await _clear(client, job, PATIENCE_S - (clock.now() - began))
+            waited = f"{job.held or job.status or job.state}, after {duration(clock.now() - began)}"
+            words = f"{deployment}: the service has not judged the batch yet ({waited})"
+            hint = f"batchkit doctor --probe -d {quote(deployment)} looks at the same batch, later; {ending} ends it"
+            return Finding("probe", "warning", words, hint)
+        if not await _clear(client, job, patience_s - (clock.now() - began)) and finding.verdict == "ok":
+            words = f"{finding.message}, which it has not cancelled yet: job {name}"
+            finding = replace(finding, message=words, hint=f"batchkit run --once finishes it; {ending} ends it at once")
     except Interrupted:
         raise  # no finding: nothing further is to be made
     except (LedgerBusy, Uncertain) as error:
@@ -74,10 +84,10 @@ async def probe(client: Verbs, target: Target, jobs: Iterable[Job], clock: Clock
     return finding
 
 
-async def _until_judged(client: Verbs, job: Job) -> Job:
+async def _until_judged(client: Verbs, job: Job, patience_s: float) -> Job:
     """The job once its batch is beyond validation, or the patience is at its end."""
     with suppress(Unfinished):
-        async with aclosing(client.watch([job], timeout_s=PATIENCE_S)) as steps:
+        async with aclosing(client.watch([job], timeout_s=patience_s)) as steps:
             async for (step,) in steps:
                 job = step.job
                 if step.trouble is not None:
@@ -87,13 +97,15 @@ async def _until_judged(client: Verbs, job: Job) -> Job:
     return job
 
 
-async def _clear(client: Verbs, job: Job | str, timeout_s: float) -> None:
-    """Cancel what runs, and see it ended and its file gone. What is left after `timeout_s`, `run --once` finishes."""
+async def _clear(client: Verbs, job: Job | str, timeout_s: float) -> bool:
+    """Cancel what runs, and see it ended and its file gone, within `timeout_s`. What is left `run --once` finishes."""
     if isinstance(job, str) or job.status not in ENDED:
         await client.cancel(job)
     with suppress(Unfinished):
         async for _ in client.watch([job], timeout_s=max(timeout_s, SHORT_S), settled=True):
             pass
+        return True
+    return False
 
 
 def _verdict(job: Job) -> bool | None:

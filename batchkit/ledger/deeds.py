@@ -12,7 +12,7 @@ from batchkit.errors import LedgerBusy
 from batchkit.ledger import rows
 from batchkit.ledger.hold import Hold
 from batchkit.ledger.sql import Tx
-from batchkit.model import Batch, Job, Part, Queue, State
+from batchkit.model import COLLECTED, Batch, Job, Part, Queue, State
 
 FILES = ""
 """Stands for a resource's room for files where a deployment's name stands for its queue of tokens."""
@@ -134,10 +134,12 @@ async def finished(hold: Hold, batches: Sequence[Batch]) -> list[tuple[str, Part
         for column, values in (("id", marked), ("doubt_at IS NOT NULL AND file_id", fed)):
             for some in range(0, len(values), AT_ONCE):
                 named = {f"v{index}": value for index, value in enumerate(values[some : some + AT_ONCE])}
-                sql = f"SELECT id, job_id FROM parts WHERE {column} IN ({', '.join(f':{name}' for name in named)})"
-                found |= {row["id"]: row["job_id"] for row in tx.rows(sql, **named)}
+                sql = (
+                    f"SELECT id, job_id, state FROM parts WHERE {column} IN ({', '.join(f':{name}' for name in named)})"
+                )
+                found |= {row["id"]: row["job_id"] for row in tx.rows(sql, **named) if State(row["state"]) in COLLECTED}
         jobs = [rows.must(rows.by_id(tx, job_id)) for job_id in sorted(set(found.values()))]
-        return [(job.name, part) for job in jobs for part in job.parts if part.id in found and part.collected]
+        return [(job.name, part) for job in jobs for part in job.parts if part.id in found]
 
     return await hold.write(work)
 

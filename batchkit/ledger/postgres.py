@@ -11,11 +11,13 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+from batchkit.aside import begin
 from batchkit.errors import ConfigError, LedgerBusy, LedgerError, MissingExtra
 from batchkit.ledger.sql import Row, Tx, missing
 from batchkit.text import visible
@@ -79,12 +81,14 @@ class PostgresStore:
         self._url, self.name = url, without_password(url)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batchkit-ledger")
         self._connection: psycopg.Connection[Row] | None = None
+        self._closing: Future[None] = Future()
 
     async def run(self, work: Callable[[Tx], T]) -> T:
         """See Store."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, self._run, work)
 
     async def close(self) -> None:
+        self._closing.set_result(None)
         await asyncio.get_running_loop().run_in_executor(self._worker, self._close)
         self._worker.shutdown()
 
@@ -109,10 +113,21 @@ class PostgresStore:
             self._connection = None
 
     def _open(self) -> psycopg.Connection[Row]:
+        connect = partial(
+            psycopg.connect,
+            self._url,
+            autocommit=True,
+            connect_timeout=CONNECT_S,
+            application_name="batchkit",
+            row_factory=dict_row,
+        )
+        coming: Future[psycopg.Connection[Row]] = begin(connect)
+        waited: set[Future[Any]] = {coming, self._closing}
+        wait(waited, return_when=FIRST_COMPLETED)  # whoever closes does not wait for an answer
+        if not coming.done():
+            raise LedgerError(f"the ledger {self.name} was closed while it was waited for")
         try:
-            connection: psycopg.Connection[Row] = psycopg.connect(
-                self._url, autocommit=True, connect_timeout=CONNECT_S, application_name="batchkit", row_factory=dict_row
-            )
+            connection = coming.result()
         except psycopg.ProgrammingError:  # its words would repeat the address, and the password with it
             raise _unreadable() from None
         try:

@@ -10,11 +10,10 @@ from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.errors import BatchkitError
 from batchkit.ledger import Hold
-from batchkit.model import DONE, Next, Part, RemoteFile, State
+from batchkit.model import COLLECTED, DONE, Next, Part, RemoteFile
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"batchkit-([0-9a-f]{12})-\d+-\d{3,}-[0-9a-f]{12}\.jsonl")
-FINISHED = frozenset({State.FETCHED, State.SETTLED, State.DROPPED})
 
 
 async def turn(*, api: Service, hold: Hold, clock: Clock) -> Next:
@@ -23,7 +22,7 @@ async def turn(*, api: Service, hold: Hold, clock: Clock) -> Next:
     What cannot be deleted now is left for the next time, and expires in the end.
     """
     job = await hold.job()
-    done = [part for part in job.parts if part.state in FINISHED and part.swept_at is None]
+    done = [part for part in job.parts if part.state in COLLECTED and part.swept_at is None]
     if not done:
         return DONE
     try:
@@ -52,5 +51,5 @@ def job_of(file: RemoteFile) -> str | None:
 def needless(file: RemoteFile, parts: Iterable[Part]) -> bool:
     """Whether a file of a job with these `parts` is needed by none of them any more: they are finished, or know
     another file."""
-    unfinished = [part for part in parts if part.state not in FINISHED]
+    unfinished = [part for part in parts if part.state not in COLLECTED]
     return all(file.id != part.file_id and file.filename != part.file_name for part in unfinished)

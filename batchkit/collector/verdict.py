@@ -1,0 +1,45 @@
+"""What is wrong with a job's results, as the error that says what to do; None where every row is good. Pure."""
+
+from __future__ import annotations
+
+from shlex import quote
+
+from batchkit.errors import BatchFailed, BatchkitError, ResultError, RowsFailed, Unfinished
+from batchkit.model import GIVEN_UP, LOST, Job, Report
+from batchkit.text import plural
+
+_OF_THE_TARGET = (
+    "check body.model: on Azure a deployment of type GlobalBatch or DataZoneBatch, elsewhere a model it serves"
+)
+
+
+def verdict(job: Job, report: Report) -> BatchkitError | None:
+    """ResultError for rows that do not add up, Unfinished for some that are not back, BatchFailed where the service
+    refused them all when it validated their file, else RowsFailed."""
+    name = quote(report.job)
+    if not report.balanced:
+        words = (
+            f"the results of {report.job!r} do not add up: {report.missing} missing, {report.duplicates} doubled, "
+            f"{report.unknowns} unknown{'; ' + report.mismatched[0] if report.mismatched else ''}"
+        )
+        again = f"batchkit retry {name}  # asks for missing rows again"
+        return ResultError(words, hint=again if report.missing else f"batchkit show {name} --events")
+    if report.pending:
+        words = f"{report.pending} of {plural(report.total, 'row')} not back yet"
+        return Unfinished(words, hint=f"batchkit track {name}  # and then the same command")
+    failed = [batch for part in job.parts if (batch := part.batch) and batch.status == "failed"]
+    refused = [error for batch in failed for error in batch.errors if error.code not in (LOST, GIVEN_UP)]
+    if refused and not report.ok:
+        first = refused[0]
+        of_target = first.code in ("invalid_request", "model_not_found")
+        hint = _OF_THE_TARGET if of_target else "batchkit check finds such problems before they are sent"
+        return BatchFailed(f"the service refused the whole batch: {first.code}: {first.message}", hint=hint)
+    if not report.failed:
+        return None
+    reason, hint = next(iter(report.errors)), f"batchkit retry {name}"
+    if report.retryable:
+        hint += f"  # asks again for {report.retryable} of them"
+    else:
+        hint += f" --only {quote(reason)}  # asks again all the same; error_message says why, row by row"
+    words = f"{report.failed} of {plural(report.total, 'row')} failed; the most frequent reason: {reason}"
+    return RowsFailed(words, hint=hint)

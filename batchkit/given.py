@@ -1,0 +1,37 @@
+"""What a program gives, held against what is wanted, so that a wrong kind of thing is said in a sentence."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from batchkit.errors import BatchkitError, InputError
+
+
+def expect(
+    what: str,
+    value: object,
+    kinds: Any,
+    words: str,
+    *,
+    hint: str | None = None,
+    error: type[BatchkitError] = InputError,
+) -> None:
+    """Raises `error` for a `value` of none of these kinds, as of isinstance; `words` say which are wanted."""
+    if not isinstance(value, kinds):
+        raise error(f"{what} must be {words}, not {_kind(value)}", hint=hint or "mend the call: nothing was sent")
+
+
+def expect_call(name: Any = None, timeout_s: Any = None, retries: Any = 0) -> None:
+    """Raises InputError for a job's name, a timeout or a number of retries that is none."""
+    expect("name", name, (str, type(None)), "text", hint="such as name=f'nightly-{date.today()}'")
+    seconds = "timedelta.total_seconds() makes them" if isinstance(timeout_s, timedelta) else None
+    expect("timeout_s", timeout_s, (int, float, type(None)), "a number of seconds", hint=seconds)
+    expect("retries", retries, int, "a whole number")
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

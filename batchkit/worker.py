@@ -1,0 +1,246 @@
+"""What it takes to work on jobs with a pump: a lease from the turns to the end, more rounds, many jobs together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+from batchkit import moving
+from batchkit.collector.export import Shape
+from batchkit.collector.fetch import lost
+from batchkit.collector.results import Results, collect
+from batchkit.config import Target
+from batchkit.delivery import deliver, merged
+from batchkit.due import is_due
+from batchkit.errors import BatchkitError, ConfigError, Interrupted, LeaseLost, LedgerBusy, Refused, Unavailable
+from batchkit.intake import Intake
+from batchkit.ledger import Hold
+from batchkit.model import Job, State
+from batchkit.pump import Progress, Pump, Turn, holding, keeping
+from batchkit.watch import Watched, watch
+
+_log = logging.getLogger(__name__)
+ALL: Sequence[Turn] = (Pump.submit, Pump.poll, Pump.fetch)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Works on jobs; `seen` is told of each step."""
+
+    pump: Pump
+    intake: Intake
+    seen: Callable[[Progress], Awaitable[None]]
+
+    async def steps(
+        self,
+        job: Job,
+        turns: Sequence[Turn],
+        *,
+        once: bool = False,
+        timeout_s: float | None = None,
+        hold: Hold | None = None,
+    ) -> AsyncGenerator[Progress, None]:
+        """A job after each round of turns; those who want to know are told. Raises as `Pump.run`, and ConfigError."""
+        job = await self.reached(job, hold)
+        told = (*turns, Pump.tell)
+        async with aclosing(self.pump.run(job, told, once=once, timeout_s=timeout_s, hold=hold)) as steps:
+            async for progress in steps:
+                await self.seen(progress)
+                yield progress
+
+    async def turns(
+        self,
+        job: Job,
+        turns: Sequence[Turn],
+        *,
+        once: bool = False,
+        timeout_s: float | None = None,
+        hold: Hold | None = None,
+    ) -> Job:
+        """A job after all its turns; one at rest as it is."""
+        if self._rests(job):
+            return job
+        async with aclosing(self.steps(job, turns, once=once, timeout_s=timeout_s, hold=hold)) as steps:
+            async for progress in steps:
+                job = progress.job
+        return job
+
+    async def fetch(self, job: Job, out: Path | None, shape: Shape, *, overwrite: bool, partial: bool) -> Results:
+        """What came back of a job, and where all did its end; beside another process what is here may be read."""
+        try:
+            async with self._lease(job) as hold:
+                job = await self.turns(job, [Pump.poll, Pump.fetch], once=True, hold=hold)
+                return await deliver(self.pump, job, out, shape, overwrite=overwrite, partial=partial, hold=hold)
+        except LeaseLost:
+            raise
+        except LedgerBusy as busy:
+            job = await self.pump.ledger.job(job)
+            if not (partial or job.collected):  # what is all here may be read while another process ends the job
+                hint = f"batchkit fetch {quote(job.name)} --partial  # reads what is here by now, beside that process"
+                raise LedgerBusy(str(busy), hint=hint) from None
+            return await merged(self.pump, job, out, shape, overwrite=overwrite)
+
+    async def finish(
+        self,
+        job: Job,
+        out: Path | None,
+        shape: Shape,
+        *,
+        overwrite: bool,
+        once: bool,
+        timeout_s: float | None,
+        retries: int,
+    ) -> Results:
+        """All turns of a job, again for rows that are worth it, and its end."""
+        clock = self.pump.clock
+        deadline = None if timeout_s is None else clock.now() + timeout_s
+        while True:
+            left_s = None if deadline is None else deadline - clock.now()
+            async with self._lease(job) as hold:
+                job = await self.turns(job, ALL, once=once, timeout_s=left_s, hold=hold)
+                if not (job.collected and job.round < retries and await self._another_round(job, hold)):
+                    return await deliver(self.pump, job, out, shape, overwrite=overwrite, partial=False, hold=hold)
+            job = await self.pump.ledger.job(job)
+
+    async def follow(
+        self, jobs: Sequence[Job], *, timeout_s: float | None, settled: bool
+    ) -> AsyncGenerator[list[Watched], None]:
+        """Jobs together, as `watch` shows them; with `settled` each to its end."""
+        pump = self.pump
+        deadline = None if timeout_s is None else pump.clock.now() + timeout_s
+        for job in jobs:
+            if job.settled_at is not None and pump.notifier.channels:
+                with suppress(LedgerBusy):  # who works on it may be telling it
+                    await pump.tell_end(job)
+
+        async def act(job: Job) -> float | None:
+            due: float | None = None
+            async with self._lease(job) as hold:
+                async with aclosing(self.steps(job, ALL if settled else ALL[:2], once=True, hold=hold)) as turns:
+                    async for progress in turns:
+                        job, due = progress.job, progress.next_look_at
+                if settled and job.collected:
+                    await self._end(job, hold)
+            return due
+
+        async def sleep_until(at: float, job: Job) -> None:
+            await pump.pause(at, deadline, job)
+
+        steps = watch(
+            jobs,
+            act,
+            ledger=pump.ledger,
+            lookout=pump.lookout,
+            clock=pump.clock,
+            poll_interval_s=pump.target.poll_interval_s,
+            settled=settled,
+            sleep_until=sleep_until,
+        )
+        async with aclosing(steps):
+            async for step in steps:
+                yield step
+
+    async def run_due(self) -> list[Job]:
+        """One turn of each job that is due, and its end where all came back. Raises the first trouble at last."""
+        troubles: list[BatchkitError] = []
+        done: list[Job] = []
+        ledger = self.pump.ledger
+        waiting = [job for job in await ledger.jobs(unfinished=True) if self._due(job)]
+        self.pump.lookout.expect(waiting)
+        while (claimed := await ledger.claim(waiting)) is not None:
+            job, hold = claimed
+            waiting = [other for other in waiting if other.id != job.id]
+            try:
+                async with keeping(hold):
+                    if not self._due(job := await ledger.job(job)):
+                        continue  # another worker was faster
+                    job = await self.turns(job, ALL, once=True, hold=hold)
+                    if job.collected:
+                        await self._end(job, hold)
+                        job = await ledger.job(job)
+                done.append(job)
+            except Interrupted:
+                raise
+            except LedgerBusy:
+                continue  # another worker goes on with it
+            except BatchkitError as error:
+                troubles.append(error)
+        if troubles:
+            raise troubles[0]
+        return done
+
+    async def give_up(self, job: Job) -> Job:
+        """End a job without what the service does not know or hand out; what can be had is had first."""
+        async with self._lease(job) as hold:
+            with suppress(Refused, Unavailable):
+                await self.turns(job, ALL, once=True, hold=hold)
+            job = await self.turns(await self.pump.ledger.job(job), [Pump.give_up], once=True, hold=hold)
+            if job.collected and job.settled_at is None:
+                await self._end(job, hold)
+        return await self.pump.ledger.job(job)
+
+    async def reached(self, job: Job, hold: Hold | None = None) -> Job:
+        """A job that the target reaches: its own as it was, or as that was edited meanwhile. Else ConfigError."""
+        target = self.pump.target
+        if not (strange := _strange(job, target)):
+            return job
+        if _edited(job, target):
+            return await self.intake.rehome(job, target, hold=hold)
+        raise ConfigError(
+            f"job {job.name!r} belongs to {', '.join(sorted(strange))}, not to {target.service}",
+            hint="use the target it was submitted to",
+        )
+
+    def _due(self, job: Job) -> bool:
+        target = self.pump.target
+        reached = not _strange(job, target) or _edited(job, target)
+        if not reached and job.target == target.name:  # others are worked on where their targets are known
+            words = "job %r is left alone: target %r does not reach all of %s any more, where it belongs"
+            _log.warning(words, job.name, target.name, job.service)
+        return reached and is_due(job, target.poll_interval_s, self.pump.clock.now())
+
+    async def _end(self, job: Job, hold: Hold | None) -> None:
+        """What came back is kept with the ledger until it is fetched."""
+        await deliver(self.pump, job, None, Shape(), overwrite=False, partial=False, hold=hold)
+
+    async def _another_round(self, job: Job, hold: Hold | None) -> bool:
+        """Whether rows of a finished job were worth asking again, and are now."""
+        if job.cancelled_at is not None:
+            return False
+        results = await asyncio.to_thread(collect, job, self.pump.workdir, None, Shape(), None)
+        if not results.report.retryable:
+            return False
+        if results.hopeless:
+            _log.warning("job %r: hardly any row succeeded in round %d; it is not asked again", job.name, job.round)
+            return False
+        await self.intake.round(job, self.pump.target, hold=hold)
+        return True
+
+    def _rests(self, job: Job) -> bool:
+        """Whether no turn gets a job any further."""
+        whole = not any(lost(part, self.pump.workdir) for part in job.parts)
+        return whole and job.state in (State.SETTLED, State.DROPPED)
+
+    @asynccontextmanager
+    async def _lease(self, job: Job) -> AsyncIterator[Hold | None]:
+        """A job's lease from its turns to its end; None for one at rest, which is only read."""
+        if self._rests(job):
+            yield None
+        else:
+            async with holding(self.pump.ledger, job) as hold:
+                yield hold
+
+
+def _strange(job: Job, target: Target) -> set[str]:
+    """The services of a job that a target does not reach; a part without a place waits for the job's own target."""
+    reach = {target.service, *(member.service for member in target.members)}
+    return {part.service or job.service for part in job.parts} - reach
+
+
+def _edited(job: Job, target: Target) -> bool:
+    return moving.is_edited(job, target.name, {member.service for member in target.members})
