@@ -97,7 +97,7 @@ class Lines:
         name, content, number = self.name, self.content, 0
         wanted, seen = set(self.wanted), set[str]()
         for number, row in enumerate(self.rows, 1):
-            if wanted:
+            if wanted and isinstance(row, Mapping):
                 wanted.difference_update(row)
                 seen.update(map(str, row))
                 if self.uniform:
