@@ -142,7 +142,7 @@ def test_a_traceback_says_what_to_do_in_python(world: World) -> None:
         assert unfinished.endswith("or the same call again to go on; client.cancel('my job') stops it")
         assert advice(lambda: client.fetch("other")) == "next: client.list()"
         client.run(request_lines(2), name="my job")
-        assert advice(lambda: client.retry("my job")).startswith("next: client.fetch(job, 'results.csv')")
+        assert advice(lambda: client.retry("my job")).startswith("next: client.fetch('my job', 'results.csv')")
 
 
 def test_commands_in_words_for_python() -> None:
