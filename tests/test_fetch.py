@@ -147,6 +147,28 @@ def test_a_piece_that_is_not_provably_the_rest_is_not_taken(
     assert desk.place.read_bytes() == desk.whole
 
 
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/octet-stream"])
+def test_a_page_of_a_gateway_is_no_beginning_of_a_result_file(
+    make_desk: Callable[[int], Desk], cutter: Cutter, kind: str
+) -> None:
+    desk = make_desk(1)
+    desk.place.unlink()
+    troubles: list[str | None] = []
+    for _ in range(3):
+        cutter.page = None if troubles else kind
+        troubles.append(desk.fetch())
+        if troubles[-1] is None:
+            break
+        assert not desk.place.exists()
+    assert desk.place.read_bytes() == desk.whole
+    if "html" in kind:
+        assert "a web page came instead of the file" in str(troubles[0])
+        assert cutter.asked == ["", ""]
+    else:  # its bytes looked like a beginning until a look at the whole
+        assert "not JSON" in str(troubles[1])
+        assert cutter.asked == ["", "17", ""]
+
+
 def test_an_outage_is_not_held_against_a_result_file(world: World) -> None:
     """Only a file that is itself not there, time and again, is given up."""
     ledger = world.home / "ledger.sqlite3"
