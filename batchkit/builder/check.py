@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _AT_ONCE = PIECE // 4
 """Bytes of lines judged together: few enough to stay in a processor's cache."""
 
+
 def check(
     path: str | Path,
     *,

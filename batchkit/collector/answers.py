@@ -76,10 +76,6 @@ class Answers:
         self._index.pop(name)
         self.good += 1
 
-    def skip(self, name: bytes) -> None:
-        """Leave the row to another reader of the same part."""
-        self._index.pop(name, None)
-
     def close(self) -> None:
         for file in self._files:
             file.close()

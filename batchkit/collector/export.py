@@ -161,13 +161,11 @@ def _line(result: Result, body: bytes | None, row: Mapping[str, Any] = _NOTHING)
     return _dumps(document(result, body, row)) or _leniently(document(result, row=row))
 
 
-def lines(
-    job: Job, workdir: Workdir, account: Account, share: range | None = None, *, raw: bool = False
-) -> Generator[bytes, None, None]:
+def lines(job: Job, workdir: Workdir, account: Account, *, raw: bool = False) -> Generator[bytes, None, None]:
     """The same as a plain `encode` of `merge`, but that nothing is decoded that need not be. With `raw` they are the
     service's own lines; a row that has none gets one that says why, laid out as the service does."""
     head, tails = splice.head(SCHEMA), dict[tuple[int, str | None], bytes]()
-    with closing(walk(job, workdir, account, share)) as steps:
+    with closing(walk(job, workdir, account)) as steps:
         for name, asked in steps:
             answers = asked[0].answers
             line = answers.raw(name) if len(asked) == 1 else None

@@ -31,40 +31,28 @@ class Row(NamedTuple):
     body: bytes | None
 
 
-def merge(job: Job, workdir: Workdir, account: Account, share: range | None = None) -> Generator[Row, None, None]:
-    """One row for each request line of the first round, in input order; `account` learns what was found.
-
-    Of a `share` of the positions only those rows are read, the others are passed over; whoever has position 0 also
-    tells what nobody asked for.
-    """
-    with closing(walk(job, workdir, account, share)) as steps:
+def merge(job: Job, workdir: Workdir, account: Account) -> Generator[Row, None, None]:
+    """One row for each request line of the first round, in input order; `account` learns what was found."""
+    with closing(walk(job, workdir, account)) as steps:
         for name, asked in steps:
             row = latest(name, asked)
             account.row(row.result)
             yield row
 
 
-def walk(
-    job: Job, workdir: Workdir, account: Account, share: range | None = None
-) -> Generator[tuple[bytes, Sequence[Round]], None, None]:
+def walk(job: Job, workdir: Workdir, account: Account) -> Generator[tuple[bytes, Sequence[Round]], None, None]:
     """The rows of `merge` before they are read: each name, and the rounds that asked for it, which stand at it."""
-    share = range(job.lines) if share is None else share
     with ExitStack() as stack:
         rounds: list[Round] = []
         for number in range(job.round + 1):
             parts = [part for part in job.parts if part.round == number]
-            rounds.append(stack.enter_context(closing(Round(parts, workdir, account, tells=share.start == 0))))
-        position, first = 0, rounds[0]
+            rounds.append(stack.enter_context(closing(Round(parts, workdir, account))))
+        first = rounds[0]
         while (name := first.name) is not None:
             asked = rounds if len(rounds) == 1 else [step for step in rounds if step.name == name]
-            if share.start <= position < share.stop:
-                yield name, asked
-            else:
-                for step in asked:
-                    step.answers.skip(name)
+            yield name, asked
             for step in asked:
                 step.advance()
-            position += 1
         if any(step.name is not None for step in rounds):
             raise LocalError(f"the request lines in {workdir.job(job.id)} were changed: a round asks for unknown rows")
 
@@ -89,8 +77,8 @@ class Round:
     name: bytes | None
     line: bytes
 
-    def __init__(self, parts: Sequence[Part], workdir: Workdir, account: Account, *, tells: bool) -> None:
-        self._parts, self._workdir, self._account, self._tells = parts, workdir, account, tells
+    def __init__(self, parts: Sequence[Part], workdir: Workdir, account: Account) -> None:
+        self._parts, self._workdir, self._account = parts, workdir, account
         self._rows = self._walk()
         self.advance()
 
@@ -110,7 +98,7 @@ class Round:
                         if name is None:
                             raise LocalError(f"{path} was changed: it has a line without custom_id")
                         yield name, line
-                self._account.part(self.answers, tells=self._tells)
+                self._account.part(self.answers)
 
 
 def latest(name: bytes, asked: Sequence[Round]) -> Row:
