@@ -76,11 +76,11 @@ class Account:
         else:
             self.failed += 1
 
-    def good(self, number: int, input_tokens: int, output_tokens: int) -> None:
-        """Count one good row of a round."""
-        self.total += 1
-        self.ok += 1
-        self.passed[number] += 1
+    def good(self, number: int, rows: int, input_tokens: int, output_tokens: int) -> None:
+        """Count good rows of a round."""
+        self.total += rows
+        self.ok += rows
+        self.passed[number] += rows
         self.input_tokens += input_tokens
         self.output_tokens += output_tokens
 
