@@ -265,6 +265,12 @@ def length(path: Path) -> int:
         return 0
 
 
+def blocks(file: BinaryIO) -> Iterator[list[bytes]]:
+    """The lines of a file, as many at once as stay in a processor's cache."""
+    while lines := file.readlines(PIECE // 4):
+        yield lines
+
+
 async def receive(path: Path, chunks: AsyncIterable[bytes], *, behind: int = 0) -> None:
     """Stream `chunks` to the private file `path`, behind its first `behind` bytes.
 

@@ -14,14 +14,11 @@ from batchkit.builder.rules import Rules
 from batchkit.builder.strict import BOM, Flaw, parse, wide_encoding
 from batchkit.builder.tokens import Tally
 from batchkit.config import Limits
-from batchkit.disk import PIECE, reading
+from batchkit.disk import PIECE, blocks, reading
 from batchkit.model import CheckReport, Problem
 
 if TYPE_CHECKING:
     from batchkit.config.facts import Facts
-
-_AT_ONCE = PIECE // 4
-"""Bytes of lines judged together: few enough to stay in a processor's cache."""
 
 
 def check(
@@ -78,7 +75,7 @@ class _File:
     def _lines(self, file: BinaryIO) -> int:
         """Judge all lines, piece by piece; how many there are."""
         number = offset = 0
-        while lines := file.readlines(_AT_ONCE):
+        for lines in blocks(file):
             self._judge.lines(lines, number, offset)
             number, offset = number + len(lines), file.tell()
         return number

@@ -14,12 +14,11 @@ from typing import BinaryIO
 from batchkit.collector.account import MISSING, PENDING
 from batchkit.collector.fetch import lost
 from batchkit.collector.lines import Answer, names_of, read, text
-from batchkit.disk import PIECE, Workdir, local_errors
+from batchkit.disk import PIECE, Workdir, blocks, local_errors
 from batchkit.errors import LocalError
 from batchkit.model import Part, Result, State
 
 _AGAIN = "batchkit fetch JOB gets it again from the service"
-_AT_ONCE = PIECE // 4
 _LENGTH_BITS = 40
 _LENGTH_MASK = (1 << _LENGTH_BITS) - 1
 
@@ -90,7 +89,7 @@ class Answers:
             self._files.append(path.open("rb", buffering=PIECE))
         self._numbers.append(self._files[-1].fileno())
         which, offset, index = len(self._files) - 1, 0, self._index
-        while lines := self._files[which].readlines(_AT_ONCE):
+        for lines in blocks(self._files[which]):
             sizes = [*map(len, lines)]
             starts = accumulate(sizes, initial=offset)
             places = [(start << _LENGTH_BITS | size) << 1 | which for start, size in zip(starts, sizes)]  # noqa: B905

@@ -17,12 +17,9 @@ import orjson
 from batchkit.collector.account import Account
 from batchkit.collector.answers import Answers
 from batchkit.collector.lines import Answer, names_of
-from batchkit.disk import PIECE, Workdir, local_errors
+from batchkit.disk import PIECE, Workdir, blocks, local_errors
 from batchkit.errors import LocalError
 from batchkit.model import Job, Part, Result
-
-_AT_ONCE = PIECE // 4
-"""Bytes of request lines in hand at once: few enough to stay in a processor's cache."""
 
 
 class Row(NamedTuple):
@@ -134,7 +131,7 @@ class Round:
             path = self._workdir.lines(part)
             with closing(Answers(part, self._workdir)) as self.answers:
                 with local_errors(path), path.open("rb", buffering=PIECE) as file:
-                    while lines := file.readlines(_AT_ONCE):
+                    for lines in blocks(file):
                         names = [name for name in names_of(lines) if name is not None]
                         if len(names) < len(lines):
                             raise LocalError(f"{path} was changed: it has a line without custom_id")
