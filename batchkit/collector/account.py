@@ -7,13 +7,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from batchkit.collector.lines import MISSING, PENDING
 from batchkit.model import Job, Report, Result
 
 if TYPE_CHECKING:
     from batchkit.collector.answers import Answers
 
-MISSING = "missing"
-PENDING = "pending"
 NAMED = 100
 """How many custom_ids of a kind a report names."""
 

@@ -11,9 +11,8 @@ from itertools import accumulate, repeat
 from pathlib import Path
 from typing import BinaryIO
 
-from batchkit.collector.account import MISSING, PENDING
 from batchkit.collector.fetch import lost
-from batchkit.collector.lines import Answer, names_of, read, text
+from batchkit.collector.lines import MISSING, PENDING, Answer, names_of, read, text
 from batchkit.disk import PIECE, Workdir, blocks, local_errors
 from batchkit.errors import LocalError
 from batchkit.model import Part, Result, State

@@ -27,6 +27,10 @@ _OPENAI_HEAD = re.compile(rb',"response":\{"status_code":(\d{1,3}),"request_id":
 _OPENAI_TAIL = b'},"error":null}\n'
 
 
+MISSING, PENDING = "missing", "pending"
+"""The codes of rows without a line: it did not come back, or not yet."""
+
+
 class Answer(NamedTuple):
     """One row's result; `body` is the response's body as it came, where it can be handed on as it stands."""
 
