@@ -265,8 +265,14 @@ def length(path: Path) -> int:
         return 0
 
 
-async def receive(path: Path, chunks: AsyncIterable[bytes], *, behind: int = 0) -> int:
-    """Stream `chunks` to the private file `path`, behind its first `behind` bytes; how many bytes it then has.
+def blocks(file: BinaryIO) -> Iterator[list[bytes]]:
+    """The lines of a file, as many at once as stay in a processor's cache."""
+    while lines := file.readlines(PIECE // 4):
+        yield lines
+
+
+async def receive(path: Path, chunks: AsyncIterable[bytes], *, behind: int = 0) -> None:
+    """Stream `chunks` to the private file `path`, behind its first `behind` bytes.
 
     They are durable when this returns, and what came is kept when it fails: `path` is not to be the file's final name.
     """
@@ -275,28 +281,26 @@ async def receive(path: Path, chunks: AsyncIterable[bytes], *, behind: int = 0) 
         descriptor = os.open(path, _UPDATE, PRIVATE)
         try:
             os.ftruncate(descriptor, behind)
-            total = os.lseek(descriptor, behind, os.SEEK_SET)
+            os.lseek(descriptor, behind, os.SEEK_SET)
             try:
                 async for chunk in chunks:
                     buffer += chunk
                     if len(buffer) >= PIECE:
-                        total += await asyncio.to_thread(_write, descriptor, buffer)
+                        await asyncio.to_thread(_write, descriptor, buffer)
             finally:
-                total += _write(descriptor, buffer)
+                _write(descriptor, buffer)
             await asyncio.to_thread(_sync, descriptor)
         finally:
             os.close(descriptor)
-    return total
 
 
-def _write(descriptor: int, buffer: bytearray) -> int:
+def _write(descriptor: int, buffer: bytearray) -> None:
     """Write all of a buffer and empty it."""
-    size = written = len(buffer)
+    written = 0
     with memoryview(buffer) as view:
-        while written:
-            written -= os.write(descriptor, view[size - written :])
+        while written < len(view):
+            written += os.write(descriptor, view[written:])
     buffer.clear()
-    return size
 
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)

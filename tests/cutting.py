@@ -13,6 +13,7 @@ from typing import Literal, Self
 import httpx
 import orjson
 
+PAGE = "<html>busy</html>"
 Framing = Literal["length", "chunked", "close"]
 
 
@@ -27,6 +28,8 @@ class Cutter(httpx.AsyncBaseTransport):
     ranges: bool = True
     sizes: bool = True
     lie: str | None = None
+    page: str | None = None
+    """The content type of a gateway's page that comes, whole, instead of the next answer."""
     asked: list[str] = field(default_factory=list)
     _bodies: dict[str, bytes] = field(default_factory=dict)
     _inner: httpx.AsyncHTTPTransport | None = None
@@ -83,6 +86,14 @@ class Cutter(httpx.AsyncBaseTransport):
         key = head.split(" ")[1]
         body, wanted = self._bodies[key], re.search(r"range: bytes=(\d+)-", head, re.IGNORECASE)
         self.asked.append(wanted[1] if wanted else "")
+        if self.page is not None:
+            writer.write(
+                f"HTTP/1.1 200 OK\r\nContent-Type: {self.page}\r\nContent-Length: {len(PAGE)}\r\n\r\n{PAGE}".encode()
+            )
+            self.page = None
+            await writer.drain()
+            writer.close()
+            return
         since = int(wanted[1]) if wanted and self.ranges else 0
         cut = self.at if self.times and self.at is not None else None
         self.times -= self.times > 0

@@ -147,6 +147,28 @@ def test_a_piece_that_is_not_provably_the_rest_is_not_taken(
     assert desk.place.read_bytes() == desk.whole
 
 
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/octet-stream"])
+def test_a_page_of_a_gateway_is_no_beginning_of_a_result_file(
+    make_desk: Callable[[int], Desk], cutter: Cutter, kind: str
+) -> None:
+    desk = make_desk(1)
+    desk.place.unlink()
+    troubles: list[str | None] = []
+    for _ in range(3):
+        cutter.page = None if troubles else kind
+        troubles.append(desk.fetch())
+        if troubles[-1] is None:
+            break
+        assert not desk.place.exists()
+    assert desk.place.read_bytes() == desk.whole
+    if "html" in kind:
+        assert "a web page came instead of the file" in str(troubles[0])
+        assert cutter.asked == ["", ""]
+    else:  # its bytes looked like a beginning until a look at the whole
+        assert "not JSON" in str(troubles[1])
+        assert cutter.asked == ["", "17", ""]
+
+
 def test_an_outage_is_not_held_against_a_result_file(world: World) -> None:
     """Only a file that is itself not there, time and again, is given up."""
     ledger = world.home / "ledger.sqlite3"
@@ -214,13 +236,14 @@ def test_a_disk_that_is_full_at_any_byte_damages_nothing(
     world, out = make_world(fail_rate=0.0, answer=lambda _: "x" * 50_000), tmp_path / "out.jsonl"
     with world.client() as client:
         client.run(request_lines(ROWS), name="full", out=out)
-        whole = out.read_bytes()
-        (place,) = world.home.glob("ledger.jobs/*/0-000.output.jsonl")
-        held = place.read_bytes()
-        for at in range(1_000_000, len(held), 10_007 if thorough else 400_007):
-            out.write_bytes(b"precious")
-            if what == "download":
-                place.unlink()
+    whole = out.read_bytes()
+    (place,) = world.home.glob("ledger.jobs/*/0-000.output.jsonl")
+    held = place.read_bytes()
+    for at in range(1_000_000, len(held), 10_007 if thorough else 400_007):
+        out.write_bytes(b"precious")
+        if what == "download":
+            place.unlink()
+        with world.client() as client:  # whose ledger's own log would else grow as large
             with largest_file(at), pytest.raises(DiskFull) as full:
                 client.fetch("full", out, overwrite=True)
             assert full.value.exit == 12
@@ -228,7 +251,7 @@ def test_a_disk_that_is_full_at_any_byte_damages_nothing(
             assert not place.exists() or place.read_bytes() == held
             assert list(tmp_path.glob(".*.part")) == []
             client.fetch("full", out, overwrite=True)
-            assert out.read_bytes() == whole
+        assert out.read_bytes() == whole
 
 
 @pytest.mark.parametrize("share", [0.01, 1.0])

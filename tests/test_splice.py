@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from batchkit.collector.export import SCHEMA, document
 from batchkit.collector.lines import name_of, read
-from batchkit.collector.splice import head, splice
+from batchkit.collector.splice import joiner
 
-TAIL = b'","round":0,"batch_id":"b","response":'
+JOIN = joiner(SCHEMA, 0, "b")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.sampled_from(
     [
         '"',
@@ -83,12 +83,12 @@ def line_of(body: Any, *, azure: bool, status: int) -> bytes:
 @given(chats(), st.booleans(), st.sampled_from([200, 200, 200, 201, 429]))
 def test_spliced_lines_are_those_of_a_full_decode(body: dict[str, Any], azure: bool, status: int) -> None:
     line = line_of(body, azure=azure, status=status)
-    made = splice(line, b"row-1", head(SCHEMA), TAIL)
+    made = JOIN(line, b"row-1")
     result = read(line, b"row-1", 0, "b").result
     if made is not None:
-        assert orjson.loads(made.line) == orjson.loads(orjson.dumps(document(result)))
-        assert (made.input_tokens, made.output_tokens) == (result.input_tokens, result.output_tokens)
-        assert made.line.endswith(b"}\n")
+        assert orjson.loads(made[0]) == orjson.loads(orjson.dumps(document(result)))
+        assert made[1:] == (result.input_tokens, result.output_tokens)
+        assert made[0].endswith(b"}\n")
 
 
 def test_ordinary_lines_are_spliced() -> None:
@@ -99,7 +99,7 @@ def test_ordinary_lines_are_spliced() -> None:
     for azure in (True, False):
         line = line_of(body, azure=azure, status=200)
         assert name_of(line) == b"row-1"
-        made = splice(line, b"row-1", head(SCHEMA), TAIL)
+        made = JOIN(line, b"row-1")
         assert made is not None
-        assert orjson.loads(made.line)["text"] == message["content"]
-        assert orjson.dumps(body) in made.line
+        assert orjson.loads(made[0])["text"] == message["content"]
+        assert orjson.dumps(body) in made[0]

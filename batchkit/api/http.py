@@ -158,20 +158,21 @@ class Http:
 
         return await self._again(call, attempt)
 
-    async def download(self, path: str, place: Path, size: int | None) -> int:
-        """Stream a body of `size` bytes, where that is known, into the file `place`; how many bytes it then has.
+    async def download(self, path: str, place: Path, size: int | None) -> bool:
+        """Stream a body of `size` bytes, where that is known, into the file `place`; whether it came in one piece.
 
         What is there already is kept only if the service answers with exactly the bytes behind it, of a whole of this
-        size; otherwise the file begins anew.
+        size; otherwise the file begins anew. Whoever answered before may have been a gateway: of a file that is pieced
+        together only a look at it tells that it is one.
         """
         deadline_s = self._settings.call_timeout_s + (LARGEST if size is None else size) / SLOWEST
         resume = size is not None
 
-        async def attempt() -> int:
+        async def attempt() -> bool:
             nonlocal resume
             there = length(place) if resume else 0
             if there and there == size:
-                return there
+                return False
             headers = {"Range": f"bytes={there}-"} if there else {}
             try:
                 request = partial(self._reading.build_request, "GET", path, headers=headers)
@@ -181,7 +182,10 @@ class Http:
                         raise Failed(
                             Failure.REFUSED, Unintelligible("the service sent another piece than was asked for")
                         )
-                    return await receive(place, _raw(response), behind=0 if whole else there)
+                    if response.headers.get("content-type", "").startswith("text/html"):
+                        raise Failed(Failure.UNREADABLE, Unintelligible("a web page came instead of the file"))
+                    await receive(place, _raw(response), behind=0 if whole else there)
+                    return whole
             except Failed as failed:
                 if there and failed.failure is Failure.REFUSED:
                     resume = False

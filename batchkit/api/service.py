@@ -91,8 +91,8 @@ class Service:
         """All files for batches, whatever pages they come in."""
         return [wire.file(doc) async for doc in self._pages("files", {"purpose": "batch"})]
 
-    async def content(self, file_id: str, path: Path, size: int | None = None) -> int:
-        """Stream a file's content, of `size` bytes if that is known, to `path`; how many bytes it then has.
+    async def content(self, file_id: str, path: Path, size: int | None = None) -> bool:
+        """Stream a file's content, of `size` bytes if that is known, to `path`; whether it came in one piece.
 
         A `path` that holds the beginning of the same file is gone on with where the service can do that.
         """

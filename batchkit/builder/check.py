@@ -14,7 +14,7 @@ from batchkit.builder.rules import Rules
 from batchkit.builder.strict import BOM, Flaw, parse, wide_encoding
 from batchkit.builder.tokens import Tally
 from batchkit.config import Limits
-from batchkit.disk import PIECE, reading
+from batchkit.disk import PIECE, blocks, reading
 from batchkit.model import CheckReport, Problem
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class _File:
     def _lines(self, file: BinaryIO) -> int:
         """Judge all lines, piece by piece; how many there are."""
         number = offset = 0
-        while lines := file.readlines(PIECE):
+        for lines in blocks(file):
             self._judge.lines(lines, number, offset)
             number, offset = number + len(lines), file.tell()
         return number

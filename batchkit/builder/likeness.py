@@ -1,9 +1,8 @@
 """The quick half of `check`: a line like one already judged good is cleared without being looked at again.
 
 Two lines are alike when they have the same bytes but for two holes, the custom_id and the text that is asked about.
-What is in the holes of many lines is proved at once: put between quotes, as one JSON array, it must be read as just so
-many strings. Then nothing but a strict string is in any hole, and all around it is as it was in the example. All other
-lines are judged the slow way, which explains.
+What is in the holes must be read as one JSON string each. Then nothing but a strict string is in any hole, and all
+around it is as it was in the example. All other lines are judged the slow way, which explains.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Likeness:
         if not self._examples:
             return []
         opening, between, ending = self._examples[0]
-        first, least, last = len(opening), len(between), -len(ending)
+        first, least, last = len(opening), len(between) - 1, 1 - len(ending)
         starts = [*map(bytes.find, lines, repeat(b'"'), repeat(first))]
         alike = (
             all(map(bytes.startswith, lines, repeat(opening)))
@@ -71,24 +70,21 @@ class Likeness:
         for opening, between, ending in self._examples:
             end = line.find(b'"', len(opening))
             if line.startswith(opening) and line.startswith(between, end) and line.endswith(ending):
-                custom_id, text = line[len(opening) : end], line[end + len(between) : -len(ending)]
+                custom_id, text = line[len(opening) : end], line[end + len(between) - 1 : 1 - len(ending)]
                 return custom_id if _strings([custom_id], [text]) else None
         return None
 
 
 def _strings(ids: Sequence[bytes], texts: Sequence[bytes]) -> bool:
-    """Whether these are the insides of JSON strings, none of them empty, and ids that stand for themselves.
-
-    A quote that is not escaped would make more of one, or hide some in a list or an object, and a backslash at an end
-    would make one of two: without the latter, number and kind tell of the former.
-    """
-    if b"\\" in b"".join(ids) or not all(ids) or not all(texts) or any(map(bytes.endswith, texts, repeat(b"\\"))):
+    """Whether ids, which have no quote in them, stand for themselves, and texts are JSON strings, with their quotes;
+    none of them empty."""
+    if b"\\" in b"".join(ids) or not all(ids) or b'""' in texts:
         return False
     try:
-        found = orjson.loads(b'["' + b'","'.join((*ids, *texts)) + b'"]')
+        orjson.loads(b'["' + b'","'.join(ids) + b'"]')
+        return set(map(type, map(orjson.loads, texts))) == {str}
     except orjson.JSONDecodeError:
         return False
-    return len(found) == len(ids) + len(texts) and set(map(type, found)) == {str}
 
 
 def _example(line: bytes, document: dict[str, Any]) -> _Example | None:

@@ -7,13 +7,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from batchkit.collector.lines import MISSING, PENDING
 from batchkit.model import Job, Report, Result
 
 if TYPE_CHECKING:
     from batchkit.collector.answers import Answers
 
-MISSING = "missing"
-PENDING = "pending"
 NAMED = 100
 """How many custom_ids of a kind a report names."""
 
@@ -32,7 +31,7 @@ HOPELESS_ROWS = 10
 
 @dataclass
 class Account:
-    """The running account of one merge, or of a share of it."""
+    """The running account of one merge, or of some parts of it."""
 
     job: str
     total: int = 0
@@ -76,34 +75,31 @@ class Account:
         else:
             self.failed += 1
 
-    def good(self, number: int, input_tokens: int, output_tokens: int) -> None:
-        """Count one good row of a round."""
-        self.total += 1
-        self.ok += 1
-        self.passed[number] += 1
+    def good(self, number: int, rows: int, input_tokens: int, output_tokens: int) -> None:
+        """Count good rows of a round."""
+        self.total += rows
+        self.ok += rows
+        self.passed[number] += rows
         self.input_tokens += input_tokens
         self.output_tokens += output_tokens
 
-    def part(self, answers: Answers, *, tells: bool) -> None:
-        """Take in what was counted in one part, and with `tells` the lines that should not be there."""
+    def part(self, answers: Answers) -> None:
+        """Take in what was counted in one part, and the lines that should not be there."""
         self.returned[answers.part.id] = answers.good, answers.bad
-        if tells:
-            unknown = answers.unknown
-            self.duplicates += len(answers.duplicated)
-            self.unknowns += len(unknown)
-            self.duplicated += answers.duplicated[: NAMED - len(self.duplicated)]
-            self.unknown += unknown[: NAMED - len(self.unknown)]
+        unknown = answers.unknown
+        self.duplicates += len(answers.duplicated)
+        self.unknowns += len(unknown)
+        self.duplicated += answers.duplicated[: NAMED - len(self.duplicated)]
+        self.unknown += unknown[: NAMED - len(self.unknown)]
 
     def __iadd__(self, other: Account) -> Account:
-        """Take in the account of another share of the same merge, which lies behind this one."""
+        """Take in the account of other parts of the same merge, which lie behind these."""
         for name in (
             "total ok failed missing pending input_tokens output_tokens retryable duplicates unknowns "
             "errors passed stuck missing_ids duplicated unknown"
         ).split():
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for part, (good, bad) in other.returned.items():
-            before = self.returned.get(part, (0, 0))
-            self.returned[part] = before[0] + good, before[1] + bad
+        self.returned |= other.returned
         return self
 
     def hopeless(self) -> bool:

@@ -6,13 +6,14 @@ Only places are kept in memory; lines are read where they lie.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from itertools import accumulate, repeat
 from pathlib import Path
 from typing import BinaryIO
 
-from batchkit.collector.account import MISSING, PENDING
 from batchkit.collector.fetch import lost
-from batchkit.collector.lines import Answer, name_of, read, text
-from batchkit.disk import PIECE, Workdir, local_errors
+from batchkit.collector.lines import MISSING, PENDING, Answer, names_of, read, text
+from batchkit.disk import PIECE, Workdir, blocks, local_errors
 from batchkit.errors import LocalError
 from batchkit.model import Part, Result, State
 
@@ -24,7 +25,8 @@ _LENGTH_MASK = (1 << _LENGTH_BITS) - 1
 class Answers:
     """custom_id (as UTF-8) → where its line lies in the output or the error file of one part.
 
-    `good` and `bad` count what was taken, `duplicated` and `unknown` name what should not be there.
+    `good` and `bad` count what was read, `duplicated` and `unknown` name what should not be there; `exact` says that
+    all lines are JSON for the strictest reader.
     """
 
     def __init__(self, part: Part, workdir: Workdir) -> None:
@@ -41,7 +43,7 @@ class Answers:
                 f"a result file of part {part.number} is gone from {workdir.job(part.job_id)}", hint=_AGAIN
             )
         places = [path for path in (workdir.output(part), workdir.error(part)) if part.collected and path.exists()]
-        self._exact = not any(workdir.inexact(path).exists() for path in places)
+        self.exact = not any(workdir.inexact(path).exists() for path in places)
         try:
             for path in places:
                 self._scan(path)
@@ -56,7 +58,18 @@ class Answers:
 
     def take(self, name: bytes) -> Answer:
         """The row's answer; what never came back gets the reason for it."""
-        place = self._index.pop(name, None)
+        return self.answer(name, self._index.pop(name, None))
+
+    def places(self, names: Iterable[bytes]) -> list[int | None]:
+        """Where the lines of these rows lie, which are taken with that: `line` and `answer` read them."""
+        return [*map(self._index.pop, names, repeat(None))]
+
+    def line(self, place: int) -> bytes:
+        """A row's line as it came."""
+        return os.pread(self._numbers[place & 1], place >> 1 & _LENGTH_MASK, place >> 1 + _LENGTH_BITS)
+
+    def answer(self, name: bytes, place: int | None) -> Answer:
+        """What a row's line says."""
         if place is None:
             return Answer(_absent(text(name), self.part), None)
         answer = self._read(name, place)
@@ -65,20 +78,6 @@ class Answers:
         else:
             self.bad += 1
         return answer
-
-    def raw(self, name: bytes) -> bytes | None:
-        """The row's line as it came, left where it is for `take`; None where it is not known to be exact JSON."""
-        place = self._index.get(name) if self._exact else None
-        return None if place is None else self._line(place)
-
-    def taken(self, name: bytes) -> None:
-        """The row's line was good, and is used as it came."""
-        self._index.pop(name)
-        self.good += 1
-
-    def skip(self, name: bytes) -> None:
-        """Leave the row to another reader of the same part."""
-        self._index.pop(name, None)
 
     def close(self) -> None:
         for file in self._files:
@@ -89,25 +88,32 @@ class Answers:
             self._files.append(path.open("rb", buffering=PIECE))
         self._numbers.append(self._files[-1].fileno())
         which, offset, index = len(self._files) - 1, 0, self._index
-        for line in self._files[which]:
-            length = len(line)
-            place = (offset << _LENGTH_BITS | length) << 1 | which
-            offset += length
-            name = name_of(line)
+        for lines in blocks(self._files[which]):
+            sizes = [*map(len, lines)]
+            starts = accumulate(sizes, initial=offset)
+            places = [(start << _LENGTH_BITS | size) << 1 | which for start, size in zip(starts, sizes)]  # noqa: B905
+            offset += sum(sizes)
+            names = names_of(lines)
+            found = {name: place for name, place in zip(names, places, strict=True) if name is not None}
+            if len(found) == len(names) and index.keys().isdisjoint(found):
+                index |= found
+            else:
+                self._doubtful(names, places, lines)
+
+    def _doubtful(self, names: Iterable[bytes | None], places: Iterable[int], lines: Iterable[bytes]) -> None:
+        """Take in lines of which some have no name, or one that came before: a good answer is kept before a bad one."""
+        for name, place, line in zip(names, places, lines, strict=True):
             if name is None:
                 self._nameless += bool(line.strip())
                 continue
-            before = index.setdefault(name, place)
+            before = self._index.setdefault(name, place)
             if before != place:
                 self.duplicated.append(text(name))
                 if not self._read(name, before).result.ok:
-                    index[name] = place
+                    self._index[name] = place
 
     def _read(self, name: bytes, place: int) -> Answer:
-        return read(self._line(place), name, self.part.round, self.batch_id)
-
-    def _line(self, place: int) -> bytes:
-        return os.pread(self._numbers[place & 1], place >> 1 & _LENGTH_MASK, place >> 1 + _LENGTH_BITS)
+        return read(self.line(place), name, self.part.round, self.batch_id)
 
 
 def _absent(custom_id: str, part: Part) -> Result:

@@ -19,6 +19,7 @@ import orjson
 
 from batchkit.collector import join, splice
 from batchkit.collector.account import Account
+from batchkit.collector.answers import Answers
 from batchkit.collector.columns import Table, as_text, table
 from batchkit.collector.merge import Row, latest, walk
 from batchkit.disk import PIECE, Workdir, replacing
@@ -162,33 +163,39 @@ def _line(result: Result, body: bytes | None, row: Mapping[str, Any] = _NOTHING)
     return _dumps(document(result, body, row)) or _leniently(document(result, row=row))
 
 
-def lines(
-    job: Job, workdir: Workdir, account: Account, share: range | None = None, *, raw: bool = False
-) -> Generator[bytes, None, None]:
-    """The same as a plain `encode` of `merge`, but that nothing is decoded that need not be. With `raw` they are the
-    service's own lines; a row that has none gets one that says why, laid out as the service does."""
-    head, tails = splice.head(SCHEMA), dict[tuple[int, str | None], bytes]()
-    with closing(walk(job, workdir, account, share)) as steps:
-        for name, asked in steps:
-            answers = asked[0].answers
-            line = answers.raw(name) if len(asked) == 1 else None
-            made: splice.Spliced | None = None
-            if line is not None and raw:
-                counted = splice.tokens(line, name)
-                made = counted and splice.Spliced(line, *counted)
-            elif line is not None:
-                key = answers.part.round, answers.batch_id
-                if (tail := tails.get(key)) is None:
-                    tail = tails[key] = b'","round":%d,"batch_id":%s,"response":' % (key[0], orjson.dumps(key[1]))
-                made = splice.splice(line, name, head, tail)
-            if made is not None:
-                answers.taken(name)
-                account.good(answers.part.round, made.input_tokens, made.output_tokens)
-                yield made.line
-                continue
-            row = latest(name, asked)
-            account.row(row.result)
-            yield _raw(row.result) if raw else _line(row.result, row.body)
+def lines(job: Job, workdir: Workdir, account: Account, *, raw: bool = False) -> Generator[bytes, None, None]:
+    """The same as a plain `encode` of `merge`, in pieces of many lines, but that nothing is decoded that need not be.
+    With `raw` they are the service's own lines; a row that has none gets one that says why, laid out as they are."""
+    with closing(walk(job, workdir, account)) as blocks:
+        for names, asked_with, asked in blocks:
+            if len(asked) > 1:
+                row = latest(asked_with[0], [step.answers.take(names[0]) for step in asked])
+                account.row(row.result)
+                yield _raw(row.result) if raw else _line(row.result, row.body)
+            else:
+                yield b"".join(_spliced(names, asked[0].answers, account, raw=raw))
+
+
+def _spliced(names: list[bytes], answers: Answers, account: Account, *, raw: bool) -> list[bytes]:
+    """The results of rows that were asked for once, put together from pieces where that can be done."""
+    number, made = answers.part.round, list[bytes]()
+    line_of, exact = answers.line, answers.exact
+    join = splice.as_it_came if raw else splice.joiner(SCHEMA, number, answers.batch_id)
+    rows = input_tokens = output_tokens = 0
+    for name, place in zip(names, answers.places(names), strict=True):
+        spliced = join(line_of(place), name) if place is not None and exact else None
+        if spliced is None:
+            result, body = answers.answer(name, place)
+            account.row(result)
+            made.append(_raw(result) if raw else _line(result, body))
+            continue
+        made.append(spliced[0])
+        rows += 1
+        input_tokens += spliced[1]
+        output_tokens += spliced[2]
+    answers.good += rows
+    account.good(number, rows, input_tokens, output_tokens)
+    return made
 
 
 def _raw(result: Result) -> bytes:

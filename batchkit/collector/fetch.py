@@ -94,7 +94,7 @@ async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part) ->
     coming = workdir.coming(wanted.path, file_id)
     try:
         announced = (await api.file(file_id)).bytes
-        await api.content(file_id, coming, announced)
+        one_piece = await api.content(file_id, coming, announced)
     except NotFound as error:
         if part.tries < MOST_TRIES:
             raise _Disagrees(f"the result file {file_id} is not at the service: {error}") from None
@@ -102,7 +102,7 @@ async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part) ->
         return f"{file_id} gone from the service"
     found = await asyncio.to_thread(look, coming, workdir.lines(part))
     short, odd = found.short(announced), found.odd(wanted.rows)
-    whole = announced is not None and short is None
+    whole = announced is not None and short is None and one_piece
     if (short or odd) and part.tries < (MORE_TRIES if whole else MOST_TRIES):
         if announced is None or found.bytes >= announced:  # else the next try goes on behind what is here
             await asyncio.to_thread(coming.unlink)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -24,6 +25,10 @@ AZURE_HEAD = b',"response":{"body":'
 AZURE_TAIL = re.compile(rb',"request_id":' + _TEXT + rb',"status_code":(\d{1,3})\},"error":null\}\s*')
 _OPENAI_HEAD = re.compile(rb',"response":\{"status_code":(\d{1,3}),"request_id":' + _TEXT + rb',"body":')
 _OPENAI_TAIL = b'},"error":null}\n'
+
+
+MISSING, PENDING = "missing", "pending"
+"""The codes of rows without a line: it did not come back, or not yet."""
 
 
 class Answer(NamedTuple):
@@ -44,6 +49,12 @@ def name_of(line: bytes) -> bytes | None:
         return None
     name = document.get("custom_id") if isinstance(document, dict) else None
     return name.encode("utf-8", "surrogatepass") if isinstance(name, str) else None
+
+
+def names_of(lines: Sequence[bytes]) -> list[bytes | None]:
+    """The custom_ids of many lines."""
+    found = [*map(_NAME.match, lines)]
+    return [match[1] if match else name_of(line) for match, line in zip(found, lines, strict=True)]
 
 
 def text(name: bytes) -> str:

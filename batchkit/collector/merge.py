@@ -16,8 +16,8 @@ import orjson
 
 from batchkit.collector.account import Account
 from batchkit.collector.answers import Answers
-from batchkit.collector.lines import name_of
-from batchkit.disk import PIECE, Workdir, local_errors
+from batchkit.collector.lines import Answer, names_of
+from batchkit.disk import PIECE, Workdir, blocks, local_errors
 from batchkit.errors import LocalError
 from batchkit.model import Job, Part, Result
 
@@ -31,41 +31,44 @@ class Row(NamedTuple):
     body: bytes | None
 
 
-def merge(job: Job, workdir: Workdir, account: Account, share: range | None = None) -> Generator[Row, None, None]:
-    """One row for each request line of the first round, in input order; `account` learns what was found.
+class Block(NamedTuple):
+    """Rows of one part that follow each other, by name and by the request line they were last asked with. `asked` are
+    the rounds that asked for them: of rows that were asked again, each is a block of its own."""
 
-    Of a `share` of the positions only those rows are read, the others are passed over; whoever has position 0 also
-    tells what nobody asked for.
-    """
-    with closing(walk(job, workdir, account, share)) as steps:
-        for name, asked in steps:
-            row = latest(name, asked)
-            account.row(row.result)
-            yield row
+    names: list[bytes]
+    lines: list[bytes]
+    asked: Sequence[Round]
 
 
-def walk(
-    job: Job, workdir: Workdir, account: Account, share: range | None = None
-) -> Generator[tuple[bytes, Sequence[Round]], None, None]:
-    """The rows of `merge` before they are read: each name, and the rounds that asked for it, which stand at it."""
-    share = range(job.lines) if share is None else share
+def merge(job: Job, workdir: Workdir, account: Account) -> Generator[Row, None, None]:
+    """One row for each request line of the first round, in input order; `account` learns what was found."""
+    with closing(walk(job, workdir, account)) as blocks:
+        for names, lines, asked in blocks:
+            for name, line in zip(names, lines, strict=True):
+                row = latest(line, [step.answers.take(name) for step in asked])
+                account.row(row.result)
+                yield row
+
+
+def walk(job: Job, workdir: Workdir, account: Account) -> Generator[Block, None, None]:
+    """The rows of `merge` before they are read, each once."""
     with ExitStack() as stack:
         rounds: list[Round] = []
         for number in range(job.round + 1):
             parts = [part for part in job.parts if part.round == number]
-            rounds.append(stack.enter_context(closing(Round(parts, workdir, account, tells=share.start == 0))))
-        position, first = 0, rounds[0]
-        while (name := first.name) is not None:
-            asked = rounds if len(rounds) == 1 else [step for step in rounds if step.name == name]
-            if share.start <= position < share.stop:
-                yield name, asked
+            rounds.append(stack.enter_context(closing(Round(parts, workdir, account))))
+        first, others = rounds[0], rounds[1:]
+        while first.name is not None:
+            alone = min((first.before(step.name) for step in others), default=len(first.names))
+            if alone > first.at:
+                yield Block(first.names[first.at : alone], first.lines[first.at : alone], [first])
+                first.advance(alone - first.at)
             else:
+                asked = [step for step in rounds if step.name == first.name]
+                yield Block([first.name], [asked[-1].line], asked)
                 for step in asked:
-                    step.answers.skip(name)
-            for step in asked:
-                step.advance()
-            position += 1
-        if any(step.name is not None for step in rounds):
+                    step.advance(1)
+        if any(step.name is not None for step in others):
             raise LocalError(f"the request lines in {workdir.job(job.id)} were changed: a round asks for unknown rows")
 
 
@@ -83,49 +86,70 @@ def changed(line: bytes, params: Mapping[str, Any]) -> bytes:
 
 
 class Round:
-    """One pass over rows, from part to part: `name` is the row it stands at, None at the end."""
+    """One pass over rows, from part to part: a block of names and request lines at a time, and the row it stands at."""
 
     answers: Answers
-    name: bytes | None
-    line: bytes
+    names: list[bytes]
+    lines: list[bytes]
+    at: int
 
-    def __init__(self, parts: Sequence[Part], workdir: Workdir, account: Account, *, tells: bool) -> None:
-        self._parts, self._workdir, self._account, self._tells = parts, workdir, account, tells
-        self._rows = self._walk()
-        self.advance()
+    def __init__(self, parts: Sequence[Part], workdir: Workdir, account: Account) -> None:
+        self._parts, self._workdir, self._account = parts, workdir, account
+        self._blocks = self._read()
+        self._load()
 
-    def advance(self) -> None:
-        self.name, self.line = next(self._rows, (None, b""))
+    @property
+    def name(self) -> bytes | None:
+        """The row it stands at; None at the end."""
+        return self.names[self.at] if self.names else None
+
+    @property
+    def line(self) -> bytes:
+        return self.lines[self.at]
+
+    def before(self, name: bytes | None) -> int:
+        """Where in the block this row stands, or the block's end."""
+        try:
+            return len(self.names) if name is None else self.names.index(name, self.at)
+        except ValueError:
+            return len(self.names)
+
+    def advance(self, count: int) -> None:
+        self.at += count
+        if self.at == len(self.names):
+            self._load()
 
     def close(self) -> None:
-        self._rows.close()
+        self._blocks.close()
 
-    def _walk(self) -> Generator[tuple[bytes, bytes], None, None]:
+    def _load(self) -> None:
+        self.names, self.lines = next(self._blocks, ([], []))
+        self.at = 0
+
+    def _read(self) -> Generator[tuple[list[bytes], list[bytes]], None, None]:
         for part in self._parts:
             path = self._workdir.lines(part)
             with closing(Answers(part, self._workdir)) as self.answers:
                 with local_errors(path), path.open("rb", buffering=PIECE) as file:
-                    for line in file:
-                        name = name_of(line)
-                        if name is None:
+                    for lines in blocks(file):
+                        names = [name for name in names_of(lines) if name is not None]
+                        if len(names) < len(lines):
                             raise LocalError(f"{path} was changed: it has a line without custom_id")
-                        yield name, line
-                self._account.part(self.answers, tells=self._tells)
+                        yield names, lines
+                self._account.part(self.answers)
 
 
-def latest(name: bytes, asked: Sequence[Round]) -> Row:
-    """The row's best answer, with the others beside it."""
-    best, line = asked[0].answers.take(name), asked[0].line
-    if len(asked) == 1:
+def latest(line: bytes, answers: Sequence[Answer]) -> Row:
+    """A row with the best of its answers, one a round, and the others beside it."""
+    best = answers[0]
+    if len(answers) == 1:
         return Row(best.result, line, best.body)
     others: list[Result] = []
-    for step in asked[1:]:
-        answer = step.answers.take(name)
+    for answer in answers[1:]:
         if _better(best.result, answer.result):
             best, answer = answer, best
         others.append(answer.result)
-    result = replace(best.result, other_rounds=tuple(others))
-    return Row(result, asked[-1].line, best.body)
+    return Row(replace(best.result, other_rounds=tuple(others)), line, best.body)
 
 
 def _better(before: Result, after: Result) -> bool:

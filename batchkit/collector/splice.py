@@ -6,7 +6,7 @@ Only where everything is laid out as services lay it out; all else is None here,
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Callable
 
 import orjson
 
@@ -26,55 +26,52 @@ _ENDING = re.compile(
 """What stands at the end of Azure's lines, where usage is the last that a body has."""
 
 
-class Spliced(NamedTuple):
-    """A line of results, and the tokens it counts."""
-
-    line: bytes
-    input_tokens: int
-    output_tokens: int
+Spliced = tuple[bytes, int, int]
+"""A line of results, and the tokens in and out that it counts."""
 
 
-def head(schema: str) -> bytes:
-    """The beginning of every spliced line."""
-    return b'{"schema":"%s","custom_id":"' % schema.encode()
-
-
-def splice(line: bytes, name: bytes, head: bytes, tail: bytes) -> Spliced | None:
-    """The result that a line is, for a row whose custom_id needs no escapes; `tail` names round and batch. None for
+def joiner(schema: str, number: int, batch_id: str | None) -> Callable[[bytes, bytes], Spliced | None]:
+    """What makes a line of ours of a line of a round and a batch, for a row whose custom_id needs no escapes. None for
     a line that is not plain enough: anything but one choice with a text, and a count of tokens."""
-    found = plain(line, name)
-    if found is None or found[1] != b"200" or not found[2]:
-        return None
-    body = found[0]
-    try:
-        document = orjson.loads(body)
-        (choice,), usage, model = document["choices"], document["usage"], document["model"]
-        said, finish = choice["message"]["content"], choice["finish_reason"]
-        asked, answered = usage["prompt_tokens"], usage["completion_tokens"]
-    except (ValueError, LookupError, TypeError):
-        return None
-    if "error" in document or not (said and finish and model and {type(said), type(finish), type(model)} == {str}):
-        return None
-    if type(asked) is not int or type(answered) is not int or not (0 <= asked <= _MOST and 0 <= answered <= _MOST):
-        return None
-    pieces = (
-        head, name,
-        b'","ok":true,"text":', orjson.dumps(said),
-        b',"status_code":200,"error_code":null,"error_message":null,"finish_reason":', orjson.dumps(finish),
-        b',"model":', orjson.dumps(model),
-        b',"input_tokens":%d,"output_tokens":%d,"request_id":"%b' % (asked, answered, found[2]),
-        tail, body, b"}\n",
-    )  # fmt: skip
-    return Spliced(b"".join(pieces), asked, answered)
+    head = b'{"schema":"%s","custom_id":"' % schema.encode()
+    tail = b'","round":%d,"batch_id":%s,"response":' % (number, orjson.dumps(batch_id))
+
+    def join(line: bytes, name: bytes) -> Spliced | None:
+        found = plain(line, name)
+        if found is None or found[1] != b"200" or not found[2]:
+            return None
+        body = found[0]
+        try:
+            document = orjson.loads(body)
+            (choice,), usage, model = document["choices"], document["usage"], document["model"]
+            said, finish = choice["message"]["content"], choice["finish_reason"]
+            asked, answered = usage["prompt_tokens"], usage["completion_tokens"]
+        except (ValueError, LookupError, TypeError):
+            return None
+        if "error" in document or not (said and finish and model and {type(said), type(finish), type(model)} == {str}):
+            return None
+        if type(asked) is not int or type(answered) is not int or not (0 <= asked <= _MOST and 0 <= answered <= _MOST):
+            return None
+        pieces = (
+            head, name,
+            b'","ok":true,"text":', orjson.dumps(said),
+            b',"status_code":200,"error_code":null,"error_message":null,"finish_reason":', orjson.dumps(finish),
+            b',"model":', orjson.dumps(model),
+            b',"input_tokens":%d,"output_tokens":%d,"request_id":"%b' % (asked, answered, found[2]),
+            tail, body, b"}\n",
+        )  # fmt: skip
+        return b"".join(pieces), asked, answered
+
+    return join
 
 
-def tokens(line: bytes, name: bytes) -> tuple[int, int] | None:
-    """Tokens in and out of a good answer that is handed on as it came; None for a line that is not plain enough."""
+def as_it_came(line: bytes, name: bytes) -> Spliced | None:
+    """A good answer that is handed on as it came; None for a line that is not plain enough."""
     at = line.rfind(_USAGE_KEY, -_USAGE)
     start = len(FIRST) + len(name) + 1
     if line.startswith(AZURE_HEAD, start) and line.startswith(FIRST) and (found := _ENDING.fullmatch(line, max(at, 0))):
         asked, said = found[1], found[2]
-        return (int(asked), int(said)) if asked and said else None
+        return (line, int(asked), int(said)) if asked and said else None
     found_plain = plain(line, name)
     if found_plain is None or found_plain[1] != b"200":
         return None
@@ -85,7 +82,7 @@ def tokens(line: bytes, name: bytes) -> tuple[int, int] | None:
     usage = body[at:]
     counts = (_NUMBER.match(usage, _only(usage, key)) for key in (b'"prompt_tokens":', b'"completion_tokens":'))
     asked, said = (count and count[1] for count in counts)
-    return (int(asked), int(said)) if asked and said else None
+    return (line, int(asked), int(said)) if asked and said else None
 
 
 def _only(body: bytes, name: bytes) -> int:

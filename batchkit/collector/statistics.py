@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchkit.collector.account import PENDING, Account, retryable
+from batchkit.collector.account import Account, retryable
+from batchkit.collector.lines import PENDING
 from batchkit.model import TOKEN_LIMIT, Batch, Job, Part, Report, Result
 from batchkit.prices import MILLION, Prices
 

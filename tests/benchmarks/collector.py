@@ -245,15 +245,17 @@ def _target(url: str) -> Target:
 
 
 def download(url: str, out: str) -> None:
-    Path(out).unlink(missing_ok=True)
+    place = Path(out)
+    place.unlink(missing_ok=True)
 
-    async def work() -> None:
+    async def work() -> int | None:
         service = Service(_target(url), SystemClock(), Settings())
         size = (await service.file("blob")).bytes
-        assert await service.content("blob", Path(out), size) == size
+        assert await service.content("blob", place, size)
         await service.close()
+        return size
 
-    asyncio.run(work())
+    assert asyncio.run(work()) == place.stat().st_size
 
 
 def as_documented(home: str, url: str, out: str) -> None:

@@ -111,8 +111,20 @@ def _run(where: str, arguments: Sequence[str]) -> Measure:
     began, cpu = time.perf_counter(), _cpu()
     work(*arguments)
     wall, spent = time.perf_counter() - began, _cpu() - cpu
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return Measure(wall, spent, peak / (1 << 10 if sys.platform == "linux" else 1 << 20))
+    return Measure(wall, spent, _peak())
+
+
+def _peak() -> float:
+    """MB at the peak, of this process or of its children.
+
+    Linux counts the memory of whoever started a process to that process's `ru_maxrss`, but not to its VmHWM.
+    """
+    if sys.platform == "linux":
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        own, kib = int(status["VmHWM"].split()[0]), 1 << 10
+    else:
+        own, kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 1 << 20
+    return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / kib
 
 
 def _cpu() -> float:
