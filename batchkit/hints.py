@@ -35,7 +35,11 @@ def _command() -> re.Pattern[str]:
 
 def in_python(hint: str) -> str:
     """A hint whose commands are the calls of a Client, and whose flags are parameters."""
-    hint = _command().sub(_call, hint).replace("run the same command", "make the same call")
+    try:
+        hint = _command().sub(_call, hint)
+    except ValueError:  # what only looks like a command
+        return hint
+    hint = hint.replace("run the same command", "make the same call")
     hint = re.sub(r"(?<![\w-])-t ([\w.-]+)", r"target='\1'", hint.replace("the same command", "the same call"))
     return re.sub(r"(?<![\w-])--([a-z][a-z-]+)", _parameter, hint) if "batchkit " not in hint else hint
 
