@@ -165,7 +165,7 @@ class Client:
         return self._bridge.call(self._client.list(query))
 
     def watch(
-        self, jobs: Collection[Job | str] = (), *, timeout_s: float | None = None, settled: bool = False
+        self, jobs: Job | str | Collection[Job | str] = (), *, timeout_s: float | None = None, settled: bool = False
     ) -> Iterator[Sequence[Watched]]:
         """Several jobs (default: all that are unfinished) after each round of looks, until none moves any more.
 

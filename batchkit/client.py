@@ -107,7 +107,7 @@ class AsyncClient:
                 yield progress.job
 
     async def watch(
-        self, jobs: Collection[Job | str] = (), *, timeout_s: float | None = None, settled: bool = False
+        self, jobs: Job | str | Collection[Job | str] = (), *, timeout_s: float | None = None, settled: bool = False
     ) -> AsyncGenerator[list[Watched], None]:
         """Several jobs (default: all that are unfinished) after each round of looks, until none moves any more.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import cache
 
 _WORD = r"""(?:'[^']*'|"[^"]*"|[^\s;,#'"]+)+"""
 _OF_A_JOB = ("track", "fetch", "retry", "cancel", "show", "report")
@@ -20,16 +21,25 @@ _FLAGS = {
 _VALUES = {"-o": "{}", "-d": "deployment={}", "--only": "only=[{}]", "--join": "join={}"}
 """The flags that take a value, and what it becomes."""
 _PARTS = {"--events": ".events", "--parts": ".parts"}
-_COMMAND = re.compile(
-    rf"batchkit (?:(?P<verb>{'|'.join(_OF_A_JOB)})(?: (?P<job>(?!-)(?!#){_WORD}))?|(?P<all>{'|'.join(_OF_ALL)})\b"
-    rf"(?P<path> (?=[^\s]*[./'])(?!-){_WORD})?)"
-    rf"(?P<flags>(?: (?:{'|'.join([*_FLAGS, *_PARTS])})(?![\w-])| (?:{'|'.join(_VALUES)}) {_WORD})*)"
-)
+
+
+@cache
+def _command() -> re.Pattern[str]:
+    """Compiled when it is first needed: most commands end without an error."""
+    return re.compile(
+        rf"batchkit (?:(?P<verb>{'|'.join(_OF_A_JOB)})(?: (?P<job>(?!-)(?!#){_WORD}))?|(?P<all>{'|'.join(_OF_ALL)})\b"
+        rf"(?P<path> (?=[^\s]*[./'])(?!-){_WORD})?)"
+        rf"(?P<flags>(?: (?:{'|'.join([*_FLAGS, *_PARTS])})(?![\w-])| (?:{'|'.join(_VALUES)}) {_WORD})*)"
+    )
 
 
 def in_python(hint: str) -> str:
     """A hint whose commands are the calls of a Client, and whose flags are parameters."""
-    hint = _COMMAND.sub(_call, hint).replace("run the same command", "make the same call")
+    try:
+        hint = _command().sub(_call, hint)
+    except ValueError:  # what only looks like a command
+        return hint
+    hint = hint.replace("run the same command", "make the same call")
     hint = re.sub(r"(?<![\w-])-t ([\w.-]+)", r"target='\1'", hint.replace("the same command", "the same call"))
     return re.sub(r"(?<![\w-])--([a-z][a-z-]+)", _parameter, hint) if "batchkit " not in hint else hint
 

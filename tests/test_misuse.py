@@ -156,6 +156,8 @@ def test_commands_in_words_for_python() -> None:
         "batchkit check finds them": "batchkit.check('lines.jsonl') finds them",
         "batchkit targets add a --endpoint b": "batchkit targets add a --endpoint b",
         "-t west, or another --ledger": "target='west', or another ledger",
+        "batchkit track a\\": "batchkit track a\\",
+        "batchkit track 'it'\"'\"'s'": 'client.track("it\'s")',
     }.items():
         assert in_python(hint) == words
 

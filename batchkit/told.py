@@ -1,0 +1,159 @@
+"""What is told: of a file that was checked, of the rows of a job, of a thing that was looked at. Frozen values.
+
+Sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding of `check`: where it is (1-based line, 0-based byte offset in the file), what, and how to mend it.
+
+    `code` is the service's own validation code where it has one.
+    """
+
+    code: str
+    message: str
+    fix: str
+    line: int | None = None
+    byte: int | None = None
+    severity: str = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of a file's requests. `how` names the vocabulary they were counted with, or says `estimated`.
+
+    `output_most` sums what bodies set as their most, and `unbounded` counts those that set nothing. Of `images`,
+    `uncounted` are not in `input`, since their size or model is not known.
+    """
+
+    input: int
+    output_most: int
+    unbounded: int
+    images: int
+    uncounted: int
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a file's requests cost, by a price file of `prices_of`; `output_most` is None where it has no bound."""
+
+    input: float
+    output_most: float | None
+    currency: str
+    prices_of: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `check` found in one file. `ok` means that the service should accept it; `total` counts every problem,
+    `codes` by code, and `problems` holds the first of them."""
+
+    path: str
+    lines: int
+    bytes: int
+    url: str | None
+    deployment: str | None
+    total: int
+    problems: tuple[Problem, ...]
+    errors: int
+    codes: Mapping[str, int] = field(default_factory=dict)
+    tokens: Tokens | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.errors == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the rows of a settled job ended; `total` = `ok` + `failed` + `missing`, and `balanced` if the report was."""
+
+    total: int
+    ok: int
+    failed: int
+    missing: int
+    balanced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came back for one row, good or bad.
+
+    `ok` is true for HTTP 200 only. `text` is the answer's text; `response` is the whole response body. For a bad row
+    `error_code` and `error_message` say why, in the service's words where it gave any. `other_rounds` are the answers
+    of other rounds to the same row, in their order; this one is the latest good one, or the latest.
+    """
+
+    custom_id: str
+    ok: bool
+    text: str | None = None
+    status_code: int | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    finish_reason: str | None = None
+    model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    request_id: str | None = None
+    round: int = 0
+    batch_id: str | None = None
+    response: Any = None
+    other_rounds: tuple[Result, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The account of a job's rows: `total` = `ok` + `failed` + `missing`, or `balanced` is false.
+
+    Before the job's end `pending` rows, which are not back yet, are part of the sum.
+    `duplicates` custom_ids came back twice in one batch and `unknowns` were never asked for; `duplicated`, `unknown`
+    and `missing_ids` name the first hundred of each kind. `mismatched` says where the service's own counts differ from
+    its files. `retryable` rows did not fail for good. `errors` counts failed rows by code.
+    """
+
+    job: str
+    total: int
+    ok: int
+    failed: int
+    missing: int
+    duplicated: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    missing_ids: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+    duplicates: int = 0
+    unknowns: int = 0
+    retryable: int = 0
+    errors: Mapping[str, int] = field(default_factory=dict)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    pending: int = 0
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(self.total, self.ok, self.failed, self.missing, self.balanced)
+
+    @property
+    def balanced(self) -> bool:
+        accounted = self.ok + self.failed + self.missing + self.pending == self.total
+        return accounted and not (self.missing or self.duplicated or self.unknown or self.mismatched)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: `verdict` is ok, warning or problem; `hint` what to do or type next; `exit` the exit code
+    that a problem stands for; `target` the one of several that it is about."""
+
+    what: str
+    verdict: str
+    message: str
+    hint: str = ""
+    exit: int = 0
+    target: str | None = None
