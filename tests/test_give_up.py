@@ -229,13 +229,21 @@ def test_result_files_that_are_not_handed_out_can_be_given_up(shell: Shell, call
     assert all("could not be had" in row["error_message"] and "is paid" in row["error_message"] for row in found)
 
 
-def test_a_service_that_only_stumbles_gives_its_files_up_to_nobody(shell: Shell) -> None:
-    write_lines(shell.home / "lines.jsonl", ROWS)
-    with emulating(shell, "--fail-rate", "0", "--fault", "error,404,call=content,times=1") as env:
-        assert shell("submit", "lines.jsonl", "--name", "slow", **env)[0] == 0
-        assert shell("track", "slow", "--every", "0.1", **env)[0] == 0
-        assert shell("cancel", "slow", "--give-up", "--yes", **env)[0] == 0
-        assert shell("fetch", "slow", "-o", "out.csv", **env)[0] == 0
+@pytest.mark.parametrize(("times", "missing"), [("", 8), (",times=1", 0)], ids=["gone", "stumbles"])
+def test_result_files_that_are_gone_are_given_up_at_once(
+    make_world: Callable[..., World], times: str, missing: int
+) -> None:
+    """A plain fetch asks five times for them, since a new file may show late; what can be had is had first."""
+    world = make_world(fail_rate=0.0, faults=[f"error,404,call=content{times}"])
+    with world.client() as client:
+        client.submit(ROWS, name="purged")
+        world.clock.advance(3000)
+        if missing:
+            with pytest.raises(Unavailable, match="is not at the service"):
+                client.fetch("purged")
+        job = client.cancel("purged", give_up=True)
+        assert (job.state, job.outcome and job.outcome.missing) == (State.SETTLED, missing)
+        assert ("404" in (job.parts[0].held or "")) == bool(missing)
 
 
 def test_a_batch_that_never_names_its_results_is_given_up(make_world: Callable[..., World]) -> None:

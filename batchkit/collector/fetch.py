@@ -40,7 +40,7 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir, give
 
         async def get(wanted: _Wanted) -> str:
             try:
-                return await _fetch(api, workdir, wanted, part)
+                return await _fetch(api, workdir, wanted, part, give_up=give_up)
             except Refused as error:
                 if not give_up:
                     raise _withheld(error, wanted, job.name) from None
@@ -122,7 +122,7 @@ def _withheld(error: Refused, wanted: _Wanted, name: str) -> Refused:
     )
 
 
-async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part) -> str:
+async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part, *, give_up: bool) -> str:
     """Get one result file its place, and say how it was. None is as good as an empty one: the service does either."""
     file_id = wanted.file_id
     if file_id is None:
@@ -132,6 +132,8 @@ async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part) ->
         announced = (await api.file(file_id)).bytes
         await api.content(file_id, coming, announced)
     except NotFound as error:
+        if give_up:
+            raise
         if part.tries < MOST_TRIES:
             raise _Disagrees(f"the result file {file_id} is not at the service: {error}") from None
         await asyncio.to_thread(wanted.path.touch, PRIVATE)  # what is there stays

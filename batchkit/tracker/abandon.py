@@ -80,14 +80,15 @@ async def _rest(hold: Hold, part: Part, why: str, now: float) -> None:
         for state in _BEFORE[part.state]:
             part = await hold.move(part, state, at=now, event=words, held=words if doubt else None)
         return
-    batch = part.batches[-1]
+    batch, held = part.batches[-1], None
+    files = ", ".join(filter(None, (batch.output_file_id, batch.error_file_id)))
+    if part.state is State.ENDED and files:
+        held = f"the result files {files} could not be had: {why}; what ran of its rows is paid"
     words = f"given up: {why}; if {batch.id} lives it runs on, and is billed"
     if part.state is State.RUNNING:
         dead = replace(batch, status="failed", errors=(ServiceError(GIVEN_UP, words),))
         part = await hold.move(part, State.ENDED, at=now, event=words, batch=dead, held=None)
     # Its files are not to be missed on this machine: their ids stay in the diary.
-    held, files = None, ", ".join(filter(None, (batch.output_file_id, batch.error_file_id)))
-    if files:
-        held = f"the result files {files} could not be had: {why}; what ran of its rows is paid"
     bare = replace(part.batches[-1], output_file_id=None, error_file_id=None)
-    await hold.move(part, State.FETCHED, at=now, event=held or f"given up: {why}", batch=bare, held=held)
+    event = held or f"given up: {why}" + (f"; its files {files}" if files else "")
+    await hold.move(part, State.FETCHED, at=now, event=event, batch=bare, held=held)
