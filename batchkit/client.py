@@ -257,6 +257,7 @@ class AsyncClient:
 
     async def show_remote(self, job: Job | str) -> tuple[Remote, ...]:
         """A job's batches as the service shows them now, or that of this id. Writes nothing down."""
+        expect("job", job, (str, Job), "a Job, its name or the id of a batch")
         return await remote.shown(self._works().pump.apis, self._ledger, job)
 
     async def show(self, job: Job | str) -> Job:

@@ -8,6 +8,7 @@ import io
 import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_a_query_on_a_file_and_on_a_database(tmp_path: Path) -> None:
         {"id": "c", "twice": 6},
     ]
     database = tmp_path / "data.sqlite"
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("create table things (id text, at text)")
         connection.executemany("insert into things values (?, ?)", [(f"t{n}", "12:30") for n in range(2500)])
     rows = list(batchkit.read_rows(f"sqlite:///{database}", sql="select id, at from things where at = '12:30'"))

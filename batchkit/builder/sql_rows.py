@@ -29,7 +29,7 @@ def _from_database(url: str, query: str) -> Iterator[dict[str, Any]]:
         raise _missing() from None
     scheme = url.partition(":")[0]
     try:
-        engine = sqlalchemy.create_engine(url)
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)  # none is kept open behind this
         with engine.connect().execution_options(stream_results=True, yield_per=_ROWS) as connection:
             found = connection.execute(sqlalchemy.text(query.replace(":", "\\:")))
             names = list(found.keys())
