@@ -16,6 +16,7 @@ import sys
 import textwrap
 import tomllib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def place(tmp_path: Path) -> Path:
     rows = packages.select(sku="package", shop=polars.lit("S"), description=polars.col("summary").fill_null(""))
     rows.write_csv(tmp_path / "rows.csv")
     rows.write_parquet(tmp_path / "rows.parquet")
-    with sqlite3.connect(tmp_path / "shop.db") as database:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as database, database:
         database.execute("create table items (sku text, description text)")
         database.executemany("insert into items values (?, ?)", [("a", "tea"), ("b", "soap")])
     (tmp_path / "prompt.j2").write_text("Classify: {{ description }}")
