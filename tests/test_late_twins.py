@@ -224,6 +224,19 @@ def test_a_late_twin_that_cannot_be_stopped_now_is_nobodys_trouble_and_stopped_l
     assert second.startswith(f"cancelled {twin}, a late twin of ")
 
 
+@pytest.mark.promise("A11")
+def test_marks_that_no_database_can_hold_are_somebody_elses(world: World, ledger_url: str) -> None:
+    async def work() -> int:
+        async with AsyncClient(world.target(), ledger=ledger_url, clock=world.clock) as client:
+            job = await client.submit(request_lines(2), name="nightly")
+            for number, name in enumerate(("a\0b", "'; --", ":v0", "%s", "")):
+                mark(world, replace(job.parts[0], id=name))
+                await client.submit(request_lines(3 + number), name=f"beside-{number}")
+            return len(world.batches())
+
+    assert asyncio.run(work()) == 11
+
+
 class Alike(httpx.AsyncBaseTransport):
     """Services that number their batches each for itself: the first of every one has the same id."""
 

@@ -126,8 +126,9 @@ async def cut(hold: Hold, part: Part, pieces: Sequence[Part], *, at: float, why:
 async def finished(hold: Hold, batches: Sequence[Batch]) -> list[tuple[str, Part]]:
     """The parts of this ledger, with their job's name, whose rows are all here and that one of these batches may have
     been made for: its marks name the part, or where a creation was in doubt, its file."""
-    marked = [batch.metadata["batchkit_part"] for batch in batches if "batchkit_part" in batch.metadata]
-    fed = [batch.input_file_id for batch in batches if batch.input_file_id and "batchkit_part" not in batch.metadata]
+    marks = [(batch.metadata.get("batchkit_part"), batch.input_file_id) for batch in batches]
+    marked = [mark for mark, _ in marks if mark and _plain(mark)]
+    fed = [file_id for mark, file_id in marks if mark is None and file_id and _plain(file_id)]
 
     def work(tx: Tx) -> list[tuple[str, Part]]:
         found: dict[str, str] = {}
@@ -142,6 +143,11 @@ async def finished(hold: Hold, batches: Sequence[Batch]) -> list[tuple[str, Part
         return [(job.name, part) for job in jobs for part in job.parts if part.id in found]
 
     return await hold.write(work)
+
+
+def _plain(name: str) -> bool:
+    """Whether a name may be one of ours; not all that others give their batches can be asked of a database."""
+    return name.isascii() and name.isprintable()
 
 
 async def told_of_twin(hold: Hold, part: Part, *, at: float, words: str) -> None:
