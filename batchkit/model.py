@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from batchkit.told import CheckReport as CheckReport
-from batchkit.told import Cost as Cost
-from batchkit.told import Finding as Finding
-from batchkit.told import Outcome as Outcome
-from batchkit.told import Problem as Problem
-from batchkit.told import Report as Report
-from batchkit.told import Result as Result
-from batchkit.told import Tokens as Tokens
+from batchkit.reports import CheckReport as CheckReport
+from batchkit.reports import Cost as Cost
+from batchkit.reports import Finding as Finding
+from batchkit.reports import Outcome as Outcome
+from batchkit.reports import Problem as Problem
+from batchkit.reports import Report as Report
+from batchkit.reports import Result as Result
+from batchkit.reports import Tokens as Tokens
 
 CHAT = "/v1/chat/completions"
 URLS = ("/chat/completions", "/responses", "/embeddings", "/completions")

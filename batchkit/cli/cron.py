@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from batchkit import metrics
+from batchkit.cli.endings import ended, judge
 from batchkit.cli.making import Making
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, when
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.telling import Telling
-from batchkit.cli.verdict import ended, judge
 from batchkit.config.targets import load_target
 from batchkit.disk import stamp
 from batchkit.due import due_at, is_due, is_over

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from batchkit.cli import complete, documents
+from batchkit.cli.endings import judge
 from batchkit.cli.jobs import Every, JobName, Once, Timeout, seconds, standing
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face
 from batchkit.cli.session import opened
 from batchkit.cli.telling import Telling
-from batchkit.cli.verdict import judge
 from batchkit.errors import ResultError, Unfinished, UsageError
 from batchkit.model import ENDED, GIVEN_UP, Job, State
 from batchkit.text import plural

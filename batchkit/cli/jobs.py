@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from batchkit.cli import complete, cron, documents, rows
+from batchkit.cli.endings import ended, judge
 from batchkit.cli.making import Making, parameter
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, write_bytes
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
 from batchkit.cli.telling import Telling
-from batchkit.cli.verdict import ended, judge
 from batchkit.errors import Unfinished, UsageError
 from batchkit.model import Job, Line, Report, State
 from batchkit.text import plural

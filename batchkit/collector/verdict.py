@@ -43,3 +43,19 @@ def verdict(job: Job, report: Report) -> BatchkitError | None:
         hint += f" --only {quote(reason)}  # asks again all the same; error_message says why, row by row"
     words = f"{report.failed} of {plural(report.total, 'row')} failed; the most frequent reason: {reason}"
     return RowsFailed(words, hint=hint)
+
+
+def settled(job: Job) -> BatchkitError | None:
+    """What is wrong with the rows of a job that ended, from the ledger alone; None for one that is good or goes on."""
+    outcome, name = job.outcome, quote(job.name)
+    if outcome is None or job.settled_at is None:
+        return None
+    if not outcome.balanced:
+        missing = f": {outcome.missing} of {plural(outcome.total, 'row')} missing" if outcome.missing else ""
+        again, diary = f"batchkit retry {name}  # asks for missing rows again", f"batchkit show {name} --events"
+        return ResultError(f"the results of {job.name!r} do not add up{missing}", hint=again if missing else diary)
+    if outcome.failed:
+        words = f"{outcome.failed} of {plural(outcome.total, 'row')} of {job.name!r} failed"
+        hint = f"batchkit fetch {name} -o results.csv  # says why, row by row; batchkit retry {name} asks again"
+        return RowsFailed(words, hint=hint)
+    return None
