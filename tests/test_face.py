@@ -19,7 +19,7 @@ import typer
 import batchkit
 from batchkit import AsyncClient, Client, InputError, ManualClock, errors
 from batchkit.cli import app, commands, main
-from batchkit.cli.session import rehearsal
+from batchkit.cli.rehearsal import home
 from batchkit.errors import BatchkitError
 from batchkit.notify import environment
 
@@ -222,10 +222,10 @@ def test_rehearsals_of_two_ledgers_have_two_homes(tmp_path: Path) -> None:
         "postgresql://me:pw@host/a",
         "postgresql://host/b",
     ]
-    homes = [rehearsal(ledger) for ledger in ledgers]
+    homes = [home(ledger) for ledger in ledgers]
     assert len(set(homes)) == len(ledgers)
     assert not any("pw" in str(home) for home in homes)
-    assert rehearsal(f"sqlite://{tmp_path}/x.db") == homes[1]
+    assert home(f"sqlite://{tmp_path}/x.db") == homes[1]
 
 
 def test_list_shows_how_many_rows_are_missing(

@@ -22,9 +22,9 @@ def jobs(ctx: Any, incomplete: str) -> list[str]:
     if "://" in path:
         return []
     if ctx.params.get("emulator"):
-        from batchkit.cli.session import rehearsal
+        from batchkit.cli.rehearsal import home
 
-        path = str(rehearsal(ctx.params.get("ledger")) / "ledger.sqlite3")
+        path = str(home(ctx.params.get("ledger")) / "ledger.sqlite3")
     found = job_names(Path(path).expanduser().absolute(), RECENT)
     return [name for name in found if name.startswith(incomplete)]
 

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli import documents
+from batchkit.cli import documents, rehearsal
 from batchkit.cli.jobs import JobName
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, csv_lines, table, when
 from batchkit.cli.printer import rows as counted
-from batchkit.cli.session import opened, rehearsal
+from batchkit.cli.session import opened
 from batchkit.errors import UsageError
 from batchkit.model import STATUSES, Job, Part, State
 from batchkit.text import duration, plural
@@ -78,7 +78,7 @@ def list_jobs(
     header = ("NAME", "STATE", "STATUS", "ROWS", "OK", "FAILED", "MISSING", created)
     face.data(documents.jobs(page.jobs, page.after), shape(header, map(_row, page.jobs)))
     _more(face, len(page), page.after, "job", "")
-    if not (page.jobs or where.emulator) and (rehearsal(where.ledger) / "ledger.sqlite3").is_file():
+    if not (page.jobs or where.emulator) and (rehearsal.home(where.ledger) / "ledger.sqlite3").is_file():
         face.next("batchkit list --emulator  # those of the emulator are in a ledger of their own")
 
 

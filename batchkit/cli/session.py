@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, TypeVar
 
+from batchkit.cli import rehearsal
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face
 from batchkit.cli.telling import NOBODY, Telling
 from batchkit.clock import Clock, SystemClock
-from batchkit.config import MIN_POLL_S, Target, data_home, make_target
-from batchkit.config.credentials import Credential, Secret
+from batchkit.config import MIN_POLL_S, Target
 from batchkit.config.targets import load_target
-from batchkit.disk import local_errors
-from batchkit.errors import ConfigError, Interrupted, LedgerBusy, MissingExtra
+from batchkit.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
     from batchkit.client import AsyncClient
@@ -117,10 +114,10 @@ def opened(
     ledger, target, clock = where.ledger, None, None
     with ExitStack() as stack:
         if where.emulator:
-            home = rehearsal(ledger)
+            home = rehearsal.home(ledger)
             ledger = str(home / "ledger.sqlite3")
             if not offline:
-                target, clock = _emulator(home / "service", where.speed, stack)
+                target, clock = rehearsal.emulator(home / "service", where.speed, stack)
                 target = replace(target, poll_interval_s=every_s or target.poll_interval_s)
         elif every_s is not None:
             target = load_target(where.target, config=where.config)
@@ -128,34 +125,6 @@ def opened(
                 raise ConfigError("Azure asks for at least 60 seconds between looks", hint="--every 60")
             target = replace(target, poll_interval_s=every_s)
         yield Session(face, where, target or where.target, ledger, clock, telling)
-
-
-def rehearsal(ledger: str | None) -> Path:
-    """Where the built-in service and its ledger live: never with real jobs, so that no two ledgers share one."""
-    if not ledger:
-        return data_home() / "emulator"
-    path = ledger.removeprefix("sqlite://")
-    if "://" in path:
-        return data_home() / f"emulator-{hashlib.sha256(ledger.encode()).hexdigest()[:12]}"
-    named = Path(path).absolute()
-    return named.with_name(f"{named.name}.emulator")
-
-
-def _emulator(directory: Path, speed: float, stack: ExitStack) -> tuple[Target, Clock]:
-    """The built-in service, in a thread of this process."""
-    try:
-        from batchkit.emulator.serve import Emulator, InUse
-    except ImportError:
-        raise MissingExtra("the emulator is not installed", hint="pip install '.[emulator]' in the checkout") from None
-    try:
-        with local_errors(directory):
-            service = stack.enter_context(Emulator(directory, speed=speed))
-    except InUse:
-        raise LedgerBusy(
-            "another batchkit is using the built-in emulator", hint="wait for it, or use another --ledger"
-        ) from None
-    target = make_target("emulator", service.url, Credential(Secret(service.key), bearer=False), dialect="v1")
-    return replace(target, identity="emulator", poll_interval_s=MIN_POLL_S), service.clock
 
 
 def _check_terminal() -> None:
