@@ -11,8 +11,8 @@ from pathlib import Path
 from shlex import quote
 
 from batchkit import moving
+from batchkit.collector.answers import lost
 from batchkit.collector.export import Shape
-from batchkit.collector.fetch import lost
 from batchkit.collector.results import Results, collect
 from batchkit.config import Target
 from batchkit.delivery import deliver, merged

@@ -65,6 +65,8 @@ def test_custom_ids_from_a_template_a_hash_and_a_function() -> None:
         ([{"a": "x"}], {"deployment": "<deployment>"}, "placeholder"),
         ([{"a": "x"}], {"url": "/v1/embeddings", "system": "be brief"}, "takes no prompt"),
         ([{"a": "x"}], {"url": "/v1/embeddings", "images": "a"}, "takes no images"),
+        ([{"a": "x"}, {"a": ""}], {"url": "/v1/embeddings"}, "row 2: .*body.input"),
+        ([{"a": "x"}, {"a": ""}], {"url": "/v1/responses"}, "row 2: .*body.input"),
         ([{"a": b"x"}], {}, "row 1: column 'a' holds bytes"),
         ([{"a": "\ud800"}], {}, "row 1 cannot be written as JSON"),
     ],
@@ -76,8 +78,21 @@ def test_what_cannot_be_sent_is_refused_with_its_row(
         list(encode(batchkit.lines(rows, **{"deployment": "d", "body": "{a}", **options})))
 
 
-def test_a_missing_column_is_an_error_or_skipped_or_empty() -> None:
-    rows: list[dict[str, Any]] = [{"a": "1"}, {"b": "2"}, {"a": None}, {"a": float("nan")}, {"a": "5"}]
+class NAType:
+    """As pandas' NA: nothing can be asked of it."""
+
+    def __ne__(self, other: object) -> Any:
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("null", [None, float("nan"), NAType()], ids=["None", "NaN", "NA"])
+def test_a_missing_column_is_an_error_or_skipped_or_empty(null: Any) -> None:
+    rows: list[dict[str, Any]] = [{"a": "1"}, {"b": "2"}, {"a": None}, {"a": null}, {"a": "5"}]
     with pytest.raises(InputError, match=r"row 2: column 'a' is missing \(there are: b\)"):
         build(rows)
     assert [line["custom_id"] for line in build(rows, on_missing="skip")] == ["row-1", "row-5"]

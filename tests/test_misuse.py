@@ -12,6 +12,7 @@ import pytest
 
 import batchkit
 from batchkit import ConfigError, InputError, Refused, Settings, Unavailable, Unfinished
+from batchkit.collector.verdict import settled
 from batchkit.errors import BatchkitError
 from batchkit.hints import in_python
 
@@ -175,6 +176,10 @@ def test_a_wrong_deployment_is_no_quiet_success(
         assert "next: check body.model" in warning
         with pytest.raises(Refused, match="the service refused the whole batch: model_not_found"):
             results.raise_for_failures()
+        told = settled(client.show("nightly"))
+    assert told is not None
+    assert told.exit == 5
+    assert "the service refused the whole batch of 'nightly': model_not_found" in str(told)
 
 
 def test_results_as_an_exception(make_world: Callable[..., World], caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,7 @@ import pytest
 from batchkit import InputError, Limits
 from batchkit.collector import export
 from batchkit.collector.account import retryable
+from batchkit.collector.merge import changed
 from batchkit.emulator import Pace, Reply
 from batchkit.errors import Unfinished
 from batchkit.model import Result
@@ -162,6 +163,8 @@ def test_bodies_are_changed_on_the_way_and_stay_changed(make_world: Callable[...
     assert second == {"model": "gpt-4o-batch", "max_tokens": 4000}
     assert third == {"model": "gpt-4o-batch", "max_tokens": 4000, "top_p": 0.5}
     assert orjson.dumps(first) == orjson.dumps(request_lines(5)[3]["body"])
+    number = 123456789012345678901234567890
+    assert b'"seed":%d,' % number in changed(b'{"body":{"seed":%d,"n":1}}' % number, {"n": 2})
 
 
 def test_a_later_answer_never_loses_a_good_or_a_real_one(make_world: Callable[..., World]) -> None:

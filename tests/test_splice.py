@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batchkit.collector.export import SCHEMA, document
 from batchkit.collector.lines import name_of, read
-from batchkit.collector.splice import joiner
+from batchkit.collector.splice import as_it_came, joiner
 
 JOIN = joiner(SCHEMA, 0, "b")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.sampled_from(
@@ -103,3 +103,5 @@ def test_ordinary_lines_are_spliced() -> None:
         assert made is not None
         assert orjson.loads(made[0])["text"] == message["content"]
         assert orjson.dumps(body) in made[0]
+        assert as_it_came(line, b"row-1") == (line, 2, 1)
+        assert as_it_came(line.removesuffix(b"\n"), b"row-1") is None  # it would run into the next

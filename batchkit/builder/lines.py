@@ -76,7 +76,7 @@ class Lines:
                 line = join((opening, encoded, between, dumps(content), ending))
             except TypeError as error:
                 raise InputError(f"row {number} cannot be written as JSON: {error}") from None
-            if first:
+            if first or not content:  # what is the same in all is judged once
                 rules.judge(orjson.loads(line), _blamer(f"row {number}"))
                 first = False
             key = hash(encoded)

@@ -126,7 +126,7 @@ _ROW = "check the template and --custom-id, or say --on-missing skip or empty"
 def text(row: Row, name: str, on_missing: OnMissing = OnMissing.ERROR) -> str:
     """A row's value as text: strings as they are, dates as ISO 8601, lists and objects as JSON."""
     value = row.get(name)
-    if value is None or value != value:  # NaN is what tables call null
+    if _is_null(value):
         if on_missing is OnMissing.SKIP:
             raise SkipRow
         if on_missing is OnMissing.EMPTY:
@@ -137,6 +137,14 @@ def text(row: Row, name: str, on_missing: OnMissing = OnMissing.ERROR) -> str:
         hint = f"is {meant!r} meant? Or say --on-missing skip or empty" if meant else _ROW
         raise InputError(f"column {name!r} is missing (there are: {', '.join(map(str, row))})", hint=hint)
     return as_text(name, value)
+
+
+def _is_null(value: Any) -> bool:
+    """Whether a value is what tables call null: None, NaN, or pandas' NA, of which nothing can be asked."""
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):
+        return type(value).__name__ == "NAType"
 
 
 def as_text(name: str, value: Any) -> str:

@@ -31,7 +31,7 @@ HOPELESS_ROWS = 10
 
 @dataclass
 class Account:
-    """The running account of one merge, or of some parts of it."""
+    """The running account of one merge."""
 
     job: str
     total: int = 0
@@ -91,16 +91,6 @@ class Account:
         self.unknowns += len(unknown)
         self.duplicated += answers.duplicated[: NAMED - len(self.duplicated)]
         self.unknown += unknown[: NAMED - len(self.unknown)]
-
-    def __iadd__(self, other: Account) -> Account:
-        """Take in the account of other parts of the same merge, which lie behind these."""
-        for name in (
-            "total ok failed missing pending input_tokens output_tokens retryable duplicates unknowns "
-            "errors passed stuck missing_ids duplicated unknown"
-        ).split():
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.returned |= other.returned
-        return self
 
     def hopeless(self) -> bool:
         """Whether the last round brought so little that one more is not worth its price. Rows that never ran do not

@@ -11,7 +11,6 @@ from itertools import accumulate, repeat
 from pathlib import Path
 from typing import BinaryIO
 
-from batchkit.collector.fetch import lost
 from batchkit.collector.lines import MISSING, PENDING, Answer, names_of, read, text
 from batchkit.disk import PIECE, Workdir, blocks, local_errors
 from batchkit.errors import LocalError
@@ -65,8 +64,12 @@ class Answers:
         return [*map(self._index.pop, names, repeat(None))]
 
     def line(self, place: int) -> bytes:
-        """A row's line as it came."""
-        return os.pread(self._numbers[place & 1], place >> 1 & _LENGTH_MASK, place >> 1 + _LENGTH_BITS)
+        """A row's line as it came. Raises LocalError where it cannot be read any more."""
+        try:
+            return os.pread(self._numbers[place & 1], place >> 1 & _LENGTH_MASK, place >> 1 + _LENGTH_BITS)
+        except OSError:
+            with local_errors(Path(self._files[place & 1].name)):
+                raise
 
     def answer(self, name: bytes, place: int | None) -> Answer:
         """What a row's line says."""
@@ -114,6 +117,14 @@ class Answers:
 
     def _read(self, name: bytes, place: int) -> Answer:
         return read(self.line(place), name, self.part.round, self.batch_id)
+
+
+def lost(part: Part, workdir: Workdir) -> bool:
+    """Whether a result file that was fetched is not on this machine any more."""
+    if part.state not in (State.FETCHED, State.SETTLED) or part.batch is None:
+        return False
+    wanted = (part.batch.output_file_id, workdir.output(part)), (part.batch.error_file_id, workdir.error(part))
+    return any(file_id is not None and not path.exists() for file_id, path in wanted)
 
 
 def _absent(custom_id: str, part: Part) -> Result:

@@ -9,6 +9,7 @@ from shlex import quote
 
 from batchkit.api.service import Service
 from batchkit.clock import Clock
+from batchkit.collector.answers import lost
 from batchkit.collector.verify import Look, look
 from batchkit.disk import PRIVATE, Workdir, place
 from batchkit.errors import NotFound, Refused, Unauthorized, Unavailable
@@ -96,14 +97,6 @@ def _wanted(part: Part, workdir: Workdir) -> list[_Wanted]:
     if part.state is State.ENDED:
         return files
     return [_Wanted(None, file.path, 0) if file.path.exists() else file for file in files]
-
-
-def lost(part: Part, workdir: Workdir) -> bool:
-    """Whether a result file that was fetched is not on this machine any more."""
-    if part.state not in (State.FETCHED, State.SETTLED) or part.batch is None:
-        return False
-    wanted = (part.batch.output_file_id, workdir.output(part)), (part.batch.error_file_id, workdir.error(part))
-    return any(file_id is not None and not path.exists() for file_id, path in wanted)
 
 
 def _withheld(error: Refused, wanted: _Wanted, name: str) -> Refused:

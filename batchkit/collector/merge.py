@@ -7,12 +7,11 @@ file it came in. Of several rounds the latest good answer wins, else the latest 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any, NamedTuple
-
-import orjson
 
 from batchkit.collector.account import Account
 from batchkit.collector.answers import Answers
@@ -79,10 +78,10 @@ def leftovers(job: Job, workdir: Workdir, wanted: Callable[[Result], bool]) -> G
 
 def changed(line: bytes, params: Mapping[str, Any]) -> bytes:
     """A request line with other parameters in its body; a None takes one out."""
-    document = orjson.loads(line)
+    document = json.loads(line)  # which keeps integers of any size
     body = {**document["body"], **params}
     document["body"] = {key: value for key, value in body.items() if params.get(key, value) is not None}
-    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 class Round:
@@ -108,11 +107,15 @@ class Round:
         return self.lines[self.at]
 
     def before(self, name: bytes | None) -> int:
-        """Where in the block this row stands, or the block's end."""
-        try:
-            return len(self.names) if name is None else self.names.index(name, self.at)
-        except ValueError:
-            return len(self.names)
+        """Where in the block this row stands, or the block's end. Searched for once a block."""
+        place = self._places.get(name)
+        if place is None:
+            try:
+                place = len(self.names) if name is None else self.names.index(name, self.at)
+            except ValueError:
+                place = len(self.names)
+            self._places[name] = place
+        return place
 
     def advance(self, count: int) -> None:
         self.at += count
@@ -124,6 +127,7 @@ class Round:
 
     def _load(self) -> None:
         self.names, self.lines = next(self._blocks, ([], []))
+        self._places: dict[bytes | None, int] = {}
         self.at = 0
 
     def _read(self) -> Generator[tuple[list[bytes], list[bytes]], None, None]:

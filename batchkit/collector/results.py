@@ -7,7 +7,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from batchkit.collector import share
 from batchkit.collector.account import Account
 from batchkit.collector.export import Shape, lines, write
 from batchkit.collector.merge import merge
@@ -98,7 +97,7 @@ def survey(job: Job, workdir: Workdir, prices: Prices | None) -> dict[str, Any]:
 
 def _encoded(job: Job, workdir: Workdir, account: Account, shape: Shape) -> Generator[bytes, None, None]:
     if shape.plain and shape.rows is None:
-        return (share.halves if share.worthwhile(job) else lines)(job, workdir, account, raw=shape.format == "raw")
+        return lines(job, workdir, account, raw=shape.format == "raw")
     return shape.encode(job, _first_line(workdir.lines(job.parts[0])), merge(job, workdir, account))
 
 

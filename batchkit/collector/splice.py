@@ -67,6 +67,8 @@ def joiner(schema: str, number: int, batch_id: str | None) -> Callable[[bytes, b
 
 def as_it_came(line: bytes, name: bytes) -> Spliced | None:
     """A good answer that is handed on as it came; None for a line that is not plain enough."""
+    if not line.endswith(b"\n"):
+        return None
     at = line.rfind(_USAGE_KEY, -_USAGE)
     start = len(FIRST) + len(name) + 1
     if line.startswith(AZURE_HEAD, start) and line.startswith(FIRST) and (found := _ENDING.fullmatch(line, max(at, 0))):

@@ -27,13 +27,8 @@ def verdict(job: Job, report: Report) -> BatchkitError | None:
     if report.pending:
         words = f"{report.pending} of {plural(report.total, 'row')} not back yet"
         return Unfinished(words, hint=f"batchkit track {name}  # and then the same command")
-    failed = [batch for part in job.parts if (batch := part.batch) and batch.status == "failed"]
-    refused = [error for batch in failed for error in batch.errors if error.code not in (LOST, GIVEN_UP)]
-    if refused and not report.ok:
-        first = refused[0]
-        of_target = first.code in ("invalid_request", "model_not_found")
-        hint = _OF_THE_TARGET if of_target else "batchkit check finds such problems before they are sent"
-        return BatchFailed(f"the service refused the whole batch: {first.code}: {first.message}", hint=hint)
+    if not report.ok and (refused := _refused(job)) is not None:
+        return refused
     if not report.failed:
         return None
     reason, hint = next(iter(report.errors)), f"batchkit retry {name}"
@@ -45,6 +40,18 @@ def verdict(job: Job, report: Report) -> BatchkitError | None:
     return RowsFailed(words, hint=hint)
 
 
+def _refused(job: Job, whose: str = "") -> BatchFailed | None:
+    """What the service's validation said of a file, if it refused one."""
+    failed = [batch for part in job.parts if (batch := part.batch) and batch.status == "failed"]
+    errors = [error for batch in failed for error in batch.errors if error.code not in (LOST, GIVEN_UP)]
+    if not errors:
+        return None
+    first = errors[0]
+    of_target = first.code in ("invalid_request", "model_not_found")
+    hint = _OF_THE_TARGET if of_target else "batchkit check finds such problems before they are sent"
+    return BatchFailed(f"the service refused the whole batch{whose}: {first.code}: {first.message}", hint=hint)
+
+
 def settled(job: Job) -> BatchkitError | None:
     """What is wrong with the rows of a job that ended, from the ledger alone; None for one that is good or goes on."""
     outcome, name = job.outcome, quote(job.name)
@@ -54,6 +61,8 @@ def settled(job: Job) -> BatchkitError | None:
         missing = f": {outcome.missing} of {plural(outcome.total, 'row')} missing" if outcome.missing else ""
         again, diary = f"batchkit retry {name}  # asks for missing rows again", f"batchkit show {name} --events"
         return ResultError(f"the results of {job.name!r} do not add up{missing}", hint=again if missing else diary)
+    if not outcome.ok and (refused := _refused(job, f" of {job.name!r}")) is not None:
+        return refused
     if outcome.failed:
         words = f"{outcome.failed} of {plural(outcome.total, 'row')} of {job.name!r} failed"
         hint = f"batchkit fetch {name} -o results.csv  # says why, row by row; batchkit retry {name} asks again"

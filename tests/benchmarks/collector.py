@@ -17,7 +17,6 @@ import orjson
 
 from batchkit.api.service import Service
 from batchkit.clock import SystemClock
-from batchkit.collector import share
 from batchkit.collector.export import Shape
 from batchkit.collector.results import collect as collected
 from batchkit.collector.verify import look
@@ -41,7 +40,7 @@ def table_merge(directory: Path, scale: float, rounds: int) -> bool:
         for name, function in (("Polars join", "polars_join"), ("DuckDB join", "duckdb_join"))
         if find_spec(name.split()[0].lower())
     ]
-    faster = {cat: 0.14, script: 6.0} | {library.name: 2.0 for library in libraries}
+    faster = {cat: 0.28, script: 6.0} | {library.name: 2.0 for library in libraries}
     return compare(
         f"merge: {rows:,} rows, {size / 1e6:.0f} MB, shuffled, into JSON Lines in input order",
         [
@@ -50,12 +49,8 @@ def table_merge(directory: Path, scale: float, rounds: int) -> bool:
             Contender("read and write lines", f"{HERE}:pump_lines", [home, out]),
             Contender(script, f"{HERE}:dict_and_orjson", [home, out]),
             *libraries,
-            Contender(
-                "batchkit raw, one process", f"{HERE}:raw_one", [home, out], faster, rss=64 + 30 + 120 * rows / 1e6
-            ),
-            Contender("batchkit raw, two processes", f"{HERE}:raw_two", [home, out], {cat: 0.28}),
-            Contender("batchkit jsonl, one process", f"{HERE}:one", [home, out]),
-            Contender("batchkit jsonl, two processes", f"{HERE}:two", [home, out]),
+            Contender("batchkit raw", f"{HERE}:as_raw", [home, out], faster, rss=64 + 30 + 120 * rows / 1e6),
+            Contender("batchkit jsonl", f"{HERE}:as_jsonl", [home, out]),
             Contender("batchkit csv", f"{HERE}:as_csv", [home, out]),
         ],
         rounds=rounds,
@@ -106,10 +101,10 @@ def table_linear(directory: Path, scale: float, rounds: int) -> bool:
     homes = {rows: job(directory, rows, answer=60, prompt=60) for rows in (small, large)}
     name = f"{small:,} rows"
     return compare(
-        "merge: ten times the rows, short ones, one process",
+        "merge: ten times the rows, short ones",
         [
-            Contender(name, f"{HERE}:one", [homes[small], out]),
-            Contender(f"{large:,} rows", f"{HERE}:one", [homes[large], out], {name: 1 / 11}),
+            Contender(name, f"{HERE}:as_jsonl", [homes[small], out]),
+            Contender(f"{large:,} rows", f"{HERE}:as_jsonl", [homes[large], out], {name: 1 / 11}),
         ],
         rounds=rounds,
     )
@@ -194,23 +189,11 @@ def duckdb_join(home: str, out: str) -> None:
     )
 
 
-def one(home: str, out: str) -> None:
-    share.LARGE = 1 << 60
+def as_jsonl(home: str, out: str) -> None:
     _merge(home, out, Shape())
 
 
-def two(home: str, out: str) -> None:
-    share.LARGE = 0
-    _merge(home, out, Shape())
-
-
-def raw_one(home: str, out: str) -> None:
-    share.LARGE = 1 << 60
-    _merge(home, out, Shape(format="raw"))
-
-
-def raw_two(home: str, out: str) -> None:
-    share.LARGE = 0
+def as_raw(home: str, out: str) -> None:
     _merge(home, out, Shape(format="raw"))
 
 
