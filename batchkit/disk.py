@@ -85,9 +85,9 @@ class Workdir:
         """Give a staged directory its place as `job_id`'s; durable when this returns."""
         home = self.job(job_id)
         with local_errors(home):
-            if round_number == 0:
+            if round_number == 0 and not home.exists():
                 os.rename(staged, home)
-            else:
+            else:  # some of it may have been had back from the service
                 for file in sorted(staged.iterdir()):
                     os.rename(file, home / file.name)
                 staged.rmdir()

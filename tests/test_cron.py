@@ -266,6 +266,34 @@ def test_a_job_of_one_target_that_is_asked_again_by_a_pool_stays_there(make_worl
     assert there.batches() == []
 
 
+def test_a_machine_without_the_lines_asks_the_service_for_them(world: World, ledger_url: str) -> None:
+    """Another than sent a job may collect it; when all is swept at the service, only those that have it can read it."""
+
+    def machine(name: str) -> AsyncClient:
+        ledger, _ = open_ledger(ledger_url)
+        return AsyncClient(world.target(limits=SMALL), ledger=(ledger, Workdir(world.home / name)), clock=world.clock)
+
+    async def work() -> None:
+        async with machine("first") as client:
+            await client.submit(request_lines(6), name="nightly")
+        async with machine("second") as client:
+            for _ in range(9):
+                world.clock.advance(3600)
+                await client.run_due()
+            job = await client.show("nightly")
+            assert job.outcome is not None
+            assert (job.outcome.total, job.outcome.ok) == (6, 6)
+            assert [result.custom_id async for result in client.iter_results(job)] == [f"row-{n}" for n in range(6)]
+        async with machine("first") as client:
+            assert (await client.fetch("nightly")).report.ok == 6
+        async with machine("third") as client:
+            with pytest.raises(LocalError, match="the request lines of job 'nightly' are on another machine"):
+                await client.fetch("nightly")
+
+    asyncio.run(work())
+    assert len(world.batches()) == 2
+
+
 def test_a_job_goes_on_where_its_lines_are_brought(world: World, ledger_url: str) -> None:
     """Taken in on one machine, which dies; another with the same rows goes on, one without them says what it lacks."""
 

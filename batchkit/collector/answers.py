@@ -38,9 +38,7 @@ class Answers:
         self._files: list[BinaryIO] = []
         self._numbers: list[int] = []
         if lost(part, workdir):
-            raise LocalError(
-                f"a result file of part {part.number} is gone from {workdir.job(part.job_id)}", hint=_AGAIN
-            )
+            raise LocalError(f"a file of part {part.number} is not in {workdir.job(part.job_id)}", hint=_AGAIN)
         places = [path for path in (workdir.output(part), workdir.error(part)) if part.collected and path.exists()]
         self.exact = not any(workdir.inexact(path).exists() for path in places)
         try:
@@ -120,9 +118,11 @@ class Answers:
 
 
 def lost(part: Part, workdir: Workdir) -> bool:
-    """Whether a result file that was fetched is not on this machine any more."""
+    """Whether a part is done, and what it asked for or a result file of it is not on this machine (any more)."""
     if part.state not in (State.FETCHED, State.SETTLED) or part.batch is None:
         return False
+    if not workdir.lines(part).exists():
+        return True
     wanted = (part.batch.output_file_id, workdir.output(part)), (part.batch.error_file_id, workdir.error(part))
     return any(file_id is not None and not path.exists() for file_id, path in wanted)
 

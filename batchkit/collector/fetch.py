@@ -11,10 +11,10 @@ from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.collector.answers import lost
 from batchkit.collector.verify import Look, look
-from batchkit.disk import PRIVATE, Workdir, place
-from batchkit.errors import NotFound, Refused, Unauthorized, Unavailable
+from batchkit.disk import PRIVATE, Workdir, place, private_directory, sha256
+from batchkit.errors import LocalError, NotFound, Refused, Unauthorized, Unavailable
 from batchkit.ledger import Hold
-from batchkit.model import DONE, Batch, Next, Part, State
+from batchkit.model import DONE, Batch, Job, Next, Part, State
 from batchkit.text import visible
 
 MOST_TRIES = 5
@@ -51,6 +51,7 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir, give
 
         async with room:
             try:
+                await _ask_back(api, workdir, part, job)
                 words = [await get(wanted) for wanted in _wanted(part, workdir)]
             except (Unavailable, Refused) as error:
                 tries = part.tries + isinstance(error, _Disagrees)  # an outage says nothing of the file
@@ -69,6 +70,32 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir, give
         if trouble is not None:
             raise trouble
     return DONE
+
+
+async def _ask_back(api: Service, workdir: Workdir, part: Part, job: Job) -> None:
+    """What a part asked for, from the service where it is not on this machine: its hash proves it.
+
+    Raises LocalError where it cannot be had so.
+    """
+    path = workdir.lines(part)
+    if path.exists():
+        return
+    elsewhere = LocalError(
+        f"the request lines of job {job.name!r} are on another machine",
+        hint="run the command there, or with the same rows here: batchkit run ROWS … --name " + quote(job.name),
+    )
+    if part.file_id is None or part.sent_sha256 is not None:
+        raise elsewhere
+    coming = workdir.coming(path, part.file_id)
+    await asyncio.to_thread(private_directory, workdir.job(job.id))
+    try:
+        await api.content(part.file_id, coming, part.bytes)
+    except Refused:
+        raise elsewhere from None
+    if await asyncio.to_thread(sha256, coming) != part.sha256:
+        await asyncio.to_thread(coming.unlink)
+        raise elsewhere
+    await asyncio.to_thread(place, coming, path)
 
 
 class _Disagrees(Unavailable):
