@@ -6,9 +6,9 @@ import re
 import shlex
 from functools import cache
 
-_WORD = r"""(?:'[^']*'|"[^"]*"|[^\s;,#'"]+)+"""
+_WORD = r"""(?:'[^']*'|"[^"]*"|[^\s;,#'"])+"""
 _OF_A_JOB = ("track", "fetch", "retry", "cancel", "show", "report")
-_OF_ALL = ("list", "doctor", "files", "check")
+_OF_ALL = ("list", "doctor", "files")
 _FLAGS = {
     "--partial": "partial=True",
     "--overwrite": "overwrite=True",
@@ -21,27 +21,38 @@ _FLAGS = {
 _VALUES = {"-o": "{}", "-d": "deployment={}", "--only": "only=[{}]", "--join": "join={}"}
 """The flags that take a value, and what it becomes."""
 _PARTS = {"--events": ".events", "--parts": ".parts"}
+_STAND_INS = ("JOB", "NAME", "ROWS", "CODE")
+"""What stands for the reader's own."""
 
 
 @cache
 def _command() -> re.Pattern[str]:
     """Compiled when it is first needed: most commands end without an error."""
     return re.compile(
-        rf"batchkit (?:(?P<verb>{'|'.join(_OF_A_JOB)})(?: (?P<job>(?!-)(?!#){_WORD}))?|(?P<all>{'|'.join(_OF_ALL)})\b"
-        rf"(?P<path> (?=[^\s]*[./'])(?!-){_WORD})?)"
+        rf"batchkit (?:(?P<verb>{'|'.join(_OF_A_JOB)})\b(?: (?P<job>(?!-)(?!#){_WORD}))?|(?P<all>{'|'.join(_OF_ALL)})\b"
+        rf"|check\b(?: (?P<path>(?!-)(?:(?=\S*[./']){_WORD}|{_WORD}(?=$| -|  |[,;]))))?)"
         rf"(?P<flags>(?: (?:{'|'.join([*_FLAGS, *_PARTS])})(?![\w-])| (?:{'|'.join(_VALUES)}) {_WORD})*)"
+        rf"(?P<rest> (?=[-'\"]|[^\s,;]*[./]\w)(?:{_WORD}|\S+)(?: {_WORD})*)?"
     )
 
 
 def in_python(hint: str) -> str:
-    """A hint whose commands are the calls of a Client, and whose flags are parameters."""
-    try:
-        hint = _command().sub(_call, hint)
-    except ValueError:  # what only looks like a command
-        return hint
-    hint = hint.replace("run the same command", "make the same call")
-    hint = re.sub(r"(?<![\w-])-t ([\w.-]+)", r"target='\1'", hint.replace("the same command", "the same call"))
-    return re.sub(r"(?<![\w-])--([a-z][a-z-]+)", _parameter, hint) if "batchkit " not in hint else hint
+    """A hint whose commands are the calls of a Client, and whose flags are parameters. A command that says more than a
+    call can stays as it is."""
+    made, end = [], 0
+    for command in _command().finditer(hint):
+        made += [_prose(hint[end : command.start()]), _call(command)]
+        end = command.end()
+    return "".join([*made, _prose(hint[end:])])
+
+
+def _prose(text: str) -> str:
+    """What stands between the commands."""
+    text = text.replace("run the same command", "make the same call").replace("the same command", "the same call")
+    if "batchkit " in text:  # a command that is no call
+        return text
+    text = re.sub(r"(?<![\w-])-t ([\w.-]+)", r"target='\1'", text)
+    return re.sub(r"(?<![\w-])--([a-z][a-z-]+)", _parameter, text)
 
 
 def _parameter(flag: re.Match[str]) -> str:
@@ -49,23 +60,26 @@ def _parameter(flag: re.Match[str]) -> str:
 
 
 def _call(command: re.Match[str]) -> str:
-    if command["all"] == "check":
-        path = shlex.split(command["path"] or " 'lines.jsonl'")[0]
-        return f"batchkit.check({path!r})"
-    given = []
-    if command["verb"]:
-        given.append(_value(command["job"] or "JOB"))
-    flags, ending = iter(shlex.split(command["flags"])), ""
-    for flag in flags:
+    method = command["verb"] or command["all"]
+    if command["rest"] or (command["flags"] and not method):
+        return command[0]
+    try:
+        named, flags = (shlex.split(command[group] or "") for group in ("job" if method else "path", "flags"))
+    except ValueError:  # what only looks like a command
+        return command[0]
+    if not method:
+        return f"batchkit.check({(named or ['lines.jsonl'])[0]!r})"
+    given, ending, left = [_value((named or ["JOB"])[0])] if command["verb"] else [], "", iter(flags)
+    for flag in left:
         if flag in _PARTS:
             ending = _PARTS[flag]
         elif flag in _VALUES:
-            given.append(_VALUES[flag].format(_value(next(flags))))
+            given.append(_VALUES[flag].format(_value(next(left))))
         elif _FLAGS[flag]:
             given.append(_FLAGS[flag])
-    return f"client.{command['verb'] or command['all']}({', '.join(given)}){ending}"
+    return f"client.{method}({', '.join(given)}){ending}"
 
 
 def _value(text: str) -> str:
     """A name as a string of Python's; one that stands for another is a variable."""
-    return text.lower() if text.isupper() and text.isalpha() and len(text) > 2 else repr("".join(shlex.split(text)))
+    return text.lower() if text in _STAND_INS else repr(text)

@@ -12,10 +12,11 @@ model = "gpt-4o"         # for counting tokens, where the name does not tell; ma
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def read_prices(path: Path) -> Prices:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
     models, dated, currency = (document.get(key) for key in ("models", "date", "currency"))
-    if not isinstance(dated, date):
+    if not isinstance(dated, date) or isinstance(dated, datetime):
         raise ConfigError(f"{path} has no date of its prices", hint="date = 2026-11-01, without quotes")
     if not isinstance(currency, str) or not isinstance(models, dict) or not models:
         raise ConfigError(f"{path} lacks currency or models", hint=_SHAPE)
@@ -84,7 +85,9 @@ def read_prices(path: Path) -> Prices:
 
 def _price(path: Path, name: str, table: Any) -> Price:
     found = [table.get(key) if isinstance(table, dict) else None for key in ("input", "output")]
-    if any(isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 for value in found):
+    if any(
+        isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf for value in found
+    ):
         raise ConfigError(f"{path}: model {name!r} needs input and output, numbers for a million tokens", hint=_SHAPE)
     model = table.get("model")
     return Price(float(found[0] or 0), float(found[1] or 0), model if isinstance(model, str) else None)

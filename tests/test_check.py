@@ -256,6 +256,17 @@ def test_annotations_for_github(tmp_path: Path, command: Command) -> None:
     assert out.startswith(f"::error file={path},line=2,title=duplicate_custom_id::custom_id 'first' is used")
 
 
+def test_programs_get_all_problems_with_their_place(tmp_path: Path, command: Command) -> None:
+    name = "50%, a:b.jsonl"
+    (tmp_path / name).write_bytes(GOOD + b"[1]\n" * 30)
+    said = command(tmp_path, "check", name, "--github")[1].splitlines()
+    assert len(said) == 30
+    assert said[0].startswith("::error file=50%25%2C a%3Ab.jsonl,line=2,title=invalid_json_line::")
+    assert len(orjson.loads(command(tmp_path, "check", name, "--sarif")[1])["runs"][0]["results"]) == 30
+    assert len(command(tmp_path, "check", name, "--github", "--max-problems", "3")[1].splitlines()) == 3
+    assert "10 more; in all" in command(tmp_path, "check", name)[1]
+
+
 def test_fix_mends_what_is_mechanical_into_a_new_file(tmp_path: Path, command: Command) -> None:
     path, new = tmp_path / "lines.jsonl", tmp_path / "new.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + GOOD[:-1] + b"\r\n\r\n" + line()[:-1])

@@ -107,6 +107,12 @@ def test_skipped_rows_are_counted(tmp_path: Path, command: Command) -> None:
     assert (code, orjson.loads(out)["lines"], orjson.loads(out)["skipped"]) == (0, 1, 2)
 
 
+def test_what_to_type_after_build_can_be_typed(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "rows.csv").write_text("a\n1\n")
+    code, _, err = command(tmp_path, "build", "rows.csv", "-d", "d", "-p", "{a}", "-o", "my lines.jsonl")
+    assert (code, err) == (0, "next:  batchkit check 'my lines.jsonl'\n")
+
+
 def test_jinja_templates() -> None:
     rows: list[dict[str, Any]] = [{"tags": ["x", "y"], "a": "1"}, {"tags": [], "a": "2"}]
     source = "{% for tag in tags %}{{ tag }};{% endfor %}{{ a }}"

@@ -33,6 +33,29 @@ def test_a_column_that_results_will_not_have_leaves_no_job(shell: Shell) -> None
     assert shell(*run, "--columns", "text", "--speed", "3000")[0] in (0, 8)
 
 
+def test_a_backslash_in_a_path_is_no_bug(shell: Shell) -> None:
+    for flags in (("--ledger", r"a\1.sqlite3"), ("--ledger", r"C:\g<9>.db"), ("--emulator", "--ledger", r"x\d")):
+        code, _, err = shell("show", "nope", *flags)
+        assert (code, f"next:  batchkit list --ledger '{flags[-1]}'" in err) == (2, True), err
+
+
+@pytest.mark.parametrize("address", ["https://x.openai.azure.com/?api-key=SECRET123", "https://me:SECRET123@x1.test"])
+def test_an_address_in_a_targets_place_is_not_repeated(shell: Shell, address: str) -> None:
+    for arguments, env in (
+        (("targets", "show", address), {}),
+        (("targets", "test", address), {}),
+        (("targets", "remove", address, "--yes"), {}),
+        (("targets", "add", address, "--endpoint", "https://x1.openai.azure.com"), {}),
+        (("targets", "show"), {"BATCHKIT_TARGET": address}),
+        (("list", "--remote", "-t", address, "--json"), {}),
+        (("doctor", "-t", address), {}),
+    ):
+        code, out, err = shell(*arguments, **env)
+        assert (code, "an address is not a target's name" in out + err) == (4, True), (arguments, out, err)
+        assert "SECRET123" not in out + err
+        assert "--endpoint URL" in out + err
+
+
 def test_help_shows_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
     for name in batchkit.__all__:
@@ -118,9 +141,9 @@ def test_wrong_kinds_of_things_for_a_client(world: World) -> None:
         wrong = client.fetch("nightly")
         with pytest.raises(InputError, match="job must be a Job or its name, not a Results"):
             client.fetch(wrong)
-    with pytest.raises(ConfigError, match="is an address, not a target's name") as refused:
+    with pytest.raises(ConfigError, match="an address is not a target's name") as refused:
         batchkit.load_target("https://x1.openai.azure.com")
-    assert "export AZURE_OPENAI_ENDPOINT=https://x1.openai.azure.com" in refused.value.hint
+    assert "export AZURE_OPENAI_ENDPOINT=URL" in refused.value.hint
     wrong = {"endpoint": "https://x1.openai.azure.com"}
     with pytest.raises(ConfigError, match="a target must be the name of one in the targets file, or a Target, not a d"):
         batchkit.load_target(wrong)
@@ -159,6 +182,16 @@ def test_commands_in_words_for_python() -> None:
         "-t west, or another --ledger": "target='west', or another ledger",
         "batchkit track a\\": "batchkit track a\\",
         "batchkit track 'it'\"'\"'s'": 'client.track("it\'s")',
+        "batchkit fetch a -o 'my results.csv'": "client.fetch('a', 'my results.csv')",
+        "batchkit track NIGHTLY": "client.track('NIGHTLY')",
+        "batchkit track 'a -t b'  # --name": "client.track('a -t b')  # name",
+        "batchkit track 'the same command'": "client.track('the same command')",
+        "batchkit track --all": "batchkit track --all",
+        "batchkit track a 'b c'": "batchkit track a 'b c'",
+        "batchkit list --after 2026-11-01, or --join": "batchkit list --after 2026-11-01, or join",
+        "batchkit check LINES --fix NEW": "batchkit check LINES --fix NEW",
+        "batchkit check a.jsonl b.jsonl": "batchkit check a.jsonl b.jsonl",
+        "batchkit check lines  # mend": "batchkit.check('lines')  # mend",
     }.items():
         assert in_python(hint) == words
 

@@ -171,6 +171,75 @@ def test_the_first_target_is_the_default_until_it_goes(
     assert (code, "none is the default (there are: west, north)" in err, "next:  -t west" in err) == (4, True, True)
 
 
+EAST = '[targets.east]\nendpoint = "https://contoso.openai.azure.com"\nkey_env = "K"\n'
+
+
+def test_what_is_said_of_another_file_is_about_that_file(
+    tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]]
+) -> None:
+    (tmp_path / "other.toml").write_text(EAST + '[targets."all of them"]\npool = ["east"]\n[targets.west]\n')
+    config = ("--config", "other.toml")
+    _, _, err = batchkit("targets", "remove", "west", *config)
+    assert "next:  batchkit targets remove west --yes --config other.toml\n" in err
+    _, _, err = batchkit("targets", "remove", "east", "--yes", *config)
+    assert "next:  batchkit targets remove 'all of them' --config other.toml\n" in err
+    _, _, err = batchkit("targets", "remove", "north", "--yes", *config)
+    assert "next:  batchkit targets list --config other.toml\n" in err
+    (tmp_path / "other.toml").write_text("")
+    _, _, err = batchkit("targets", "list", *config)
+    assert err.endswith("--endpoint https://NAME.openai.azure.com --config other.toml\n")
+
+
+def test_a_removed_target_leaves_the_others_and_takes_what_was_said_of_it(
+    tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]]
+) -> None:
+    path = tmp_path / "targets.toml"
+    west = EAST.replace("east", "west")
+    path.write_text(f"# ours\n\n{EAST}\n# about west\n# (Kim's)\n{west}# its quota\n[targets.west.limits]\nfiles = 7\n")
+    text = path.read_text() + "\n# about north\n" + EAST.replace("east", "north")
+    path.write_text(text)
+    code, out, _ = batchkit("targets", "remove", "west", "--yes", "--json", "--config", str(path))
+    assert (code, [entry["name"] for entry in orjson.loads(out)["targets"]]) == (0, ["east", "north"])
+    validate("target-list", orjson.loads(out))
+    assert path.read_text() == f"# ours\n\n{EAST}\n\n# about north\n" + EAST.replace("east", "north")
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600, 0o640])
+def test_the_mode_and_the_line_ends_of_a_file_stay(
+    tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]], mode: int
+) -> None:
+    path = tmp_path / "targets.toml"
+    before = f"# ours\n{EAST}".replace("\n", "\r\n").encode()
+    path.write_bytes(before)
+    path.chmod(mode)
+    endpoint = ("--endpoint", "https://contoso.openai.azure.com", "--key-env", "K", "--config", str(path))
+    assert batchkit("targets", "add", "west", *endpoint)[0] == 0
+    after = path.read_bytes()
+    assert (before in after, after.count(b"\n")) == (True, after.count(b"\r\n"))
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert batchkit("targets", "remove", "west", "--yes", "--config", str(path))[0] == 0
+    assert before in path.read_bytes()
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_what_no_flag_can_give_stays_when_a_target_is_replaced(
+    tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]]
+) -> None:
+    path = tmp_path / "targets.toml"
+    more = 'create_endpoint = "/v1/x"\ndeployment = "d"\nlimits = { files = 7, enqueued_tokens = 5 }\n'
+    path.write_text(f'{EAST}{more}[[targets.east.notify]]\nurl = "https://hooks.test/x"\n')
+    add = ("targets", "add", "east", "--overwrite", "--endpoint", "https://x1.openai.azure.com", "--key-env", "K")
+    assert batchkit(*add, "--config", str(path))[0] == 0
+    kept = {"create_endpoint": "/v1/x", "notify": [{"url": "https://hooks.test/x"}], "limits": {"files": 7}}
+    own = {"endpoint": "https://x1.openai.azure.com", "key_env": "K"}
+    assert tomllib.loads(path.read_text())["targets"]["east"] == kept | own
+    assert batchkit(*add, "--enqueued-tokens", "9", "--config", str(path))[0] == 0
+    assert tomllib.loads(path.read_text())["targets"]["east"]["limits"] == {"files": 7, "enqueued_tokens": 9}
+    path.write_text(f'{EAST}[targets.all]\npool = ["east"]\n')
+    assert batchkit("targets", "add", "all", *add[3:], "--config", str(path))[0] == 0
+    assert tomllib.loads(path.read_text())["targets"]["all"] == own
+
+
 def test_the_only_target_of_a_file_stays_the_default(
     tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]]
 ) -> None:

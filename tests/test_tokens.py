@@ -167,12 +167,31 @@ def test_what_a_file_costs_by_the_users_own_prices(tmp_path: Path, command: Comm
     assert "tokens out have no bound" in out
 
 
+def test_a_price_that_is_missing_hides_nothing_that_was_found(tmp_path: Path, command: Command) -> None:
+    prices, known, other = tmp_path / "prices.toml", tmp_path / "known.jsonl", tmp_path / "other.jsonl"
+    prices.write_text(PRICES)
+    lines(known, max_tokens=100)
+    lines(other, model="other")
+    cost = ("--cost", str(prices))
+    code, out, err = command(tmp_path, "check", str(other), str(known), *cost)
+    assert (code, "has no price for 'other'" in err) == (4, True)
+    assert "other.jsonl: good" in out
+    assert "up to 0.50 out" in out
+    other.write_bytes(other.read_bytes() * 2)
+    code, out, err = command(tmp_path, "check", str(other), *cost)
+    assert (code, "duplicate_custom_id" in out) == (3, True)
+    assert "warning: the price file has no price for 'other'" in err
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("date = 2025-11-01\n", "lacks currency or models"),
         (PRICES.replace("2025-11-01", '"soon"'), "has no date of its prices"),
+        (PRICES.replace("2025-11-01", "2025-11-01T10:00:00"), "has no date of its prices"),
         (PRICES.replace("input = 1.25", "input = -1"), "needs input and output"),
+        (PRICES.replace("input = 1.25", "input = nan"), "needs input and output"),
+        (PRICES.replace("input = 1.25", "input = inf"), "needs input and output"),
         (PRICES.replace("gpt-4o-batch", "other"), "has no price for 'gpt-4o-batch'"),
         ("= nonsense", "not valid TOML"),
     ],

@@ -81,7 +81,8 @@ class Where:
     def flags(self) -> str:
         """What a further command needs to find the same job."""
         ledger = None if _password(self.ledger) else self.ledger  # it came from the environment, and is there again
-        named = (("--target", self.target), ("--ledger", ledger), ("--config", self.config))
+        target = None if "://" in (self.target or "") else self.target  # an address is none, and may hold a key
+        named = (("--target", target), ("--ledger", ledger), ("--config", self.config))
         flags = "".join(f" {flag} {quote(str(value))}" for flag, value in named if value)
         return flags + (" --emulator" if self.emulator else "")
 

@@ -93,7 +93,7 @@ class Face:
 
     def complete(self, hint: str) -> str:
         """A hint whose commands carry the flags that this command was given."""
-        return _COMMANDS.sub(rf"\g<0>{self.flags}", hint) if self.flags else hint
+        return _COMMANDS.sub(lambda command: command[0] + self.flags, hint) if self.flags else hint
 
     def fail(self, error: BatchkitError, *, repeats: bool | None = None) -> int:
         """An error as one sentence and what to do next, or as one JSON object; its exit code.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from batchkit.cli.printer import Face, write_bytes
 from batchkit.config import Limits
 from batchkit.config.targets import load_target
 from batchkit.disk import replacing
-from batchkit.errors import InputError, UsageError
+from batchkit.errors import ConfigError, InputError, UsageError
 from batchkit.model import CheckReport, Cost, Problem
 from batchkit.text import plural
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from batchkit.builder.tokens import Tally
     from batchkit.prices import Prices
 
+MOST = 20
+"""How many problems of a file are printed for people."""
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write. [default: stdout]")]
 Results = Annotated[
     Path | None, typer.Option("--out", "-o", help="Where to write: .csv, .parquet or .jsonl. [default: stdout]")
@@ -74,13 +77,20 @@ def build(
     left_out = f", {plural(lines.skipped, 'row')} left out" if lines.skipped else ""
     words = f"{out}: {plural(count, 'request line')} for {deployment}{left_out}"
     face.data(documents.built(out, count, lines.skipped, deployment, lines.url), [words])
-    face.next(f"batchkit check {out}")
+    face.next(f"batchkit check {quote(str(out))}")
 
 
 def check(
     face: Face,
     files: Annotated[list[Path], typer.Argument(help="JSONL files of request lines.", metavar="LINES...")],
-    max_problems: Annotated[int, typer.Option("--max-problems", min=1, help="How many problems to print a file.")] = 20,
+    max_problems: Annotated[
+        int | None,
+        typer.Option(
+            "--max-problems",
+            min=1,
+            help="How many problems to print a file. [default: 20; all with --github and --sarif]",
+        ),
+    ] = None,
     target: Annotated[
         str | None, typer.Option("--target", "-t", help="Judge by the limits of this target. [default: Azure's]")
     ] = None,
@@ -118,20 +128,19 @@ def check(
     published = load_facts(facts) if facts else None
     goal = load_target(target) if target else None
     limits = goal.limits if goal else Limits()
+    most = max_problems or (sys.maxsize if github or as_sarif else MOST)
     counting = tokens or exact or bool(prices) or limits.enqueued_tokens is not None
     reports: list[tuple[CheckReport, Cost | None]] = []
+    unpriced: ConfigError | None = None
     for path in files:
         tally = _tally(path, model, exact, prices) if counting else None
         azure = goal is not None and goal.azure
-        report = judged(
-            path, limits=limits, max_problems=max_problems, azure=azure, tally=tally, model=model, facts=published
-        )
+        report = judged(path, limits=limits, max_problems=most, azure=azure, tally=tally, model=model, facts=published)
         if goal and report.deployment and (instead := elsewhere(report.deployment, goal)):
             message = f"all {plural(report.lines, 'request')} name the deployment {report.deployment!r}: {instead}"
             report = _with(report, Problem("deployment_differs", message, "is that meant?", severity="warning"))
-        costs = (
-            prices.cost(report.tokens, report.deployment) if prices and report.tokens and report.deployment else None
-        )
+        costs, without = _cost(prices, report)
+        unpriced = unpriced or without
         reports.append((report, costs))
     found = [report for report, _ in reports]
     if as_sarif:
@@ -140,16 +149,29 @@ def check(
         face.data(documents.check(reports), _annotations(found) if github else _words(reports))
     bad = [report for report in found if not report.ok]
     if bad:
+        face.say(*([f"warning: {unpriced}"] if unpriced else []))
         errors = sum(report.errors for report in bad)
         names, again = ", ".join(report.path for report in bad), " ".join(quote(str(path)) for path in files)
         raise InputError(
             f"{plural(errors, 'problem')} in {names}", hint=f"mend them, and again: batchkit check {again}"
         )
+    if unpriced:
+        raise unpriced
 
 
 def _with(report: CheckReport, problem: Problem) -> CheckReport:
     codes = {**report.codes, problem.code: 1}
     return replace(report, problems=(*report.problems, problem), total=report.total + 1, codes=codes)
+
+
+def _cost(prices: Prices | None, report: CheckReport) -> tuple[Cost | None, ConfigError | None]:
+    """What a file costs, or why that cannot be said: no reason to keep what else was found to oneself."""
+    if not (prices and report.tokens and report.deployment):
+        return None, None
+    try:
+        return prices.cost(report.tokens, report.deployment), None
+    except ConfigError as error:
+        return None, error
 
 
 def place(out: Path | None) -> Path | None:
@@ -234,8 +256,11 @@ def _annotations(reports: Iterable[CheckReport]) -> list[str]:
     def escaped(text: str) -> str:
         return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
+    def value(text: str) -> str:
+        return escaped(text).replace(":", "%3A").replace(",", "%2C")
+
     return [
-        f"::{problem.severity} file={report.path},line={problem.line or 1},title={problem.code}::"
+        f"::{problem.severity} file={value(report.path)},line={problem.line or 1},title={value(problem.code)}::"
         + escaped(f"{problem.message}; {problem.fix}")
         for report in reports
         for problem in report.problems

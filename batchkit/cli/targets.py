@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import sys
 from contextlib import suppress
 from functools import partial
@@ -80,6 +82,7 @@ def add(
     from batchkit.cli.told import shown
     from batchkit.config import tables
 
+    plans.check_name(name)
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name", hint="letters, digits, dot, dash and underscore")
     if dialect is not None and dialect not in endpoints.DIALECTS:
@@ -87,7 +90,7 @@ def add(
     path = plans.file_of(config)
     document = plans.read(path) if path.exists() else {}
     known = document.get("targets", {})
-    text = path.read_text("utf-8") if path.exists() else ""
+    text = _text(path) if path.exists() else ""
     if name in known and not overwrite:
         raise ConfigError(f"target {name!r} is in {path} already", hint="add --overwrite to replace it")
     found = endpoints.read(endpoint, dialect=_dialect(dialect), api_version=api_version, plain_http=plain_http)
@@ -110,20 +113,19 @@ def add(
         "headers_env": _pairs("--header-env", header_env),
         "poll_interval_s": poll,
         "expires_s": expires,
-        "limits": {"enqueued_tokens": enqueued_tokens} if enqueued_tokens is not None else None,
     }
-    values = {key: value for key, value in given.items() if value is not None}
+    values = _kept(known.get(name)) | {key: value for key, value in given.items() if value is not None}
+    if enqueued_tokens is not None:
+        values["limits"] = {**values.get("limits", {}), "enqueued_tokens": enqueued_tokens}
     shown(plans.from_file(name, {name: values}, path, {}))
     disk.private_directory(path.parent)
     text = tables.replaced(text, ("targets", name), values)
     if "default" not in document and len(known) < 2:  # the first stays the one that is used
         text = tables.with_default(text, next(iter(known), name))
-    with disk.replacing(path) as file:
-        file.write(text.encode())
+    _write(path, text)
     _show(face, name, path)
     face.say(*(f"warning: {remark}" for remark in found.remarks), _use(name, config))
-    flag = f" --config {quote(str(config))}" if config else ""
-    face.next(f"batchkit targets test {name}{flag}")
+    face.next(f"batchkit targets test {name}{_flag(config)}")
 
 
 @command(app, "list")
@@ -139,7 +141,7 @@ def list_targets(face: Face, config: Config = None) -> None:
     words = [("*" if entry["used"] else "", entry["name"], *_columns(entry)) for entry in entries]
     face.data(document, table(header, words))
     if not entries:
-        face.next("batchkit targets add NAME --endpoint https://NAME.openai.azure.com")
+        face.next(f"batchkit targets add NAME --endpoint https://NAME.openai.azure.com{_flag(config)}")
 
 
 @command(app)
@@ -183,28 +185,53 @@ def remove(
     """
     from batchkit.config import tables
 
-    path = plans.file_of(config)
+    plans.check_name(name)
+    path, flag = plans.file_of(config), _flag(config)
     known = plans.read(path).get("targets", {}) if path.exists() else {}
     if name not in known:
-        raise ConfigError(f"target {name!r} is not in {path}", hint="batchkit targets list")
+        raise ConfigError(f"target {name!r} is not in {path}", hint=f"batchkit targets list{flag}")
     pools = [pool for pool, item in known.items() if isinstance(item, dict) and name in item.get("pool", ())]
     if pools:
-        raise ConfigError(
-            f"target {name!r} is one of the pool {pools[0]!r}", hint=f"batchkit targets remove {pools[0]}"
-        )
+        hint = f"batchkit targets remove {quote(pools[0])}{flag}"
+        raise ConfigError(f"target {name!r} is one of the pool {pools[0]!r}", hint=hint)
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("removing needs your word", hint=f"batchkit targets remove {quote(name)} --yes")
+            raise UsageError("removing needs your word", hint=f"batchkit targets remove {quote(name)} --yes{flag}")
         if not typer.confirm(f"Remove {name} from {path}?", err=True):
             return
-    text = tables.removed(path.read_text("utf-8"), ("targets", name))
+    text = tables.removed(_text(path), ("targets", name))
     if plans.read(path).get("default") == name:
         text = tables.with_default(text, None)
+    _write(path, text)
+    face.data(_list(path, config), [f"{name} is removed from {path}"])
+
+
+def _flag(config: Path | None) -> str:
+    """What a further command needs to work with the same file."""
+    return f" --config {quote(str(config))}" if config else ""
+
+
+def _text(path: Path) -> str:
+    """The targets file as it is, with the line ends it has."""
+    return path.read_bytes().decode()
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace the targets file, which whoever could read it still can; a new one is its owner's alone."""
     with disk.replacing(path) as file:
+        if path.exists():
+            os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode) & 0o755)
         file.write(text.encode())
-    face.data(
-        {"schema": "batchkit/target-list@1", "file": str(path), "targets": []}, [f"{name} is removed from {path}"]
-    )
+
+
+def _kept(before: Any) -> dict[str, Any]:
+    """What stays of a target that is replaced: that which no flag can give."""
+    if not isinstance(before, dict) or "pool" in before:
+        return {}
+    kept = {key: before[key] for key in ("create_endpoint", "notify") if key in before}
+    limits = before.get("limits")
+    others = {key: limits[key] for key in limits if key != "enqueued_tokens"} if isinstance(limits, dict) else {}
+    return kept | ({"limits": others} if others else {})
 
 
 def _use(name: str, config: Path | None) -> str:

@@ -37,12 +37,13 @@ def replaced(text: str, table: Path, values: Mapping[str, Any]) -> str:
     blocks = _blocks(text)
     mine = [index for index, (path, _) in enumerate(blocks) if _within(path, table)]
     comments = [line for index in mine for line in _split_off(blocks[index][1])[0] if line.lstrip().startswith("#")]
-    new = ["[" + ".".join(map(_key, table)) + "]\n", *comments]
-    new += [f"{_key(key)} = {_value(value)}\n" for key, value in values.items()]
+    end = _end(text)
+    new = ["[" + ".".join(map(_key, table)) + f"]{end}", *comments]
+    new += [f"{_key(key)} = {_value(value)}{end}" for key, value in values.items()]
     if mine:
         new += _split_off(blocks[mine[0]][1])[1]
     elif text.strip():
-        new.insert(0, "\n" if text.endswith("\n") else "\n\n")
+        new.insert(0, end if text.endswith("\n") else 2 * end)
     result = "".join(
         "".join(new if index == mine[0] else _split_off(lines)[1]) if index in mine else "".join(lines)
         for index, (_, lines) in enumerate(blocks)
@@ -56,8 +57,9 @@ def with_default(text: str, name: str | None) -> str:
     kept = [line for line in head if not re.match(r"""\s*["']?default["']?\s*=""", line)]
     if name is None and not rest and not any(line.strip() for line in kept[-1:]):
         kept = kept[:-1]  # the blank line that stood between it and the tables
-    new = [] if name is None else [f"default = {_value(name)}\n", *([] if kept else ["\n"])]
-    result = "".join([*new, *kept, *(line for _, lines in rest for line in lines)]).lstrip("\n")
+    end = _end(text)
+    new = [] if name is None else [f"default = {_value(name)}{end}", *([] if kept else [end])]
+    result = "".join([*new, *kept, *(line for _, lines in rest for line in lines)]).lstrip("\r\n")
     wanted = {key: value for key, value in tomllib.loads(text).items() if key != "default"}
     try:
         found = tomllib.loads(result)
@@ -69,9 +71,13 @@ def with_default(text: str, name: str | None) -> str:
 
 
 def removed(text: str, table: Path) -> str:
-    """`text` without this table."""
-    result = "".join("".join(_tail(lines) if _within(path, table) else lines) for path, lines in _blocks(text))
-    return _judged(text, result, table, None)
+    """`text` without this table, and without the comment directly above it."""
+    blocks = _blocks(text)
+    kept = []
+    for (path, lines), (after, _) in zip(blocks, [*blocks[1:], (None, [])], strict=True):
+        mine = _tail(lines) if _within(path, table) else lines
+        kept += _without_comment(mine) if _within(after, table) else mine
+    return _judged(text, "".join(kept), table, None)
 
 
 def _judged(before: str, after: str, table: Path, values: dict[str, Any] | None) -> str:
@@ -135,6 +141,19 @@ def _tail(lines: list[str]) -> list[str]:
     """The comments at the end of a block, with the blank lines around them."""
     tail = _split_off(lines)[1]
     return tail if any(line.strip() for line in tail) else []
+
+
+def _without_comment(lines: list[str]) -> list[str]:
+    """A block without the comment at its very end, which is about what follows."""
+    end = len(lines)
+    while end and lines[end - 1].lstrip().startswith("#"):
+        end -= 1
+    return lines[:end]
+
+
+def _end(text: str) -> str:
+    """How the lines of a file end."""
+    return "\r\n" if "\r\n" in text else "\n"
 
 
 def _key(name: str) -> str:

@@ -76,10 +76,8 @@ def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapp
     env = os.environ if env is None else env
     expect("a target", name, (str, type(None)), "the name of one in the targets file, or a Target", error=ConfigError)
     config = None if config is None else Path(config)
-    if name and "://" in name:
-        hint = f"export AZURE_OPENAI_ENDPOINT={name}, or batchkit targets add NAME --endpoint {name}"
-        raise ConfigError(f"{name!r} is an address, not a target's name", hint=hint)
     name = name or env.get("BATCHKIT_TARGET") or None
+    check_name(name)
     if name is None and config is None and not env.get("BATCHKIT_CONFIG"):
         found = _from_environment(env)
         if found is not None:
@@ -106,6 +104,13 @@ def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapp
     return from_file(name, tables, path, env)
 
 
+def check_name(name: str | None) -> None:
+    """Refuse an address in a name's place, without repeating it: it may hold a key. Raises ConfigError."""
+    if name and "://" in name:
+        hint = "export AZURE_OPENAI_ENDPOINT=URL, or batchkit targets add NAME --endpoint URL"
+        raise ConfigError("an address is not a target's name", hint=hint)
+
+
 def file_of(config: Path | None, env: Mapping[str, str] | None = None) -> Path:
     """The targets file that is meant: `--config`, BATCHKIT_CONFIG, or the user's own."""
     env = os.environ if env is None else env
@@ -115,7 +120,7 @@ def file_of(config: Path | None, env: Mapping[str, str] | None = None) -> Path:
 def read(path: Path) -> dict[str, Any]:
     """The targets file. Raises ConfigError for what is no such file."""
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        document = tomllib.loads(path.read_bytes().decode())
     except OSError as error:
         raise ConfigError(f"{path}: {(error.strerror or '').lower()}", hint="check --config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
