@@ -146,9 +146,9 @@ class Client:
         """
         return self._bridge.call(self._client.retry(job, only=only, params=params, dry_run=dry_run))
 
-    def report(self, job: Job | str, *, prices: Prices | None = None) -> dict[str, Any]:
-        """The numbers of a job, for a report: rows, failures, tokens, latency, parts, and cost by a price file. Asks
-        nothing of the service."""
+    def report(self, job: Job | str, *, prices: Prices | str | Path | None = None) -> dict[str, Any]:
+        """The numbers of a job, for a report: rows, failures, tokens, latency, parts, and cost by a price file (its
+        path). Asks nothing of the service."""
         return self._bridge.call(self._client.report(job, prices=prices))
 
     def cancel(self, job: Job | str, *, give_up: bool = False) -> Job:

@@ -31,7 +31,7 @@ from batchkit.ledger import Ledger, open_ledger
 from batchkit.metrics import measure
 from batchkit.model import Finding, Job, Result, StoredFile
 from batchkit.notify import Command
-from batchkit.prices import Prices
+from batchkit.prices import Prices, read_prices
 from batchkit.pump import Progress, Pump, connect
 from batchkit.tracker import remote
 from batchkit.tracker.query import Page, Query, Remote, RemotePage, select
@@ -217,11 +217,13 @@ class AsyncClient:
         count = await self._intake.round(found, worker.pump.target, only=only, params=params or {})
         return await worker.turns(await self._known(found), [Pump.submit]), count
 
-    async def report(self, job: Job | str, *, prices: Prices | None = None) -> dict[str, Any]:
-        """The numbers of a job, for a report: rows, failures, tokens, latency, parts, and cost by a price file. Asks
-        nothing of the service."""
+    async def report(self, job: Job | str, *, prices: Prices | str | Path | None = None) -> dict[str, Any]:
+        """The numbers of a job, for a report: rows, failures, tokens, latency, parts, and cost by a price file (its
+        path). Asks nothing of the service."""
         found = await self.show(job)
-        return await asyncio.to_thread(survey, found, self._workdir, prices)
+        priced = await asyncio.to_thread(read_prices, Path(prices)) if isinstance(prices, (str, Path)) else prices
+        expect("prices", priced, (Prices, type(None)), "the path of a price file")
+        return await asyncio.to_thread(survey, found, self._workdir, priced)
 
     async def cancel(self, job: Job | str, *, give_up: bool = False) -> Job:
         """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed.

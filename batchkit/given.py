@@ -7,6 +7,8 @@ from typing import Any
 
 from batchkit.errors import BatchkitError, InputError
 
+_NAME = "such as name=f'nightly-{date.today()}'"
+
 
 def expect(
     what: str,
@@ -24,10 +26,14 @@ def expect(
 
 def expect_call(name: Any = None, timeout_s: Any = None, retries: Any = 0) -> None:
     """Raises InputError for a job's name, a timeout or a number of retries that is none."""
-    expect("name", name, (str, type(None)), "text", hint="such as name=f'nightly-{date.today()}'")
+    expect("name", name, (str, type(None)), "text", hint=_NAME)
+    if name == "":
+        raise InputError("the job's name is empty", hint=_NAME)
     seconds = "timedelta.total_seconds() makes them" if isinstance(timeout_s, timedelta) else None
     expect("timeout_s", timeout_s, (int, float, type(None)), "a number of seconds", hint=seconds)
     expect("retries", retries, int, "a whole number")
+    if retries < 0:
+        raise InputError(f"retries must be 0 or more, not {retries}", hint="mend the call: nothing was sent")
 
 
 def _kind(value: object) -> str:

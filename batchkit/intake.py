@@ -111,7 +111,9 @@ class Intake:
 
     async def _warn_of_likes(self, job: Job) -> None:
         """Say so where another job asks the same: it is what makes people pay twice, and may be meant all the same."""
-        like = next((other for other in await self.ledger.alike(job.sha256) if _worth(other)), None)
+        like = next(
+            (other for other in await self.ledger.alike(job.sha256) if other.name != job.name and _worth(other)), None
+        )
         if like is not None:
             name, age = quote(like.name), duration(self.clock.now() - like.created_at)
             takes = f"batchkit fetch {name} -o results.csv takes its answers"

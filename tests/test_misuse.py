@@ -251,3 +251,28 @@ def test_the_last_try_promises_no_other(world: World, caplog: pytest.LogCaptureF
     with world.client(base_url="http://127.0.0.1:9/openai/v1") as client, pytest.raises(Unavailable):
         client.show_remote("batch_1")
     assert sum("trying again" in record.getMessage() for record in caplog.records) == Settings().max_attempts - 1
+
+
+def test_what_a_notebook_does_twice_or_by_short_words(make_world: Callable[..., World], tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    frame = pyarrow.table({"sku": ["a", "b"], "text": ["x", "y"]})
+    lines = batchkit.lines(frame, deployment="gpt-4o-batch", custom_id="sku", body="{text}", url="responses")
+    assert [line.custom_id for line in lines] == [line.custom_id for line in lines] == ["a", "b"]
+    reader = batchkit.lines(frame.to_reader(), deployment="gpt-4o-batch", custom_id="sku", body="{text}")
+    assert len(list(reader)) == 2
+    with pytest.raises(InputError, match="read only once"):
+        list(reader)
+    (tmp_path / "prices.toml").write_text(
+        'date = 2026-11-01\ncurrency = "USD"\n[models."gpt-4o"]\ninput = 1.25\noutput = 5.0\n'
+    )
+    world = make_world(fail_rate=0.0)
+    with world.client() as client:
+        for _ in range(2):
+            results = client.run(lines, name="twice")
+        assert results.report.ok == 2
+        cost = client.report("twice", prices=str(tmp_path / "prices.toml"))["cost"]
+        assert cost["currency"] == "USD"
+        for wrong in ({"name": ""}, {"retries": -1}):
+            with pytest.raises(InputError):
+                client.run(lines, **wrong)
+    assert len(world.batches()) == 1

@@ -41,6 +41,16 @@ def arrow_stream(source: Any) -> Iterator[dict[str, Any]]:
     yield from _rows(pyarrow.RecordBatchReader.from_stream(source), type(source).__name__)
 
 
+class Frame:
+    """The rows of a dataframe, from its beginning each time they are asked for."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return arrow_stream(self._source)
+
+
 def _rows(batches: Iterable[Any], where: object) -> Iterator[dict[str, Any]]:
     for batch in batches:
         names = batch.schema.names

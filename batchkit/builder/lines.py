@@ -15,6 +15,7 @@ from batchkit.builder.bodies import Content, Shape, content_of, shape_of
 from batchkit.builder.findings import RULES, shown, told
 from batchkit.builder.ids import Name, columns_of, namer
 from batchkit.builder.images import Images
+from batchkit.builder.kinds import PLACES
 from batchkit.builder.rows import Row, rows_of
 from batchkit.builder.rules import Rules
 from batchkit.builder.schema import load_schema
@@ -163,6 +164,7 @@ def lines(
         expect(word, text, str, "text")
     if not deployment.strip():
         raise InputError("the deployment has no name", hint=_DEPLOYMENT)
+    url = PLACES.get(url, url)
     if url.removeprefix("/v1") not in URLS:
         known = ", ".join(f"/v1{known}" for known in URLS)
         raise InputError(f"batches do not take the url {url!r}", hint=f"one of {known}")

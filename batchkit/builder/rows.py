@@ -52,9 +52,9 @@ def read_rows(source: str | Path, *, sql: str | None = None) -> Iterator[Row]:
 def rows_of(source: Any) -> Iterable[Row]:
     """Rows from what a program holds: an iterable of mappings, or a dataframe (the Arrow PyCapsule interface)."""
     if hasattr(source, "__arrow_c_stream__"):
-        from batchkit.builder.arrow_rows import arrow_stream
+        from batchkit.builder.arrow_rows import Frame, arrow_stream
 
-        return arrow_stream(source)
+        return arrow_stream(source) if isinstance(source, Iterator) else Frame(source)
     if isinstance(source, (str, os.PathLike)):
         hint = f"batchkit.read_rows({str(source)!r}) reads them from a file"
         raise InputError("rows are mappings or a dataframe, not the path of a file", hint=hint)

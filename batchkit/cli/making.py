@@ -105,7 +105,7 @@ class Making:
             deployment=deployment,
             body=self._prompt(),
             custom_id=self.custom_id,
-            url=PLACES.get(self.url, self.url if self.url.startswith("/") else f"/v1/{self.url}"),
+            url=self.url if self.url in PLACES or self.url.startswith("/") else f"/v1/{self.url}",
             system=self.system,
             params=dict(map(parameter, self.param or [])),
             schema=self.schema,
