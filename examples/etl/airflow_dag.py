@@ -12,7 +12,7 @@ import batchkit
 
 @dag(schedule="@daily", start_date=datetime(2025, 11, 1), catchup=False)
 def aisles() -> None:
-    """Rows in, answers out. `BATCHKIT_LEDGER` should be on a disk all workers share, or PostgreSQL."""
+    """Rows in, answers out. `BATCHKIT_LEDGER` is PostgreSQL's address where there are several workers."""
 
     @task.sensor(mode="reschedule", poke_interval=600, timeout=timedelta(hours=36).total_seconds(), retries=5)
     def answered(ds: str = "") -> PokeReturnValue:
