@@ -126,7 +126,8 @@ class Client:
     def run_due(self) -> list[Job]:
         """One turn of every job of the ledger that is due and that nobody else works on; the jobs as they then stand.
 
-        What came back is kept with the ledger until it is fetched. Raises the first trouble once all had their turn.
+        What came back is kept with the ledger until it is fetched. Raises the worst trouble once all had their turn:
+        its `done` are the jobs that had theirs, its `also` are the other troubles.
         """
         return self._bridge.call(self._client.run_due())
 

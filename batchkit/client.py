@@ -189,7 +189,8 @@ class AsyncClient:
     async def run_due(self) -> list[Job]:
         """One turn of every job of the ledger that is due and that nobody else works on; the jobs as they then stand.
 
-        What came back is kept with the ledger until it is fetched. Raises the first trouble once all had their turn.
+        What came back is kept with the ledger until it is fetched. Raises the worst trouble once all had their turn:
+        its `done` are the jobs that had theirs, its `also` are the other troubles.
         """
         return await self._works().run_due()
 
@@ -212,10 +213,7 @@ class AsyncClient:
             raise Unfinished(f"job {found.name!r} is not finished yet", hint=f"batchkit track {quote(found.name)}")
         if dry_run:
             return found, await self._intake.count(found, only=only)
-        worker = self._works()
-        found = await worker.reached(found)
-        count = await self._intake.round(found, worker.pump.target, only=only, params=params or {})
-        return await worker.turns(await self._known(found), [Pump.submit]), count
+        return await self._works().retry(found, only=only, params=params or {})
 
     async def report(self, job: Job | str, *, prices: Prices | str | Path | None = None) -> dict[str, Any]:
         """The numbers of a job, for a report: rows, failures, tokens, latency, parts, and cost by a price file (its
@@ -236,9 +234,8 @@ class AsyncClient:
         if found.settled_at is not None:
             return found
         worker = self._works()
-        if not found.collected:
-            found = await worker.reached(found)
-            await self._ledger.wish_cancelled(found, at=self._clock.now())
+        worker.check(found)
+        found = await self._ledger.wish_cancelled(found, at=self._clock.now())
         if give_up:
             return await worker.give_up(found)
         try:

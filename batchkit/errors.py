@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, ClassVar
 from batchkit.hints import in_python
 
 if TYPE_CHECKING:
-    from batchkit.model import Problem
+    from batchkit.model import Job, Problem
 
 
 class BatchkitError(Exception):
@@ -37,6 +37,10 @@ class BatchkitError(Exception):
     code: ClassVar[str] = "batchkit.bug"
     exit: int = 1
     hint: str = "the same command with -v shows where; please report it"
+    done: tuple[Job, ...] = ()
+    """The jobs that had their turn all the same, where `run_due` raises this."""
+    also: tuple[BatchkitError, ...] = ()
+    """The lesser troubles of other jobs, where `run_due` raises this."""
 
     def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
         super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])

@@ -85,7 +85,9 @@ class Intake:
             )
             if (found := await self.ledger.find(job.name)) is not None:
                 # A job may change its target: the first endpoint was perhaps a slip, or a pool got a new member.
-                if found.service != job.service and moving.sent(found) <= _reach(target):
+                reach = _reach(target)
+                follows = moving.sent(found) <= reach or moving.is_edited(found, target.name, reach)
+                if found.service != job.service and follows:
                     found = await self.rehome(found, target)
                 check_same(found, job)
                 if judge is not None:
@@ -128,12 +130,13 @@ class Intake:
         *,
         only: Collection[str] = (),
         params: Mapping[str, Any] = MappingProxyType({}),
-        hold: Hold | None = None,
+        hold: Hold,
+        wished: bool = True,
     ) -> int:
         """A further round of a finished job, of the rows worth asking again; how many. `params` go into every body.
-        `hold` is its lease where somebody keeps it already.
+        `hold` is the job's lease. A round that nobody `wished` is given up where the job was cancelled meanwhile: 0.
 
-        Raises InputError when there is none.
+        Raises InputError when there is no such row.
         """
         number = job.round + 1
         for key, meant in ((key, misspelt(job.url, key)) for key in params):
@@ -150,12 +153,12 @@ class Intake:
                 raise InputError(words if not only else f"no row failed with {', '.join(only)}", hint=hint)
             lines = chain([first], lines)
             staged = await asyncio.to_thread(split.stage, lines, directory, target.limits, round_number=number)
-            async with holding(self.ledger, job, hold) as hold:
-                if (await hold.job()).round != job.round:
-                    raise LedgerBusy(f"job {job.name!r} was retried meanwhile", hint=f"batchkit show {quote(job.name)}")
-                self.workdir.adopt(directory, job.id, number)
-                await hold.add_round(_parts(job, staged, number, target), at=self.clock.now())
-        return sum(piece.lines for piece in staged.slices)
+            if (await hold.job()).round != job.round:
+                raise LedgerBusy(f"job {job.name!r} was retried meanwhile", hint=f"batchkit show {quote(job.name)}")
+            self.workdir.adopt(directory, job.id, number)
+            parts = _parts(job, staged, number, target)
+            added = await hold.add_round(parts, at=self.clock.now(), wished=wished)
+        return sum(part.lines for part in parts) if added else 0
 
     def has_lines(self, job: Job) -> bool:
         """Whether a job's request lines are on this machine."""
@@ -171,7 +174,7 @@ class Intake:
         its lease where somebody keeps it already."""
         async with holding(self.ledger, job, hold) as hold:
             found = await hold.job()  # whoever held it before may have sent parts
-            if not moving.sent(found) <= _reach(target):
+            if not moving.awaited(found) <= _reach(target):
                 return found
             asked = replace(found, service=target.service, target=target.name)
             fresh = [

@@ -29,12 +29,25 @@ def may_leave(job: Job, part: Part, service: str, now: float) -> bool:
 
 
 def sent(job: Job) -> set[str]:
-    """The services that a job's parts were sent to, which a target must reach to go on with it."""
+    """The services that a job's parts were sent to."""
     return {part.service for part in job.parts if part.intent and part.service}
 
 
+def awaited(job: Job) -> set[str]:
+    """The services whose rows are not all here yet, which a target must reach to go on with a job."""
+    return {part.service for part in job.parts if part.intent and part.service and not part.collected}
+
+
 def is_edited(job: Job, name: str, services: Collection[str]) -> bool:
-    """Whether the job's own target, of this `name`, has become these `services` meanwhile: some of what it was given to
-    is still among them, and all that it was sent to."""
-    same = job.target == name and not set(services).isdisjoint(job.service.split(POOLED))
-    return same and sent(job) <= set(services)
+    """Whether the job's own pool, of this `name`, has become these `services` meanwhile: some of what it was given to
+    is still among them, and all that it waits for."""
+    was = job.service.split(POOLED)
+    same = job.target == name and len(was) > 1 and not set(services).isdisjoint(was)
+    return same and set(services) != set(was) and awaited(job) <= set(services)
+
+
+def strange(job: Job, service: str, services: Collection[str]) -> set[str]:
+    """The services of a job that a target, `service` with these `services`, does not reach: those that it waits for, or
+    else all that it was at; a part without a place waits for the job's own target."""
+    parts = [part for part in job.parts if not part.collected] or job.parts
+    return {part.service or job.service for part in parts} - {service, *services}

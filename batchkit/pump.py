@@ -121,15 +121,16 @@ class Pump:
             if now.settled_at is None and self.notifier.channels:
                 parts = (replace(p, state=State.SETTLED) if p.state is State.FETCHED else p for p in now.parts)
                 ended = replace(now, outcome=outcome, settled_at=self.clock.now(), parts=tuple(parts))
-                await self._tell_the_end(ended, hold)
+                await self._tell_the_end(now, ended, hold)
             await hold.settle(outcome, at=self.clock.now())
 
     async def tell_end(self, ended: Job, hold: Hold | None = None) -> None:
         """Tell the end of a job to those who have not heard of it. Raises Interrupted at the wish to stop."""
         async with holding(self.ledger, ended, hold) as hold:
-            await self._tell_the_end(ended, hold)
+            await self._tell_the_end(ended, ended, hold)
 
-    async def _tell_the_end(self, ended: Job, hold: Hold) -> None:
+    async def _tell_the_end(self, job: Job, ended: Job, hold: Hold) -> None:
+        """Tell of a job as it will have `ended`."""
         telling = asyncio.ensure_future(self.notifier.tell(ended, await self.ledger.events(ended), hold.note))
         ending = [asyncio.ensure_future(event.wait()) for event in (self.stop, hold.lost)]
         try:
@@ -137,7 +138,7 @@ class Pump:
             if hold.lost.is_set():
                 raise LeaseLost()
             if not telling.done():
-                raise _interrupted(ended)
+                raise _interrupted(job)
             telling.result()
         finally:
             for task in (telling, *ending):
@@ -322,6 +323,8 @@ def standing(job: Job) -> str:
 
 
 def _go_on(job: Job) -> str:
+    if job.collected and job.settled_at is None:
+        return "the same command again tells it and ends it"
     if job.cancelled_at is not None:
         forgotten = any(part.held == poll.UNKNOWN for part in job.parts)
         give_up = f"; batchkit cancel {quote(job.name)} --give-up ends it without what the service forgot"

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from batchkit import moving
 from batchkit.collector.answers import lost
 from batchkit.collector.export import Shape
 from batchkit.collector.results import Results, collect
-from batchkit.config import Target
 from batchkit.delivery import deliver, merged
 from batchkit.due import is_due
-from batchkit.errors import BatchkitError, ConfigError, Interrupted, LeaseLost, LedgerBusy, Refused, Unavailable
+from batchkit.errors import (
+    BatchkitError,
+    ConfigError,
+    Interrupted,
+    LeaseLost,
+    LedgerBusy,
+    LocalError,
+    Refused,
+    Unavailable,
+)
 from batchkit.intake import Intake
 from batchkit.ledger import Hold
 from batchkit.model import Job, State
@@ -46,12 +55,14 @@ class Worker:
         hold: Hold | None = None,
     ) -> AsyncGenerator[Progress, None]:
         """A job after each round of turns; those who want to know are told. Raises as `Pump.run`, and ConfigError."""
-        job = await self.reached(job, hold)
+        self.check(job)
         told = (*turns, Pump.tell)
-        async with aclosing(self.pump.run(job, told, once=once, timeout_s=timeout_s, hold=hold)) as steps:
-            async for progress in steps:
-                await self.seen(progress)
-                yield progress
+        async with holding(self.pump.ledger, job, hold) as hold:
+            job = await self._homed(job, hold)
+            async with aclosing(self.pump.run(job, told, once=once, timeout_s=timeout_s, hold=hold)) as steps:
+                async for progress in steps:
+                    await self.seen(progress)
+                    yield progress
 
     async def turns(
         self,
@@ -99,13 +110,26 @@ class Worker:
         """All turns of a job, again for rows that are worth it, and its end."""
         clock = self.pump.clock
         deadline = None if timeout_s is None else clock.now() + timeout_s
-        while True:
-            left_s = None if deadline is None else deadline - clock.now()
-            async with self._lease(job) as hold:
+        async with AsyncExitStack() as stack:
+            hold = await stack.enter_async_context(self._lease(job))
+            while True:
+                left_s = None if deadline is None else deadline - clock.now()
                 job = await self.turns(job, ALL, once=once, timeout_s=left_s, hold=hold)
-                if not (job.collected and job.round < retries and await self._another_round(job, hold)):
-                    return await deliver(self.pump, job, out, shape, overwrite=overwrite, partial=False, hold=hold)
-            job = await self.pump.ledger.job(job)
+                if job.collected and job.round < retries and await self._worth_asking(job):
+                    if hold is None:
+                        hold = await stack.enter_async_context(holding(self.pump.ledger, job))
+                    if await self.intake.round(job, self.pump.target, hold=hold, wished=False):
+                        job = await self.pump.ledger.job(job)
+                        continue
+                return await deliver(self.pump, job, out, shape, overwrite=overwrite, partial=False, hold=hold)
+
+    async def retry(self, job: Job, *, only: Collection[str], params: Mapping[str, Any]) -> tuple[Job, int]:
+        """A further round of a finished job, submitted under the same lease; and its rows."""
+        self.check(job)
+        async with holding(self.pump.ledger, job) as hold:
+            job = await self._homed(job, hold)
+            count = await self.intake.round(job, self.pump.target, only=only, params=params, hold=hold)
+            return await self.turns(await self.pump.ledger.job(job), [Pump.submit], hold=hold), count
 
     async def follow(
         self, jobs: Sequence[Job], *, timeout_s: float | None, settled: bool
@@ -146,8 +170,9 @@ class Worker:
                 yield step
 
     async def run_due(self) -> list[Job]:
-        """One turn of each job that is due, and its end where all came back. Raises the first trouble at last."""
-        troubles: list[BatchkitError] = []
+        """One turn of each job that is due, and its end where all came back. Raises the worst trouble at last, with the
+        jobs that had their turn."""
+        troubles: list[tuple[Job, BatchkitError]] = []
         done: list[Job] = []
         ledger = self.pump.ledger
         waiting = [job for job in await ledger.jobs(unfinished=True) if self._due(job)]
@@ -156,23 +181,35 @@ class Worker:
             job, hold = claimed
             waiting = [other for other in waiting if other.id != job.id]
             try:
-                async with keeping(hold):
-                    if not self._due(job := await ledger.job(job)):
-                        continue  # another worker was faster
-                    job = await self.turns(job, ALL, once=True, hold=hold)
-                    if job.collected:
-                        await self._end(job, hold)
-                        job = await ledger.job(job)
-                done.append(job)
-            except Interrupted:
-                raise
+                if (turned := await self._claimed(job, hold)) is not None:
+                    done.append(turned)
             except LedgerBusy:
                 continue  # another worker goes on with it
             except BatchkitError as error:
-                troubles.append(error)
-        if troubles:
-            raise troubles[0]
-        return done
+                troubles.append((job, error))
+                if isinstance(error, Interrupted):
+                    break
+            except OSError as error:
+                where, why = error.filename or self.pump.workdir.root, error.strerror or str(error)
+                troubles.append((job, LocalError(f"{where}: {why.lower()}")))
+        if not troubles:
+            return done
+        worst = max((error for _, error in troubles), key=lambda error: error.exit)
+        others = [(job, trouble) for job, trouble in troubles if trouble is not worst]
+        worst.done, worst.also = tuple(done), tuple(trouble for _, trouble in others)
+        for job, trouble in others:
+            worst.add_note(f"also: job {job.name!r}: {trouble}")
+        raise worst
+
+    async def _claimed(self, job: Job, hold: Hold) -> Job | None:
+        """A job that was due, after its turn; None where another worker was faster."""
+        async with keeping(hold):
+            if not self._due(job := await self.pump.ledger.job(job)):
+                return None
+            job = await self.turns(job, ALL, once=True, hold=hold)
+            if job.collected:
+                await self._end(job, hold)
+            return await self.pump.ledger.job(job)
 
     async def give_up(self, job: Job) -> Job:
         """End a job without what the service does not know or hand out; what can be had is had first."""
@@ -184,21 +221,33 @@ class Worker:
                 await self._end(job, hold)
         return await self.pump.ledger.job(job)
 
-    async def reached(self, job: Job, hold: Hold | None = None) -> Job:
-        """A job that the target reaches: its own as it was, or as that was edited meanwhile. Else ConfigError."""
+    def check(self, job: Job) -> None:
+        """Raise ConfigError for a job that the target does not reach, as it was or as that was edited meanwhile."""
         target = self.pump.target
-        if not (strange := _strange(job, target)):
-            return job
-        if _edited(job, target):
-            return await self.intake.rehome(job, target, hold=hold)
-        raise ConfigError(
-            f"job {job.name!r} belongs to {', '.join(sorted(strange))}, not to {target.service}",
-            hint="use the target it was submitted to",
-        )
+        if not (strange := self._strange(job)):
+            return
+        words, hint = f"job {job.name!r} belongs to {', '.join(sorted(strange))}", "use the target it was submitted to"
+        if job.target == target.name and moving.POOLED in job.service:
+            hint = f"put it back into the pool {target.name!r}, until what runs there is fetched"
+        raise ConfigError(f"{words}, not to {target.service}", hint=hint)
+
+    async def _homed(self, job: Job, hold: Hold) -> Job:
+        """A job whose pool was edited meanwhile as one of that pool."""
+        return await self.intake.rehome(job, self.pump.target, hold=hold) if self._edited(job) else job
+
+    def _edited(self, job: Job) -> bool:
+        target = self.pump.target
+        return moving.is_edited(job, target.name, {member.service for member in target.members})
+
+    def _strange(self, job: Job) -> set[str]:
+        target = self.pump.target
+        if self._edited(job):
+            return set()
+        return moving.strange(job, target.service, {member.service for member in target.members})
 
     def _due(self, job: Job) -> bool:
         target = self.pump.target
-        reached = not _strange(job, target) or _edited(job, target)
+        reached = not self._strange(job)
         if not reached and job.target == target.name:  # others are worked on where their targets are known
             words = "job %r is left alone: target %r does not reach all of %s any more, where it belongs"
             _log.warning(words, job.name, target.name, job.service)
@@ -208,8 +257,8 @@ class Worker:
         """What came back is kept with the ledger until it is fetched."""
         await deliver(self.pump, job, None, Shape(), overwrite=False, partial=False, hold=hold)
 
-    async def _another_round(self, job: Job, hold: Hold | None) -> bool:
-        """Whether rows of a finished job were worth asking again, and are now."""
+    async def _worth_asking(self, job: Job) -> bool:
+        """Whether rows of a finished job are worth asking again."""
         if job.cancelled_at is not None:
             return False
         results = await asyncio.to_thread(collect, job, self.pump.workdir, None, Shape(), None)
@@ -218,13 +267,12 @@ class Worker:
         if results.hopeless:
             _log.warning("job %r: hardly any row succeeded in round %d; it is not asked again", job.name, job.round)
             return False
-        await self.intake.round(job, self.pump.target, hold=hold)
         return True
 
     def _rests(self, job: Job) -> bool:
         """Whether no turn gets a job any further."""
         whole = not any(lost(part, self.pump.workdir) for part in job.parts)
-        return whole and job.state in (State.SETTLED, State.DROPPED)
+        return whole and job.settled_at is not None and job.state in (State.SETTLED, State.DROPPED)
 
     @asynccontextmanager
     async def _lease(self, job: Job) -> AsyncIterator[Hold | None]:
@@ -234,13 +282,3 @@ class Worker:
         else:
             async with holding(self.pump.ledger, job) as hold:
                 yield hold
-
-
-def _strange(job: Job, target: Target) -> set[str]:
-    """The services of a job that a target does not reach; a part without a place waits for the job's own target."""
-    reach = {target.service, *(member.service for member in target.members)}
-    return {part.service or job.service for part in job.parts} - reach
-
-
-def _edited(job: Job, target: Target) -> bool:
-    return moving.is_edited(job, target.name, {member.service for member in target.members})

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +20,13 @@ from batchkit.config.credentials import Credential, Secret
 from batchkit.disk import Workdir
 from batchkit.due import due_at
 from batchkit.emulator import Emulator
-from batchkit.errors import BatchkitError, ConfigError, Interrupted, LedgerBusy, Refused, Unfinished
+from batchkit.errors import BatchkitError, CancelWished, ConfigError, Interrupted, LedgerBusy, Refused, Unfinished
 from batchkit.ledger import open_ledger
 from batchkit.model import Batch, Job, Part, State
 
 from .conftest import KEY, SMALL, World, request_lines
 from .processes import zygote
+from .shell import Shell
 from .test_submit_once import Wire, creating
 
 COMMAND = "run rows.csv -o out.csv --name nightly --custom-id sku --prompt {text} -d gpt-4o-batch --once".split()
@@ -249,9 +250,97 @@ def test_a_job_whose_pool_lost_a_member_that_it_needs_is_left_alone_and_said_so(
     a.clock.advance(4000)
     with Client(replace(east, name="eu", pool=(east,)), ledger=a.home / "l.sqlite3", clock=a.clock) as client:
         assert client.run_due() == []
-        with pytest.raises(ConfigError, match="belongs to"):
+        with pytest.raises(ConfigError, match="belongs to") as refused:
             client.fetch("nightly")
+        assert refused.value.hint.startswith("put it back into the pool 'eu'")
     assert "job 'nightly' is left alone: target 'eu' does not reach all of" in caplog.text
+
+
+def test_what_waits_for_a_refusal_may_go_to_a_member_that_came_meanwhile(make_world: Callable[..., World]) -> None:
+    refuses, also, takes = *(make_world(deployments=("other",)) for _ in range(2)), make_world(fail_rate=0.0)
+    east, west, north = (
+        replace(world.target(), name=name) for world, name in ((refuses, "east"), (also, "west"), (takes, "north"))
+    )
+    ledger = refuses.home / "ledger.sqlite3"
+    with Client(replace(east, name="eu", pool=(east, west)), ledger=ledger, clock=refuses.clock) as client:
+        client.submit(request_lines(2), name="nightly")
+    with Client(replace(east, name="eu", pool=(east, west, north)), ledger=ledger, clock=refuses.clock) as client:
+        for _ in range(6):
+            refuses.clock.advance(4000)
+            client.run_due()
+        assert client.fetch("nightly").report.ok == 2
+
+
+def test_rows_are_asked_again_though_a_member_is_gone_whose_rows_are_here(make_world: Callable[..., World]) -> None:
+    a, b, c = make_world(fail_rate=1.0), make_world(fail_rate=1.0), make_world(fail_rate=0.0)
+    east, west, north = (
+        replace(world.target(limits=SMALL), name=name) for world, name in ((a, "east"), (b, "west"), (c, "north"))
+    )
+    ledger = a.home / "ledger.sqlite3"
+    with Client(replace(east, name="eu", pool=(east, west)), ledger=ledger, clock=a.clock) as client:
+        client.run(request_lines(8), name="nightly")
+        assert {part.target for part in client.show("nightly").parts} == {"east", "west"}
+    with Client(north, ledger=ledger, clock=a.clock) as client, pytest.raises(ConfigError, match="belongs to"):
+        client.retry("nightly", only=["4xx", "5xx"])
+    with Client(replace(east, name="eu", pool=(north, west)), ledger=ledger, clock=a.clock) as client:
+        asked = client.retry("nightly", only=["4xx", "5xx"])[1]
+        client.run(request_lines(8), name="nightly")
+        assert (asked, client.show("nightly").service) == (8, replace(east, pool=(north, west)).service)
+
+
+def test_a_job_whose_pool_was_edited_is_cancelled_though_somebody_holds_it(make_world: Callable[..., World]) -> None:
+    down, up = make_world(faults=["html,502,call=any"]), make_world(fail_rate=0.0)
+    east, west = replace(down.target(), name="east"), replace(up.target(), name="west")
+    credentials = replace(west, credential=Credential(Secret("another-key"), bearer=False))
+    was, now = (replace(east, name="eu", pool=pool) for pool in ((east, credentials), (east,)))
+    ledger, brief = down.home / "ledger.sqlite3", Settings(max_attempts=1)
+
+    async def work() -> None:
+        async with AsyncClient(was, ledger=ledger, clock=down.clock, settings=brief) as client:
+            with suppress(BatchkitError):
+                await client.submit(request_lines(2), name="nightly", wait=False)
+            assert {part.service for part in (await client.show("nightly")).parts} == {None}
+        book, _ = open_ledger(ledger)
+        hold = await book.hold(await book.job("nightly"))
+        async with AsyncClient(now, ledger=ledger, clock=down.clock, settings=brief) as client:
+            with pytest.raises(CancelWished):
+                await client.cancel("nightly")
+            assert (await client.show("nightly")).cancelled_at is not None
+            await hold.release()
+            assert (await client.cancel("nightly")).state is State.DROPPED
+        await book.close()
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("face", ["python", "terminal"])
+def test_the_trouble_of_one_job_hides_neither_anothers_end_nor_its_trouble(
+    make_world: Callable[..., World], shell: Shell, face: str
+) -> None:
+    world = make_world(fail_rate=1.0)
+    ledger = world.home / "ledger.sqlite3"
+    with world.client() as client:
+        client.submit(request_lines(2), name="first")
+        world.clock.advance(1)
+        gone = [client.submit(request_lines(count), name=f"gone-{count}") for count in (3, 4)]
+        world.clock.advance(1)
+        client.submit(request_lines(5), name="last")
+        world.clock.advance(4000)
+        for job in gone:
+            for path in (world.home / "ledger.jobs" / job.id).glob("*.lines.jsonl"):
+                path.unlink()
+        if face == "python":
+            with pytest.raises(LocalError) as raised:
+                client.run_due()
+            assert [job.name for job in raised.value.done] == ["last", "first"]
+            assert len(raised.value.also) == 1
+            assert any(note.startswith("also: job 'gone-") for note in raised.value.__notes__)
+            return
+    settings = {"AZURE_OPENAI_ENDPOINT": world.service.url, "AZURE_OPENAI_API_KEY": KEY}
+    code, out, err = shell("run", "--once", "--quiet", "--ledger", str(ledger), **settings)
+    assert (code, out.count("0 ok + ")) == (12, 2), out + err
+    assert err.count("of 'first' failed") == err.count("of 'last' failed") == 1, err
+    assert err.count("lines.jsonl: no such file") == 2, err
 
 
 def test_a_job_of_one_target_that_is_asked_again_by_a_pool_stays_there(make_world: Callable[..., World]) -> None:

@@ -152,6 +152,18 @@ def test_a_lease_is_let_go_also_by_who_is_cancelled_meanwhile(ledger_url: str) -
     assert asyncio.run(work()) == 0
 
 
+def test_of_many_of_one_process_who_want_a_lease_at_once_one_gets_it(ledger_url: str) -> None:
+    async def work() -> None:
+        async with opened(ledger_url) as ledger:
+            nightly, weekly = await ledger.add(job()), await ledger.add(job("weekly"))
+            held = await asyncio.gather(*(ledger.hold(nightly) for _ in range(6)), return_exceptions=True)
+            assert sorted(type(one).__name__ for one in held) == ["Hold", *["LedgerBusy"] * 5]
+            claimed = await asyncio.gather(*(ledger.claim([nightly, weekly]) for _ in range(6)))
+            assert [found[0].name for found in claimed if found] == ["weekly"]
+
+    asyncio.run(work())
+
+
 def test_settling_is_written_with_its_numbers(ledger_url: str) -> None:
     async def work() -> Job:
         async with opened(ledger_url) as ledger:

@@ -171,8 +171,9 @@ class Model(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.known)))
         job = self.job(name, "")
         self.both(self.ledgers, lambda ledger: ledger.wish_cancelled(job, at=7.0))
-        self.known[name].events += not self.known[name].cancelled
-        self.known[name].cancelled = True
+        if not self.known[name].settled:
+            self.known[name].events += not self.known[name].cancelled
+            self.known[name].cancelled = True
 
     @precondition(lambda self: self.holds)
     @rule(data=st.data())

@@ -303,8 +303,10 @@ def test_an_interrupt_stops_a_command_and_the_end_is_told_later(shell: Shell) ->
         while not (shell.home / "pid").exists() or not (shell.home / "pid").read_text():
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        _, err = process.communicate(timeout=30)
         assert process.returncode == 143
+        assert b"nothing runs at the service; fetched" in err
+        assert b"the same command again tells it and ends it" in err
         with pytest.raises(ProcessLookupError):
             os.kill(int((shell.home / "pid").read_text()), 0)
         assert shell(*run, "--on-done", "echo >> ends", **env)[0] == 0

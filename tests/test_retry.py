@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
 
-from batchkit import InputError, Limits
+from batchkit import AsyncClient, Client, InputError, Limits, Settings
 from batchkit.collector import export
 from batchkit.collector.account import retryable
 from batchkit.collector.merge import changed
 from batchkit.emulator import Pace, Reply
-from batchkit.errors import Unfinished
+from batchkit.errors import CancelWished, Unavailable, Unfinished
+from batchkit.ledger import Ledger, open_ledger
+from batchkit.ledger.lease import new_owner
 from batchkit.model import Result
+from batchkit.pump import Progress
 
 from .conftest import SMALL, World, request_lines
 from .test_schemas import validate
@@ -140,6 +144,70 @@ def test_a_cancelled_job_is_not_asked_again_by_itself(world: World) -> None:
         report = client.run(request_lines(20), name="stopped", retries=3).report
         assert report.retryable == 20
         assert client.show("stopped").round == 0
+
+
+def test_a_wish_to_cancel_just_before_the_next_round_stays_and_nothing_is_asked_again(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(fail_rate=0.0, answer=Moody(lambda number: number % 2, refused(500, "oops")))
+    book = world.home / "ledger.sqlite3"
+
+    def cancel(progress: Progress) -> None:
+        if progress.job.collected:
+            with world.client() as other, pytest.raises(CancelWished):
+                other.cancel("moody")
+
+    with Client(world.target(), ledger=book, clock=world.clock, on_progress=cancel) as client:
+        report = client.run(request_lines(20), name="moody", retries=3).report
+        job = client.show("moody")
+    assert (report.retryable, job.round, job.cancelled_at is not None) == (10, 0, True)
+    assert len(world.batches()) == 1
+    with world.client() as client:
+        assert client.retry("moody")[0].cancelled_at is None, "who asks again does not want it cancelled"
+
+
+def counted(world: World, leases: list[str]) -> AsyncClient:
+    """A client that counts the leases it takes."""
+
+    def owner() -> str:
+        leases.append(new_owner())
+        return leases[-1]
+
+    made, workdir = open_ledger(world.home / "ledger.sqlite3")
+    book = Ledger(made.store, owner=owner), workdir
+    return AsyncClient(world.target(), ledger=book, clock=world.clock, settings=Settings(max_attempts=1))
+
+
+def test_a_round_is_asked_and_submitted_under_one_lease(make_world: Callable[..., World]) -> None:
+    """Nobody comes in between, whom the command would have to make room for."""
+    world = make_world(fail_rate=0.0, answer=Moody(lambda number: 9 * (number == 1), refused(500, "oops")))
+    leases: list[str] = []
+
+    async def work() -> None:
+        async with counted(world, leases) as client:
+            await client.run(request_lines(20), name="moody", retries=1)
+            assert (len(leases), (await client.show("moody")).round) == (1, 1)
+            await client.run(request_lines(20), name="moody", retries=2)
+            assert (len(leases), (await client.show("moody")).round) == (2, 2), "it was settled before"
+            await client.retry("moody")
+            assert (len(leases), (await client.show("moody")).round) == (3, 3)
+
+    asyncio.run(work())
+
+
+def test_a_job_that_was_never_sent_is_ended_under_one_lease(make_world: Callable[..., World]) -> None:
+    world, leases = make_world(faults=["html,502,call=any"]), list[str]()
+
+    async def work() -> None:
+        async with counted(world, leases) as client:
+            with pytest.raises(Unavailable):
+                await client.submit(request_lines(2), name="nightly", wait=False)
+            await client.cancel("nightly")
+            leases.clear()
+            assert (await client.fetch("nightly")).report.failed == 2
+            assert (len(leases), (await client.show("nightly")).settled_at is not None) == (1, True)
+
+    asyncio.run(work())
 
 
 def test_bodies_are_changed_on_the_way_and_stay_changed(make_world: Callable[..., World]) -> None:

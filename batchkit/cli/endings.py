@@ -6,13 +6,14 @@ from collections.abc import Iterable
 
 from batchkit.cli.printer import Face
 from batchkit.collector.verdict import settled
+from batchkit.errors import BatchkitError
 from batchkit.model import Job
 from batchkit.text import plural
 
 
-def judge(face: Face, jobs: Iterable[Job]) -> None:
-    """Say of each job what is wrong with its rows, and raise the worst of it."""
-    errors = sorted(filter(None, map(settled, jobs)), key=lambda error: error.exit)
+def judge(face: Face, jobs: Iterable[Job], *troubles: BatchkitError) -> None:
+    """Say of each job what is wrong with its rows, and raise the worst of it and of the other `troubles`."""
+    errors = sorted((*filter(None, map(settled, jobs)), *troubles), key=lambda error: error.exit)
     if errors:
         if not face.as_json:  # where an error is one document
             for error in errors[:-1]:

@@ -18,7 +18,7 @@ from batchkit.cli.printer import Face, write_bytes
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
 from batchkit.cli.telling import Telling
-from batchkit.errors import Unfinished, UsageError
+from batchkit.errors import BatchkitError, Unfinished, UsageError
 from batchkit.model import Job, Line, Report, State
 from batchkit.text import plural
 from batchkit.tracker.query import Query
@@ -185,13 +185,19 @@ def _run_due(face: Face, where: Where, telling: Telling, once: bool) -> None:
     """One turn of every job that is due, for one line in a crontab."""
     if not once:
         raise UsageError("what is to be run?", hint="name ROWS or LINES, or add --once for every job that is due")
+    troubles: list[BatchkitError] = []
     cron.measure(where, telling)
     if where.emulator or (found := cron.all_rest(where)) is None:
         with opened(face, where, telling=telling) as session:
-            found = session.act(_turned_and_open)
+            try:
+                found = session.act(_turned_and_open)
+            except BatchkitError as error:
+                if not (error.done or error.also):
+                    raise
+                found, troubles = list(error.done), [*error.also, error]  # the others' ends are told now or never
     told = [job for job in found if job.settled_at is not None or not face.quiet]  # cron sends what is printed
     face.data(documents.jobs(tuple(found), None), [f"{job.name}: {ended(job) or standing(job)}" for job in told])
-    judge(face, found)
+    judge(face, found, *troubles)
     if waiting := [job.name for job in found if not job.collected]:
         raise Unfinished(
             f"{plural(len(waiting), 'job')} not finished yet: {', '.join(waiting[:10])}", hint="batchkit list"

@@ -77,16 +77,20 @@ class Hold:
         """A line in the diary."""
         await self.write(lambda tx: rows.add_event(tx, self._job_id, at, kind, detail, part))
 
-    async def add_round(self, parts: Iterable[Part], *, at: float) -> None:
-        """Write a further round: rows that failed, to be asked again."""
+    async def add_round(self, parts: Iterable[Part], *, at: float, wished: bool = True) -> bool:
+        """Write a further round: rows that failed, to be asked again. The user's wish takes back one to cancel; what
+        nobody `wished` is not written beside that: False."""
 
-        def work(tx: Tx) -> None:
+        def work(tx: Tx) -> bool:
+            if not wished and rows.must(rows.by_id(tx, self._job_id)).cancelled_at is not None:
+                return False
             rows.add_round(tx, self._job_id, parts, at)
             sql = "UPDATE jobs SET settled_at = NULL, cancelled_at = NULL, total = NULL, aside = '[]' WHERE id = :job"
             tx.write(sql, job=self._job_id)
+            return True
 
         parts = list(parts)
-        await self.write(work)
+        return await self.write(work)
 
     async def settle(self, outcome: Outcome, *, at: float) -> Job:
         """End the job: every row is accounted for."""

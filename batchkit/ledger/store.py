@@ -102,12 +102,15 @@ class Ledger:
                 )
 
         hold = Hold(self.store, job.id, token, self.terms)
+        ACTIVE.add(token)  # before anybody of this process can see it in the ledger
         try:
             await self.store.run(work)
         except asyncio.CancelledError:
             await hold.release()  # it may have been taken all the same
             raise
-        ACTIVE.add(token)
+        except BaseException:
+            ACTIVE.discard(token)
+            raise
         return hold
 
     async def wrote(self, job: Job, what: str, *, at: float) -> None:
@@ -115,16 +118,17 @@ class Ledger:
         lease: it moves nothing."""
         await self.store.run(lambda tx: rows.add_event(tx, job.id, at, WROTE, what, None))
 
-    async def wish_cancelled(self, job: Job, *, at: float) -> None:
-        """Write down that the user wants this job stopped. It needs no lease: whoever holds it reads the wish with the
-        job, at its next turn."""
+    async def wish_cancelled(self, job: Job, *, at: float) -> Job:
+        """Write down that the user wants this job stopped, unless it is settled; the job as it then stands. It needs no
+        lease: whoever holds it reads the wish with the job, at its next turn and before a further round."""
 
-        def work(tx: Tx) -> None:
-            sql = "UPDATE jobs SET cancelled_at = :at WHERE id = :job AND cancelled_at IS NULL"
+        def work(tx: Tx) -> Job:
+            sql = "UPDATE jobs SET cancelled_at = :at WHERE id = :job AND cancelled_at IS NULL AND settled_at IS NULL"
             if tx.write(sql, job=job.id, at=at):
                 rows.add_event(tx, job.id, at, "cancel", "the user wants this job stopped", None)
+            return rows.must(rows.by_id(tx, job.id))
 
-        await self.store.run(work)
+        return await self.store.run(work)
 
     async def claim(self, jobs: Sequence[Job]) -> tuple[Job, Hold] | None:
         """The lease of the first of these jobs that nobody holds; workers that ask at once get different ones."""
@@ -137,11 +141,14 @@ class Ledger:
                     return job
             return None
 
-        taken = await self.store.run(work)
-        if taken is None:
-            return None
+        taken: Job | None = None
         ACTIVE.add(token)
-        return taken, Hold(self.store, taken.id, token, self.terms)
+        try:
+            taken = await self.store.run(work)
+        finally:
+            if taken is None:
+                ACTIVE.discard(token)
+        return None if taken is None else (taken, Hold(self.store, taken.id, token, self.terms))
 
     async def unknown(self, ids: Sequence[str]) -> list[str]:
         """Those of these job ids that this ledger has never had."""
