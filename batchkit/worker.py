@@ -17,7 +17,17 @@ from batchkit.collector.results import Results, collect
 from batchkit.config import Target
 from batchkit.delivery import deliver, merged
 from batchkit.due import is_due
-from batchkit.errors import BatchkitError, ConfigError, Interrupted, LeaseLost, LedgerBusy, Refused, Unavailable
+from batchkit.errors import (
+    BatchkitError,
+    ConfigError,
+    Interrupted,
+    LeaseLost,
+    LedgerBusy,
+    LocalError,
+    Redirected,
+    Refused,
+    Unavailable,
+)
 from batchkit.intake import Intake
 from batchkit.ledger import Hold
 from batchkit.model import Job, State
@@ -177,10 +187,10 @@ class Worker:
     async def give_up(self, job: Job) -> Job:
         """End a job without what the service does not know or hand out; what can be had is had first."""
         async with self._lease(job) as hold:
-            with suppress(Refused, Unavailable):
+            with suppress(Redirected, Refused, Unavailable, LocalError):
                 await self.turns(job, ALL, once=True, hold=hold)
             job = await self.turns(await self.pump.ledger.job(job), [Pump.give_up], once=True, hold=hold)
-            if job.collected and job.settled_at is None:
+            if job.collected and (job.settled_at is None or job.state is State.FETCHED):
                 await self._end(job, hold)
         return await self.pump.ledger.job(job)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -10,10 +11,10 @@ from shlex import quote
 from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.collector.verify import Look, look
-from batchkit.disk import PRIVATE, Workdir, place
-from batchkit.errors import NotFound, Refused, Unauthorized, Unavailable
-from batchkit.ledger import Hold
-from batchkit.model import DONE, Batch, Next, Part, State
+from batchkit.disk import PRIVATE, Workdir, place, private_directory
+from batchkit.errors import BatchkitError, LocalError, NotFound, Redirected, Refused, Unauthorized, Unavailable
+from batchkit.ledger import Hold, deeds
+from batchkit.model import DONE, SILENT_S, Batch, Next, Part, State
 from batchkit.text import visible
 
 MOST_TRIES = 5
@@ -30,7 +31,8 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir, give
 
     Raises Unavailable when a file cannot be had whole now. A result file that is again and again not there, or differs
     from what the service says of it, is taken as it is: the account then names what is missing. One that the service
-    refuses raises Refused, or with `give_up` is done without.
+    refuses raises Refused, or with `give_up` is done without; so is one that the service has failed to give for long.
+    Raises LocalError for what was fetched elsewhere, or lost here, and is at the service no more.
     """
     room = asyncio.Semaphore(AT_ONCE)
     job = await hold.job()
@@ -40,11 +42,11 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir, give
 
         async def get(wanted: _Wanted) -> str:
             try:
-                return await _fetch(api, workdir, wanted, part, give_up=give_up)
-            except Refused as error:
-                if not give_up:
-                    raise _withheld(error, wanted, job.name) from None
-                await asyncio.to_thread(wanted.path.touch, PRIVATE)  # what is there stays
+                return await _fetch(api, workdir, wanted, part, give_up=give_up or part.state is not State.ENDED)
+            except (Redirected, Refused, Unavailable) as error:
+                if not give_up or not await _is_hopeless(error, hold, part, clock.now()):
+                    raise _explained(error, wanted, part, job.name, workdir) from None
+                await asyncio.to_thread(_leave_empty, wanted.path)
                 refused.append(visible(f"the result file {wanted.file_id} could not be had: {error}", 400))
                 return f"{wanted.file_id} given up"
 
@@ -106,6 +108,37 @@ def lost(part: Part, workdir: Workdir) -> bool:
     return any(file_id is not None and not path.exists() for file_id, path in wanted)
 
 
+def elsewhere(job: str, part: Part, workdir: Workdir) -> LocalError:
+    """What to do where the results of a job were fetched on another machine, or are lost."""
+    home, name = quote(str(workdir.job(part.job_id))), quote(job)
+    return LocalError(
+        f"the results of part {part.number} of job {job!r} are on another machine, or lost: they are not in {home}",
+        hint=f"run this on the machine that has them, or copy that directory here; batchkit cancel {name} --give-up "
+        "does without them",
+    )
+
+
+async def _is_hopeless(error: BatchkitError, hold: Hold, part: Part, now: float) -> bool:
+    """Whether a file is given up for this: what may pass is waited for, for a while after it was first met."""
+    if not isinstance(error, Unavailable):
+        return True
+    since = None if isinstance(error, _Disagrees) else await deeds.in_trouble_since(hold, part)
+    return since is not None and now - since >= SILENT_S
+
+
+def _leave_empty(path: Path) -> None:
+    """A result file that is done without; what is there stays."""
+    private_directory(path.parent)
+    path.touch(PRIVATE)
+
+
+def _explained(error: BatchkitError, wanted: _Wanted, part: Part, name: str, workdir: Workdir) -> BatchkitError:
+    """The error, with what to do about it."""
+    if isinstance(error, NotFound) and part.state is not State.ENDED:
+        return elsewhere(name, part, workdir)
+    return _withheld(error, wanted, name) if isinstance(error, Refused) else error
+
+
 def _withheld(error: Refused, wanted: _Wanted, name: str) -> Refused:
     """What to do about a result file that the service will not hand out."""
     door = (
@@ -123,13 +156,18 @@ def _withheld(error: Refused, wanted: _Wanted, name: str) -> Refused:
 
 
 async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part, *, give_up: bool) -> str:
-    """Get one result file its place, and say how it was. None is as good as an empty one: the service does either."""
+    """Get one result file its place, and say how it was. None is as good as an empty one: the service does either.
+
+    Raises NotFound for one that is not there: with `give_up` at once, else it is asked for again and then left empty.
+    """
     file_id = wanted.file_id
     if file_id is None:
         return "none"
     coming = workdir.coming(wanted.path, file_id)
-    try:
+    announced = None
+    with suppress(Redirected, Refused, Unavailable):  # it is only asked how large the file is
         announced = (await api.file(file_id)).bytes
+    try:
         one_piece = await api.content(file_id, coming, announced)
     except NotFound as error:
         if give_up:
