@@ -19,6 +19,7 @@ import httpx
 from batchkit import housekeeping
 from batchkit.api.service import Service
 from batchkit.clock import Clock, SystemClock
+from batchkit.collector.answers import lost
 from batchkit.collector.export import Shape
 from batchkit.collector.results import Results, judge, survey
 from batchkit.config import Settings, Target
@@ -228,10 +229,12 @@ class AsyncClient:
 
         With `give_up` batches that the service does not know, or cannot be asked about, are not waited for, nor are
         result files that it does not name or will not hand out: the job ends without their rows. Batches that live all
-        the same run on, and are billed.
+        the same run on, and are billed, until a listing shows them: then they are stopped. Of a job that ended it gives
+        up the results that this machine lost and the service does not hand out.
         """
         found = await self._known(job)
-        if found.settled_at is not None:
+        missed = give_up and any(lost(part, self._workdir) for part in found.parts)
+        if found.settled_at is not None and not missed:
             return found
         worker = self._works()
         worker.check(found)

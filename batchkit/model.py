@@ -40,6 +40,13 @@ GIVEN_UP = "given_up"
 """Our own codes for rows of a batch that the service forgot, or that the user gave up: they may have run."""
 
 
+LONGEST_WAIT_S = 86_400.0
+"""No wait is longer, whatever the service asks for. A time further ahead comes from a clock that was wrong."""
+
+SILENT_S = 3600.0
+"""How long a service must have been silent before it counts as one that cannot be asked."""
+
+
 _OF_THE_TARGET = frozenset({"model_not_found", "invalid_request"})
 """What validation says of a deployment that is not there, or is none for batches (Azure guide, "Troubleshooting")."""
 

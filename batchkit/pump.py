@@ -19,6 +19,7 @@ from batchkit.config import Settings, Target
 from batchkit.disk import Workdir
 from batchkit.errors import (
     BatchkitError,
+    ConfigError,
     Interrupted,
     LeaseLost,
     LocalError,
@@ -122,7 +123,7 @@ class Pump:
                 parts = (replace(p, state=State.SETTLED) if p.state is State.FETCHED else p for p in now.parts)
                 ended = replace(now, outcome=outcome, settled_at=self.clock.now(), parts=tuple(parts))
                 await self._tell_the_end(now, ended, hold)
-            await hold.settle(outcome, at=self.clock.now())
+            await hold.settle(_not_worse(now, outcome), at=self.clock.now())
 
     async def tell_end(self, ended: Job, hold: Hold | None = None) -> None:
         """Tell the end of a job to those who have not heard of it. Raises Interrupted at the wish to stop."""
@@ -157,7 +158,7 @@ class Pump:
         for service, api in self.apis.items():
             try:
                 nexts.append(await turn(api, hold.of(service)))
-            except (Refused, Unavailable) as error:
+            except (ConfigError, LocalError, Refused, Unavailable) as error:
                 troubles.append(error)
         if troubles:
             raise troubles[0]
@@ -228,7 +229,7 @@ class Pump:
                 return error
             asked = error.retry_after_s if isinstance(error, Throttled) else None
             return Next(self.clock.now() + max(self.target.poll_interval_s, asked or 0.0), str(error))
-        except (Refused, Uncertain, ResultError, LocalError) as error:
+        except (ConfigError, Refused, Uncertain, ResultError, LocalError) as error:
             return error
         finally:
             for task in (doing, *ending):
@@ -307,6 +308,14 @@ async def keeping(hold: Hold) -> AsyncIterator[Hold]:
         keeper.cancel()
         with suppress(BatchkitError):
             await hold.release()
+
+
+def _not_worse(job: Job, outcome: Outcome) -> Outcome:
+    """What is written of a job that ended: not that another machine has less of it than it ended with, unless the user
+    gave up here what is missing."""
+    before = job.outcome if job.settled_at is not None else None
+    given_up = any(part.state is State.FETCHED and part.held for part in job.parts)
+    return outcome if before is None or given_up or outcome.ok >= before.ok else before
 
 
 def _interrupted(job: Job) -> Interrupted:

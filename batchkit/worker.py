@@ -24,6 +24,7 @@ from batchkit.errors import (
     LeaseLost,
     LedgerBusy,
     LocalError,
+    Redirected,
     Refused,
     Unavailable,
 )
@@ -214,10 +215,10 @@ class Worker:
     async def give_up(self, job: Job) -> Job:
         """End a job without what the service does not know or hand out; what can be had is had first."""
         async with self._lease(job) as hold:
-            with suppress(Refused, Unavailable):
+            with suppress(Redirected, Refused, Unavailable, LocalError):
                 await self.turns(job, ALL, once=True, hold=hold)
             job = await self.turns(await self.pump.ledger.job(job), [Pump.give_up], once=True, hold=hold)
-            if job.collected and job.settled_at is None:
+            if job.collected and (job.settled_at is None or job.state is State.FETCHED):
                 await self._end(job, hold)
         return await self.pump.ledger.job(job)
 

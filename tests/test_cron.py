@@ -15,12 +15,21 @@ from pathlib import Path
 import httpx
 import pytest
 
-from batchkit import AsyncClient, Client, LocalError, Settings
+from batchkit import AsyncClient, Client, LocalError, ManualClock, Settings
 from batchkit.config.credentials import Credential, Secret
 from batchkit.disk import Workdir
-from batchkit.due import due_at
+from batchkit.due import due_at, is_due
 from batchkit.emulator import Emulator
-from batchkit.errors import BatchkitError, CancelWished, ConfigError, Interrupted, LedgerBusy, Refused, Unfinished
+from batchkit.errors import (
+    BatchkitError,
+    CancelWished,
+    ConfigError,
+    Interrupted,
+    LedgerBusy,
+    Redirected,
+    Refused,
+    Unfinished,
+)
 from batchkit.ledger import open_ledger
 from batchkit.model import Batch, Job, Part, State
 
@@ -71,6 +80,79 @@ ENDED = part(State.RUNNING, batches=(Batch("b", "cancelling", looked_at=5000.0),
 )
 def test_when_a_job_is_due(found: Job, expected: float | None) -> None:
     assert due_at(found, 60.0) == expected
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        job(part(State.RUNNING, batches=(Batch("b", "in_progress", looked_at=5000.0 + 3 * DAY),))),
+        job(part(State.STAGED, next_try_at=5001.0 + DAY)),
+        job(part(State.UPLOADED, next_try_at=5001.0 + 9 * DAY)),
+    ],
+)
+def test_a_clock_that_was_ahead_holds_nobody_up(found: Job) -> None:
+    assert is_due(found, 60.0, 5000.0)
+    assert not is_due(job(RUNNING), 60.0, 5000.0)
+    assert not is_due(job(part(State.STAGED, next_try_at=5000.0 + DAY)), 60.0, 5000.0)
+
+
+def test_cron_goes_on_after_a_clock_was_ahead(world: World) -> None:
+    with world.client() as client:
+        client.submit(request_lines(2), name="nightly")
+        ahead = ManualClock(world.clock.now() + 3 * DAY)
+        wrong = Client(world.target(), ledger=world.home / "ledger.sqlite3", clock=ahead)
+        next(iter(wrong.track("nightly", once=True)))
+        wrong.close()
+        world.clock.advance(7200)
+        client.run_due()
+        world.clock.advance(7200)
+        client.run_due()
+        assert client.show("nightly").settled_at is not None
+
+
+def test_a_member_that_redirects_does_not_hold_up_the_others(make_world: Callable[..., World]) -> None:
+    a, b = make_world(fail_rate=0.0), make_world(fail_rate=0.0)
+    east, west = (replace(world.target(limits=SMALL), name=name) for world, name in ((a, "east"), (b, "west")))
+    pool = replace(east, name="pool", pool=(east, west))
+
+    def redirect(request: httpx.Request) -> httpx.Response | None:
+        away = httpx.Response(302, headers={"location": "https://example.org/"})
+        return away if request.url.port == httpx.URL(a.service.url).port else None
+
+    async def work() -> dict[str | None, State]:
+        wire = Wire()
+        async with AsyncClient(pool, ledger=a.home / "l.sqlite3", clock=a.clock, transport=wire) as client:
+            await client.submit(request_lines(8), name="nightly")
+            wire.before = redirect
+            for _ in range(3):
+                a.clock.advance(20_000)
+                with pytest.raises(Redirected):
+                    await client.run_due()
+            return {part.target: part.state for part in (await client.show("nightly")).parts}
+
+    assert asyncio.run(work()) == {"east": State.RUNNING, "west": State.FETCHED}
+
+
+def test_what_an_edit_frees_does_not_wait_out_the_pause_of_who_left(make_world: Callable[..., World]) -> None:
+    full, down = make_world(faults=["quota,call=create_batch"]), make_world(faults=["html,502,call=any"])
+    east, west, north = (
+        replace(world.target(limits=SMALL), name=name)
+        for world, name in ((full, "east"), (down, "west"), (make_world(fail_rate=0.0), "north"))
+    )
+    ledger, brief = full.home / "ledger.sqlite3", Settings(max_attempts=1)
+    was, now = (replace(east, name="pool", pool=(east, other)) for other in (west, north))
+    with Client(was, ledger=ledger, clock=full.clock, settings=brief) as client:
+        for _ in range(2):
+            client.submit(request_lines(8), name="nightly", wait=False)
+        _, part = client.show("nightly").parts
+        assert (part.target, part.held is None, part.next_try_at is None) == (None, False, False)
+    with Client(now, ledger=ledger, clock=full.clock) as client:
+        client.submit(request_lines(8), name="nightly", wait=False)
+        assert [part.target for part in client.show("nightly").parts] == ["east", "north"]
+        assert client.show("nightly").parts[1].state is State.RUNNING
 
 
 @pytest.fixture

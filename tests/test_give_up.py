@@ -13,11 +13,11 @@ import pytest
 from batchkit import AsyncClient, Report, Settings
 from batchkit.emulator import Pace
 from batchkit.errors import BatchkitError, ConfigError, Refused, Unavailable, Unfinished
-from batchkit.model import GIVEN_UP, Job, State
-from batchkit.tracker.abandon import SILENT_S
+from batchkit.model import GIVEN_UP, SILENT_S, Job, State
 
 from .conftest import SMALL, World, request_lines
 from .shell import Shell, emulating, rows, write_lines
+from .test_late_twins import Hiding
 from .test_tracker import said
 
 Fate = Callable[[httpx.Request], httpx.Response | None]
@@ -206,11 +206,10 @@ def test_what_ended_before_the_service_was_gone_is_kept(make_world: Callable[...
     assert report.mismatched
 
 
-@pytest.mark.parametrize("call", ["get_file", "content"])
-def test_result_files_that_are_not_handed_out_can_be_given_up(shell: Shell, call: str) -> None:
+def test_result_files_that_are_not_handed_out_can_be_given_up(shell: Shell) -> None:
     """A role that may not read them, say: plain commands say what to do, and the user may end the job without them."""
     write_lines(shell.home / "lines.jsonl", ROWS)
-    with emulating(shell, "--fail-rate", "0", "--fault", f"error,403,call={call}") as env:
+    with emulating(shell, "--fail-rate", "0", "--fault", "error,403,call=content") as env:
         assert shell("submit", "lines.jsonl", "--name", "closed", **env)[0] == 0
         assert shell("track", "closed", "--every", "0.1", **env)[0] == 0
         for _ in range(7):
@@ -227,6 +226,83 @@ def test_result_files_that_are_not_handed_out_can_be_given_up(shell: Shell, call
     found = rows(shell.home / "out.csv")
     assert {row["error_code"] for row in found} == {"missing"}
     assert all("could not be had" in row["error_message"] and "is paid" in row["error_message"] for row in found)
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_a_file_is_had_though_nobody_says_how_large_it_is(make_world: Callable[..., World], status: int) -> None:
+    world = make_world(fail_rate=0.0, faults=[f"error,{status},call=get_file"])
+    with world.client() as client:
+        job = client.submit(ROWS, name="nightly")
+        world.clock.advance(3000)
+        assert client.fetch(job).report.ok == 8
+
+
+def trouble(status: int, body: bytes = b"{}", **headers: str) -> Fate:
+    def fate(request: httpx.Request) -> httpx.Response | None:
+        if not request.url.path.endswith("/content"):
+            return None
+        return httpx.Response(status, headers=headers, stream=httpx.ByteStream(body))
+
+    return fate
+
+
+PAGE = trouble(200, b"<html><body>sign in</body></html>", **{"content-type": "text/html"})
+
+
+@pytest.mark.parametrize(
+    ("fate", "first"),
+    [(trouble(500), Unavailable), (PAGE, Unavailable), (trouble(302, location="https://example.org/"), None)],
+    ids=["500", "web page", "302"],
+)
+def test_result_files_that_never_come_are_given_up(
+    make_world: Callable[..., World], fate: Fate, first: type[BatchkitError] | None
+) -> None:
+    """What may pass is waited for an hour from when it was first met, however long ago the batch ended."""
+    world = make_world(fail_rate=0.0)
+
+    async def work() -> Job:
+        async with facing(Fated(fate), world) as client:
+            await client.submit(ROWS, name="nightly")
+            world.clock.advance(90_000)
+            async for _ in client.track("nightly"):
+                continue
+            world.clock.advance(90_000)
+            for seconds in (10.0, SILENT_S) if first else ():
+                with pytest.raises(first or BatchkitError):
+                    await client.cancel("nightly", give_up=True)
+                assert (await client.show("nightly")).state is State.ENDED
+                world.clock.advance(seconds)
+            return await client.cancel("nightly", give_up=True)
+
+    job = asyncio.run(work())
+    assert (job.state, job.outcome and job.outcome.missing) == (State.SETTLED, 8)
+    assert "could not be had" in (job.parts[0].held or "")
+
+
+def test_a_creation_that_was_given_up_is_stopped_when_its_batch_shows_up(make_world: Callable[..., World]) -> None:
+    """By its input file, where the service forgets metadata."""
+    world = make_world(fail_rate=0.0, pace=Pace(running_s=80_000.0))
+    wire = Hiding(world, 1e9, forgets=True)
+
+    async def work() -> None:
+        async with AsyncClient(
+            world.target(), ledger=world.home / "ledger.sqlite3", clock=world.clock, transport=wire
+        ) as client:
+            with suppress(BatchkitError):
+                await client.submit(ROWS, name="orphan", wait=False)
+            fated = Fated(gone)
+        async with facing(fated, world) as client:
+            world.clock.advance(SILENT_S + 1)
+            job = await client.cancel("orphan", give_up=True)
+            assert (job.state, job.parts[0].doubt_at) == (State.DROPPED, world.clock.now())
+        later = Hiding(world, 0, lost=0, forgets=True)
+        async with AsyncClient(
+            world.target(), ledger=world.home / "ledger.sqlite3", clock=world.clock, transport=later
+        ) as client:
+            await client.submit(request_lines(2), name="another")
+
+    asyncio.run(work())
+    assert sorted(batch["status"] for batch in world.batches()) == ["cancelling", "validating"]
 
 
 @pytest.mark.parametrize(("times", "missing"), [("", 8), (",times=1", 0)], ids=["gone", "stumbles"])
@@ -258,6 +334,16 @@ def test_a_batch_that_never_names_its_results_is_given_up(make_world: Callable[.
         assert (report.missing, report.balanced) == (8, False)
         assert "counts 8 finished rows and never named their file; they are paid" in (job.parts[0].held or "")
         assert job.held is None, "a job that ended waits for nothing"
+
+
+def test_a_probe_that_cannot_be_cleared_away_says_so(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0, faults=["error,403,call=content"], pace=Pace(running_s=0.0, row_s=0.0))
+    with world.client(deployment="gpt-4o-batch") as client:
+        (found,) = [finding for finding in client.doctor(probe=True) if finding.what == "probe"]
+        (job,) = client.list()
+    assert (found.verdict, job.settled_at) == ("ok", None)
+    assert job.name in found.message
+    assert f"batchkit cancel {job.name} --give-up" in found.hint
 
 
 def test_a_probe_whose_results_are_never_named_can_be_ended(make_world: Callable[..., World]) -> None:

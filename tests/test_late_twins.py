@@ -220,8 +220,79 @@ def test_a_late_twin_that_cannot_be_stopped_now_is_nobodys_trouble_and_stopped_l
             client.submit(request_lines(2), name=name)
             assert {batch["id"]: batch["status"] for batch in world.batches()}[twin] == status
         first, second = (event.detail for event in client.show("done").events if event.kind == "twin")
-    assert first.startswith(f"{twin}, a late twin, could not be cancelled: ")
+    kept = part.batch.id if part.batch else ""
+    assert first.startswith(f"{twin}, a late twin of {kept}, could not be cancelled: ")
     assert second.startswith(f"cancelled {twin}, a late twin of ")
+
+
+def test_a_late_twin_that_may_not_be_stopped_is_told_of_once(
+    make_world: Callable[..., World], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(fail_rate=0.0, faults=["error,403,call=cancel"], pace=Pace(running_s=3000.0))
+    with world.client(limits=SMALL) as client:
+        client.run(request_lines(4), name="done")
+        (part,) = client.show("done").parts
+        twin = mark(world, part)
+        for _ in client.track(client.submit(request_lines(8), name="another")):
+            continue
+        done = client.show("done")
+        assert client.fetch("done").report.ok == 4
+    assert [event.kind for event in done.events].count("twin") == 1
+    assert [batch.id for batch in done.parts[0].batches] == [twin, part.batch and part.batch.id]
+    assert caplog.text.count("could not be cancelled") == 1
+    assert Counter(call.name for call in world.service.calls)["cancel"] == 1
+
+
+class Amnesia(Wire):
+    """A service that for a while knows no batch, and forgets what they were marked with."""
+
+    away, marks = False, True
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.away and request.method == "GET" and "/batches" in request.url.path:
+            if request.url.path.endswith("/batches"):
+                return fresh(httpx.Response(200, json={"data": [], "has_more": False}))
+            return fresh(httpx.Response(404, json={"error": {"code": "notFound", "message": "no"}}))
+        response = await super().handle_async_request(request)
+        if request.method == "GET" and "/batches" in request.url.path and not self.marks:
+            document = orjson.loads(await response.aread())
+            for batch in document.get("data", [document]):
+                batch["metadata"] = None
+            return fresh(httpx.Response(200, content=orjson.dumps(document)))
+        return response
+
+
+@pytest.mark.parametrize("marks", [True, False])
+def test_a_batch_that_was_taken_for_lost_is_stopped_when_it_shows_up(
+    make_world: Callable[..., World], marks: bool
+) -> None:
+    """Its rows are asked again by then."""
+    world = make_world(fail_rate=0.0, pace=Pace(running_s=20_000.0))
+    wire = Amnesia()
+    wire.marks = marks
+
+    async def work() -> Job:
+        async with AsyncClient(
+            world.target(), ledger=world.home / "ledger.sqlite3", clock=world.clock, transport=wire
+        ) as client:
+            await client.submit(request_lines(4), name="nightly")
+            wire.away = True
+            async for job in client.track("nightly"):
+                if job.state is State.ENDED:
+                    break
+            assert (await client.fetch("nightly")).report.errors == {"batch_lost": 4}
+            wire.away = False
+            await client.retry("nightly", only=["batch_lost"])
+            assert (await client.run(request_lines(4), name="nightly")).report.ok == 4
+            return await client.show("nightly")
+
+    job = asyncio.run(work())
+    statuses = {batch["id"]: batch["status"] for batch in world.batches()}
+    first, second = (part.batch for part in job.parts)
+    assert first is not None and second is not None
+    assert (statuses[first.id], statuses[second.id]) == ("cancelled", "completed")
+    assert [event.kind for event in job.events].count("twin") == 1
+    assert first.errors[0].code == "batch_lost"
 
 
 @pytest.mark.promise("A11")

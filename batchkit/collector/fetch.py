@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -12,9 +13,9 @@ from batchkit.clock import Clock
 from batchkit.collector.answers import lost
 from batchkit.collector.verify import Look, look
 from batchkit.disk import PRIVATE, Workdir, place, private_directory, sha256
-from batchkit.errors import LocalError, NotFound, Refused, Unauthorized, Unavailable
-from batchkit.ledger import Hold
-from batchkit.model import DONE, Batch, Job, Next, Part, State
+from batchkit.errors import BatchkitError, LocalError, NotFound, Redirected, Refused, Unauthorized, Unavailable
+from batchkit.ledger import Hold, deeds
+from batchkit.model import DONE, SILENT_S, Batch, Job, Next, Part, State
 from batchkit.text import visible
 
 MOST_TRIES = 5
@@ -31,7 +32,8 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir, give
 
     Raises Unavailable when a file cannot be had whole now. A result file that is again and again not there, or differs
     from what the service says of it, is taken as it is: the account then names what is missing. One that the service
-    refuses raises Refused, or with `give_up` is done without.
+    refuses raises Refused, or with `give_up` is done without; so is one that the service has failed to give for long.
+    Raises LocalError for what was fetched elsewhere, or lost here, and is at the service no more.
     """
     room = asyncio.Semaphore(AT_ONCE)
     job = await hold.job()
@@ -41,11 +43,11 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir, give
 
         async def get(wanted: _Wanted) -> str:
             try:
-                return await _fetch(api, workdir, wanted, part, give_up=give_up)
-            except Refused as error:
-                if not give_up:
-                    raise _withheld(error, wanted, job.name) from None
-                await asyncio.to_thread(wanted.path.touch, PRIVATE)  # what is there stays
+                return await _fetch(api, workdir, wanted, part, give_up=give_up or part.state is not State.ENDED)
+            except (Redirected, Refused, Unavailable) as error:
+                if not give_up or not await _is_hopeless(error, hold, part, clock.now()):
+                    raise _explained(error, wanted, part, job.name, workdir) from None
+                await asyncio.to_thread(_leave_empty, wanted.path)
                 refused.append(visible(f"the result file {wanted.file_id} could not be had: {error}", 400))
                 return f"{wanted.file_id} given up"
 
@@ -80,21 +82,21 @@ async def _ask_back(api: Service, workdir: Workdir, part: Part, job: Job) -> Non
     path = workdir.lines(part)
     if path.exists():
         return
-    elsewhere = LocalError(
+    not_here = LocalError(
         f"the request lines of job {job.name!r} are on another machine",
         hint="run the command there, or with the same rows here: batchkit run ROWS … --name " + quote(job.name),
     )
     if part.file_id is None or part.sent_sha256 is not None:
-        raise elsewhere
+        raise not_here
     coming = workdir.coming(path, part.file_id)
     await asyncio.to_thread(private_directory, workdir.job(job.id))
     try:
         await api.content(part.file_id, coming, part.bytes)
     except Refused:
-        raise elsewhere from None
+        raise not_here from None
     if await asyncio.to_thread(sha256, coming) != part.sha256:
         await asyncio.to_thread(coming.unlink)
-        raise elsewhere
+        raise not_here
     await asyncio.to_thread(place, coming, path)
 
 
@@ -126,6 +128,37 @@ def _wanted(part: Part, workdir: Workdir) -> list[_Wanted]:
     return [_Wanted(None, file.path, 0) if file.path.exists() else file for file in files]
 
 
+def elsewhere(job: str, part: Part, workdir: Workdir) -> LocalError:
+    """What to do where the results of a job were fetched on another machine, or are lost."""
+    home, name = quote(str(workdir.job(part.job_id))), quote(job)
+    return LocalError(
+        f"the results of part {part.number} of job {job!r} are on another machine, or lost: they are not in {home}",
+        hint=f"run this on the machine that has them, or copy that directory here; batchkit cancel {name} --give-up "
+        "does without them",
+    )
+
+
+async def _is_hopeless(error: BatchkitError, hold: Hold, part: Part, now: float) -> bool:
+    """Whether a file is given up for this: what may pass is waited for, for a while after it was first met."""
+    if not isinstance(error, Unavailable):
+        return True
+    since = None if isinstance(error, _Disagrees) else await deeds.in_trouble_since(hold, part)
+    return since is not None and now - since >= SILENT_S
+
+
+def _leave_empty(path: Path) -> None:
+    """A result file that is done without; what is there stays."""
+    private_directory(path.parent)
+    path.touch(PRIVATE)
+
+
+def _explained(error: BatchkitError, wanted: _Wanted, part: Part, name: str, workdir: Workdir) -> BatchkitError:
+    """The error, with what to do about it."""
+    if isinstance(error, NotFound) and part.state is not State.ENDED:
+        return elsewhere(name, part, workdir)
+    return _withheld(error, wanted, name) if isinstance(error, Refused) else error
+
+
 def _withheld(error: Refused, wanted: _Wanted, name: str) -> Refused:
     """What to do about a result file that the service will not hand out."""
     door = (
@@ -143,13 +176,18 @@ def _withheld(error: Refused, wanted: _Wanted, name: str) -> Refused:
 
 
 async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part, *, give_up: bool) -> str:
-    """Get one result file its place, and say how it was. None is as good as an empty one: the service does either."""
+    """Get one result file its place, and say how it was. None is as good as an empty one: the service does either.
+
+    Raises NotFound for one that is not there: with `give_up` at once, else it is asked for again and then left empty.
+    """
     file_id = wanted.file_id
     if file_id is None:
         return "none"
     coming = workdir.coming(wanted.path, file_id)
-    try:
+    announced = None
+    with suppress(Redirected, Refused, Unavailable):  # it is only asked how large the file is
         announced = (await api.file(file_id)).bytes
+    try:
         one_piece = await api.content(file_id, coming, announced)
     except NotFound as error:
         if give_up:

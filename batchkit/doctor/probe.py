@@ -100,12 +100,11 @@ async def _until_judged(client: Verbs, job: Job, patience_s: float) -> Job:
 async def _clear(client: Verbs, job: Job | str, timeout_s: float) -> bool:
     """Cancel what runs, and see it ended and its file gone, within `timeout_s`. What is left `run --once` finishes."""
     if isinstance(job, str) or job.status not in ENDED:
-        await client.cancel(job)
+        job = await client.cancel(job)
     with suppress(Unfinished):
-        async for _ in client.watch([job], timeout_s=max(timeout_s, SHORT_S), settled=True):
-            pass
-        return True
-    return False
+        async for (step,) in client.watch([job], timeout_s=max(timeout_s, SHORT_S), settled=True):
+            job = step.job
+    return job.settled_at is not None
 
 
 def _verdict(job: Job) -> bool | None:

@@ -125,22 +125,48 @@ async def cut(hold: Hold, part: Part, pieces: Sequence[Part], *, at: float, why:
 
 async def finished(hold: Hold, batches: Sequence[Batch]) -> list[tuple[str, Part]]:
     """The parts of this ledger, with their job's name, whose rows are all here and that one of these batches may have
-    been made for: its marks name the part, or where a creation was in doubt, its file."""
+    been made for: its marks name the part, or where a creation was in doubt, its file; or that had it already."""
     marks = [(batch.metadata.get("batchkit_part"), batch.input_file_id) for batch in batches]
     marked = [mark for mark, _ in marks if mark and _plain(mark)]
     fed = [file_id for mark, file_id in marks if mark is None and file_id and _plain(file_id)]
 
+    ids = [batch.id for batch in batches if _plain(batch.id)]
+    where = (
+        ("id IN ({})", marked),
+        ("doubt_at IS NOT NULL AND file_id IN ({})", fed),
+        ("id IN (SELECT part_id FROM batches WHERE id IN ({}))", ids),
+    )
+
     def work(tx: Tx) -> list[tuple[str, Part]]:
         found: dict[str, str] = {}
-        for column, values in (("id", marked), ("doubt_at IS NOT NULL AND file_id", fed)):
+        for condition, values in where:
             for some in range(0, len(values), AT_ONCE):
                 named = {f"v{index}": value for index, value in enumerate(values[some : some + AT_ONCE])}
-                sql = (
-                    f"SELECT id, job_id, state FROM parts WHERE {column} IN ({', '.join(f':{name}' for name in named)})"
-                )
+                holders = ", ".join(f":{name}" for name in named)
+                sql = f"SELECT id, job_id, state FROM parts WHERE {condition.format(holders)}"
                 found |= {row["id"]: row["job_id"] for row in tx.rows(sql, **named) if State(row["state"]) in COLLECTED}
         jobs = [rows.must(rows.by_id(tx, job_id)) for job_id in sorted(set(found.values()))]
         return [(job.name, part) for job in jobs for part in job.parts if part.id in found]
+
+    return await hold.write(work)
+
+
+async def in_trouble_since(hold: Hold, part: Part) -> float | None:
+    """When a part first met trouble in the state it is in, by the diary; None where it met none."""
+    sql = (
+        "SELECT at, kind FROM events WHERE job_id = :job AND part = :part AND kind IN (:ended, :fetched, :settled)"
+        " ORDER BY seq"
+    )
+
+    def work(tx: Tx) -> float | None:
+        lines = tx.rows(
+            sql, job=part.job_id, part=part.number, ended=State.ENDED, fetched=State.FETCHED, settled=State.SETTLED
+        )
+        others = [place for place, line in enumerate(lines) if line["kind"] != part.state]
+        here = lines[others[-1] + 1 if others else 0 :]
+        # The first line is of its coming to this state; a part is settled with all others, which is no line of its own.
+        troubles = here if part.state is State.SETTLED else here[1:]
+        return troubles[0]["at"] if troubles else None
 
     return await hold.write(work)
 
@@ -191,9 +217,12 @@ async def free(hold: Hold, part: Part, *, at: float, why: str) -> Part:
 def _freed(hold: Hold, tx: Tx, part: Part, at: float, why: str) -> Part:
     rows.add_event(tx, part.job_id, at, "set aside", f"target {part.target}: {why}", part.number)
     # A lost creation is not feared any more: nobody leaves before.
-    names = ("target", "service", "deployment", "sent_sha256", "sent_bytes", "file_id", "held", "doubt_at")
-    values: dict[str, Any] = dict.fromkeys(names)
-    return hold.moved(tx, part, State.STAGED, at=at, next_try_at=None, tries=0, **values)
+    values: dict[str, Any] = dict.fromkeys(("target", "service", "deployment", "doubt_at", *_OF_A_PLACE))
+    return hold.moved(tx, part, State.STAGED, at=at, tries=0, **values)
+
+
+_OF_A_PLACE = ("sent_sha256", "sent_bytes", "file_id", "held", "next_try_at")
+"""What a part has of the target it is at, and leaves behind there."""
 
 
 async def rehome(hold: Hold, job: Job, places: Sequence[Part], *, at: float) -> Job:
@@ -205,14 +234,9 @@ async def rehome(hold: Hold, job: Job, places: Sequence[Part], *, at: float) -> 
         tx.write(sql, job=job.id, service=job.service, target=job.target)
         rows.add_event(tx, job.id, at, "target", f"from now on at {job.target}: {job.service}", None)
         for part in places:
-            tx.write(
-                "UPDATE parts SET target = :target, service = :service, deployment = :deployment, sent_sha256 = NULL,"
-                " sent_bytes = NULL WHERE id = :id",
-                id=part.id,
-                target=part.target,
-                service=part.service,
-                deployment=part.deployment,
-            )
+            names = ("target", "service", "deployment")
+            values: dict[str, Any] = dict.fromkeys(_OF_A_PLACE) | {name: getattr(part, name) for name in names}
+            hold.moved(tx, part, State.STAGED, at=at, **values)
         return rows.must(rows.by_id(tx, job.id))
 
     return await hold.write(work)

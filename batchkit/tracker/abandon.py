@@ -9,10 +9,8 @@ from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.errors import NotFound, Refused, Unavailable
 from batchkit.ledger import Hold
-from batchkit.model import DONE, GIVEN_UP, Batch, Next, Part, ServiceError, State
+from batchkit.model import DONE, GIVEN_UP, SILENT_S, Batch, Next, Part, ServiceError, State
 
-SILENT_S = 3600.0
-"""How long a service must have been silent before it counts as one that cannot be asked."""
 _BEFORE = {
     State.UPLOADING: (State.STAGED, State.DROPPED),
     State.SUBMITTING: (State.UPLOADED, State.DROPPED),
@@ -77,8 +75,10 @@ async def _rest(hold: Hold, part: Part, why: str, now: float) -> None:
     if part.state in _BEFORE:
         doubt = part.state is State.SUBMITTING
         words = f"given up: {why}" + ("; a batch of it may have been made, and will then be billed" if doubt else "")
+        # Should the batch show up all the same, it is known by its file, and stopped.
+        doubt_at = now if doubt else part.doubt_at
         for state in _BEFORE[part.state]:
-            part = await hold.move(part, state, at=now, event=words, held=words if doubt else None)
+            part = await hold.move(part, state, at=now, event=words, held=words if doubt else None, doubt_at=doubt_at)
         return
     batch, held = part.batches[-1], None
     files = ", ".join(filter(None, (batch.output_file_id, batch.error_file_id)))

@@ -144,7 +144,8 @@ async def adopt(work: Work, part: Part, listed: list[Batch], *, dead_too: bool) 
     first, *others = found
     for twin in others:
         if not twin.ended and not reconcile.dead(twin):
-            part = await twins.cancel(work, part, twin, first.id)
+            what = f"a twin of {first.id}"
+            part = await twins.stop(work.api(part), work.hold, work.job.name, part, twin, what, work.clock)
     return await run_as(work, part, first, event=f"adopted {first.id}, {reconcile.witness(part, first)}")
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from batchkit.model import LONGEST_WAIT_S as LONGEST_WAIT_S
 from batchkit.model import Next, Part, Queue
 
-LONGEST_WAIT_S = 86_400.0
-"""No wait is longer, whatever the service asks for. A time further ahead comes from a clock that was wrong."""
 BYTES_PER_TOKEN = 4
 """The service estimates a file's tokens from its characters; four bytes of English JSON are about one."""
 HOPELESS = 5

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from batchkit.config import Settings
-from batchkit.model import Batch, Part, RemoteFile
+from batchkit.model import GIVEN_UP, LOST, Batch, Part, RemoteFile
 
 DEAD = frozenset({"failed", "cancelling", "cancelled"})
 
@@ -60,6 +60,12 @@ def ours(part: Part, listed: Iterable[Batch]) -> list[Batch]:
     known = {batch.identity for batch in part.batches}
     found = [batch for batch in listed if batch.identity not in known and is_ours(part, batch)]
     return sorted(found, key=_age)
+
+
+def risen(part: Part, listed: Iterable[Batch]) -> list[Batch]:
+    """The batches of a listing that this part had, and that were taken for lost or given up."""
+    gone = {batch.identity for batch in part.batches if batch.errors and batch.errors[-1].code in (LOST, GIVEN_UP)}
+    return [batch for batch in listed if batch.identity in gone]
 
 
 def witness(part: Part, batch: Batch) -> str:

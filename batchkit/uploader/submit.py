@@ -12,7 +12,7 @@ from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.config import Settings, Target
 from batchkit.disk import Workdir
-from batchkit.errors import BatchkitError, DiskFull, LocalError, Refused, Unavailable
+from batchkit.errors import BatchkitError, ConfigError, DiskFull, LocalError, Refused, Unavailable
 from batchkit.ledger import Hold
 from batchkit.model import DONE, Next, Part, RemoteFile, State
 from batchkit.uploader import batches, files, quota, twins
@@ -52,7 +52,7 @@ async def turn(
             later = await step(work, part)
         except DiskFull:
             raise
-        except (Refused, Unavailable, LocalError) as error:
+        except (ConfigError, Refused, Unavailable, LocalError) as error:
             if await set_aside(work, part, error):
                 nexts.append(Next(clock.now(), str(error)))
                 continue

@@ -1,0 +1,124 @@
+"""Results that are not on this machine: those who have them lose nothing, and no row is asked again for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from batchkit import AsyncClient, Client, LocalError
+from batchkit.disk import Workdir
+from batchkit.errors import BatchkitError, InputError, Refused
+from batchkit.ledger import open_ledger
+from batchkit.model import State
+
+from .conftest import SMALL, World, request_lines
+from .test_give_up import Fated, facing, there
+from .test_tracker import said
+
+ROWS = request_lines(8)
+
+
+def purged(request: httpx.Request) -> httpx.Response | None:
+    """The service has no file any more."""
+    gone = "/files/" in request.url.path and request.method == "GET"
+    return said(404, {"error": {"code": "notFound", "message": "there is no such file"}}) if gone else None
+
+
+def refused(request: httpx.Request) -> httpx.Response | None:
+    """The role may read files no more."""
+    shut = "/files/" in request.url.path and request.method == "GET"
+    return said(403, {"error": {"code": "403", "message": "no"}}) if shut else None
+
+
+def test_a_machine_without_the_results_of_a_settled_job_ruins_nothing(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0)
+    with world.client(limits=SMALL) as client:
+        assert client.run(ROWS, name="nightly").report.ok == 8
+
+    async def work() -> list[Any]:
+        ledger, _ = open_ledger(world.home / "ledger.sqlite3")
+        other = ledger, Workdir(world.home / "other host")
+        target, wire = world.target(limits=SMALL), Fated(purged)
+        async with AsyncClient(target, ledger=other, clock=world.clock, transport=wire) as client:
+            for _ in range(7):
+                with pytest.raises(LocalError, match="on another machine, or lost") as error:
+                    await client.run(ROWS, name="nightly")
+                assert "run this on the machine that has them" in error.value.hint
+            for dry_run in (True, False):
+                with pytest.raises(LocalError, match="on another machine"):
+                    await client.retry("nightly", dry_run=dry_run)
+        return sorted(path.name for path in (world.home / "other host").rglob("*.*put.jsonl"))
+
+    assert asyncio.run(work()) == [], "nothing empty stands for results"
+    with world.client(limits=SMALL) as client:
+        job = client.show("nightly")
+        assert (job.state, job.outcome and (job.outcome.ok, job.outcome.balanced)) == (State.SETTLED, (8, True))
+        assert client.fetch("nightly").report.ok == 8
+        with pytest.raises(InputError):
+            client.retry("nightly")
+    assert len(world.batches()) == 2
+
+
+def test_a_download_that_comes_short_does_not_make_a_settled_job_worse(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=0.0)
+    with world.client() as client:
+        client.run(ROWS, name="nightly")
+    (place,) = world.home.glob("ledger.jobs/*/0-000.output.jsonl")
+    half = b"".join(place.read_bytes().splitlines(keepends=True)[:4])
+    place.unlink()
+
+    def fate(request: httpx.Request) -> httpx.Response | None:
+        return httpx.Response(200, stream=httpx.ByteStream(half)) if request.url.path.endswith("/content") else None
+
+    async def work() -> int:
+        async with facing(Fated(fate), world) as client:
+            for _ in range(9):
+                try:
+                    return (await client.fetch("nightly")).report.ok
+                except BatchkitError:
+                    continue
+        return -1
+
+    assert asyncio.run(work()) == 4
+    with world.client() as client:
+        job = client.show("nightly")
+        assert (job.state, job.outcome and job.outcome.ok) == (State.SETTLED, 8)
+
+
+@pytest.mark.parametrize("fate", [purged, refused])
+def test_what_this_machine_lost_of_a_settled_job_can_be_given_up(make_world: Callable[..., World], fate: Any) -> None:
+    """The good parts are readable again, and what was done without is named."""
+    world = make_world(fail_rate=0.0)
+    with world.client(limits=SMALL) as client:
+        client.run(ROWS, name="nightly")
+    os.unlink(next(iter(world.home.glob("ledger.jobs/*/0-001.output.jsonl"))))
+
+    async def work() -> None:
+        wire = Fated(fate)
+        async with facing(wire, world, limits=SMALL) as client:
+            for partial in (False, True):
+                with pytest.raises((LocalError, Refused)) as error:
+                    await client.fetch("nightly", partial=partial)
+                assert "--give-up" in error.value.hint
+            job = await client.cancel("nightly", give_up=True)
+            assert (job.state, job.outcome) == (State.SETTLED, (await client.fetch("nightly")).report.outcome)
+            assert job.outcome is not None
+            assert (job.outcome.ok, job.outcome.missing, job.cancelled_at) == (4, 4, None)
+            assert [part.held is None for part in job.parts] == [True, False]
+            wire.fate = there
+            assert (await client.cancel("nightly", give_up=True)).outcome == job.outcome
+
+    asyncio.run(work())
+
+
+def test_a_settled_job_whose_results_are_here_has_nothing_to_give_up(world: World) -> None:
+    with Client(world.target(), ledger=world.home / "ledger.sqlite3", clock=world.clock) as client:
+        client.run(ROWS, name="nightly")
+        calls = len(world.service.calls)
+        job = client.cancel("nightly", give_up=True)
+        assert (job.outcome and job.outcome.ok, len(world.service.calls)) == (8, calls)
