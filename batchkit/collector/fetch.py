@@ -108,7 +108,7 @@ def lost(part: Part, workdir: Workdir) -> bool:
     return any(file_id is not None and not path.exists() for file_id, path in wanted)
 
 
-def elsewhere(job: str, part: Part, workdir: Workdir) -> LocalError:
+def _elsewhere(job: str, part: Part, workdir: Workdir) -> LocalError:
     """What to do where the results of a job were fetched on another machine, or are lost."""
     home, name = quote(str(workdir.job(part.job_id))), quote(job)
     return LocalError(
@@ -135,7 +135,7 @@ def _leave_empty(path: Path) -> None:
 def _explained(error: BatchkitError, wanted: _Wanted, part: Part, name: str, workdir: Workdir) -> BatchkitError:
     """The error, with what to do about it."""
     if isinstance(error, NotFound) and part.state is not State.ENDED:
-        return elsewhere(name, part, workdir)
+        return _elsewhere(name, part, workdir)
     return _withheld(error, wanted, name) if isinstance(error, Refused) else error
 
 
