@@ -157,7 +157,8 @@ class Client:
 
         With `give_up` batches that the service does not know, or cannot be asked about, are not waited for, nor are
         result files that it does not name or will not hand out: the job ends without their rows. Batches that live all
-        the same run on, and are billed.
+        the same run on, and are billed, until a listing shows them: then they are stopped. Of a job that ended it gives
+        up the results that this machine lost and the service does not hand out.
         """
         return self._bridge.call(self._client.cancel(job, give_up=give_up))
 

@@ -23,8 +23,6 @@ from batchkit.builder.kinds import misspelt
 from batchkit.builder.lines import REQUESTS, encode
 from batchkit.clock import Clock
 from batchkit.collector.account import retryable
-from batchkit.collector.answers import lost
-from batchkit.collector.fetch import elsewhere as missed
 from batchkit.collector.merge import changed, leftovers
 from batchkit.config import Limits, Target
 from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, sha256
@@ -140,7 +138,6 @@ class Intake:
 
         Raises InputError when there is no such row.
         """
-        self._check_here(job)
         number = job.round + 1
         for key, meant in ((key, misspelt(job.url, key)) for key in params):
             if meant:
@@ -169,7 +166,6 @@ class Intake:
 
     async def count(self, job: Job, *, only: Collection[str]) -> int:
         """How many rows `round` would ask again."""
-        self._check_here(job)
         lines = leftovers(job, self.workdir, lambda result: retryable(result, only))
         return await asyncio.to_thread(lambda: sum(1 for _ in lines))
 
@@ -187,11 +183,6 @@ class Intake:
                 if not (part.collected or (part.intent and part.service))
             ]
             return await deeds.rehome(hold, asked, fresh, at=self.clock.now())
-
-    def _check_here(self, job: Job) -> None:
-        """Raise LocalError where results are not on this machine: what is lost here alone is not asked again."""
-        if (part := next((part for part in job.parts if lost(part, self.workdir)), None)) is not None:
-            raise missed(job.name, part, self.workdir)
 
     def _supply(self, found: Job, directory: Path) -> None:
         """Lines that this machine lacks, as when the job was taken in on another: the same content is there again."""

@@ -411,6 +411,7 @@ def test_the_trouble_of_one_job_hides_neither_anothers_end_nor_its_trouble(
         for job in gone:
             for path in (world.home / "ledger.jobs" / job.id).glob("*.lines.jsonl"):
                 path.unlink()
+                path.mkdir()
         if face == "python":
             with pytest.raises(LocalError) as raised:
                 client.run_due()
@@ -422,7 +423,7 @@ def test_the_trouble_of_one_job_hides_neither_anothers_end_nor_its_trouble(
     code, out, err = shell("run", "--once", "--quiet", "--ledger", str(ledger), **settings)
     assert (code, out.count("0 ok + ")) == (12, 2), out + err
     assert err.count("of 'first' failed") == err.count("of 'last' failed") == 1, err
-    assert err.count("lines.jsonl: no such file") == 2, err
+    assert err.count("lines.jsonl: ") == 2, err
 
 
 def test_a_job_of_one_target_that_is_asked_again_by_a_pool_stays_there(make_world: Callable[..., World]) -> None:

@@ -627,7 +627,7 @@ def test_lost_results_fetched_again_never_harm_those_that_are_here(make_world: C
             await client.fetch("nightly")
 
     for _ in range(3):
-        with pytest.raises(Unavailable):
+        with pytest.raises(LocalError, match="on another machine, or lost"):
             asyncio.run(fetch())
     with world.client() as client:
         assert client.fetch("nightly").report == before

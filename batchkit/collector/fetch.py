@@ -128,7 +128,7 @@ def _wanted(part: Part, workdir: Workdir) -> list[_Wanted]:
     return [_Wanted(None, file.path, 0) if file.path.exists() else file for file in files]
 
 
-def elsewhere(job: str, part: Part, workdir: Workdir) -> LocalError:
+def _elsewhere(job: str, part: Part, workdir: Workdir) -> LocalError:
     """What to do where the results of a job were fetched on another machine, or are lost."""
     home, name = quote(str(workdir.job(part.job_id))), quote(job)
     return LocalError(
@@ -155,7 +155,7 @@ def _leave_empty(path: Path) -> None:
 def _explained(error: BatchkitError, wanted: _Wanted, part: Part, name: str, workdir: Workdir) -> BatchkitError:
     """The error, with what to do about it."""
     if isinstance(error, NotFound) and part.state is not State.ENDED:
-        return elsewhere(name, part, workdir)
+        return _elsewhere(name, part, workdir)
     return _withheld(error, wanted, name) if isinstance(error, Refused) else error
 
 
