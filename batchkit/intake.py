@@ -174,7 +174,8 @@ class Intake:
         its lease where somebody keeps it already."""
         async with holding(self.ledger, job, hold) as hold:
             found = await hold.job()  # whoever held it before may have sent parts
-            if not moving.awaited(found) <= _reach(target):
+            there = (found.target, found.service) == (target.name, target.service)
+            if there or not moving.awaited(found) <= _reach(target):
                 return found
             asked = replace(found, service=target.service, target=target.name)
             fresh = [

@@ -47,7 +47,7 @@ def is_edited(job: Job, name: str, services: Collection[str]) -> bool:
 
 
 def strange(job: Job, service: str, services: Collection[str]) -> set[str]:
-    """The services of a job that a target, `service` with these `services`, does not reach: those that it waits for, or
-    else all that it was at; a part without a place waits for the job's own target."""
-    parts = [part for part in job.parts if not part.collected] or job.parts
+    """The services of a job that a target, `service` with these `services`, does not reach. At its own target only
+    those count whose rows are not all here yet; a part without a place waits for the job's own target."""
+    parts = [part for part in job.parts if job.service != service or not part.collected]
     return {part.service or job.service for part in parts} - {service, *services}

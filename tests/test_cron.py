@@ -353,7 +353,10 @@ def test_what_waits_for_a_refusal_may_go_to_a_member_that_came_meanwhile(make_wo
         assert client.fetch("nightly").report.ok == 2
 
 
-def test_rows_are_asked_again_though_a_member_is_gone_whose_rows_are_here(make_world: Callable[..., World]) -> None:
+@pytest.mark.parametrize("run_before", [False, True])
+def test_rows_are_asked_again_though_a_member_is_gone_whose_rows_are_here(
+    make_world: Callable[..., World], run_before: bool
+) -> None:
     a, b, c = make_world(fail_rate=1.0), make_world(fail_rate=1.0), make_world(fail_rate=0.0)
     east, west, north = (
         replace(world.target(limits=SMALL), name=name) for world, name in ((a, "east"), (b, "west"), (c, "north"))
@@ -365,8 +368,11 @@ def test_rows_are_asked_again_though_a_member_is_gone_whose_rows_are_here(make_w
     with Client(north, ledger=ledger, clock=a.clock) as client, pytest.raises(ConfigError, match="belongs to"):
         client.retry("nightly", only=["4xx", "5xx"])
     with Client(replace(east, name="eu", pool=(north, west)), ledger=ledger, clock=a.clock) as client:
+        if run_before:
+            assert client.run(request_lines(8), name="nightly").report.failed == 8
         asked = client.retry("nightly", only=["4xx", "5xx"])[1]
         client.run(request_lines(8), name="nightly")
+        assert client.fetch("nightly").report.total == 8
         assert (asked, client.show("nightly").service) == (8, replace(east, pool=(north, west)).service)
 
 
