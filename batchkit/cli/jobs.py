@@ -40,7 +40,7 @@ Format = Annotated[
     typer.Option(
         "--format",
         help="csv, tsv, parquet, jsonl, or raw: the service's own lines. In csv and tsv a ' is put before what a "
-        "spreadsheet would run as a formula (= + - @), but numbers; the others keep values as they are. "
+        "spreadsheet would run as a formula (= + - @, unless it is a number); the others keep values as they are. "
         "[default: by the suffix]",
     ),
 ]
