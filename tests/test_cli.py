@@ -199,7 +199,7 @@ def test_wrong_settings(shell: Shell, env: dict[str, str], code: int, words: str
     [
         (("run", "rows.csv", "--emulator"), 2, "what to ask about each"),
         (("run", "rows.csv", "-p", "{a}", "--emulator"), 2, "no deployment"),
-        (("run", "rows.csv", "-p", "{b}", "-d", "d", "--emulator"), 3, "row 1: column 'b' is missing"),
+        (("run", "rows.csv", "-p", "{b}", "-d", "d", "--emulator"), 3, "no row has a column 'b' (there are: a)"),
         (("run", "rows.csv", "-p", "{a}", "-d", "d", "--emulator", "-o", "rows.csv"), 2, "overwrite the input"),
         (("run", "rows.csv", "-p", "{a}", "-d", "d", "--emulator", "-o", "out.xlsx"), 2, "'xlsx' is not a format"),
         (("run", "nowhere.csv", "-p", "{a}", "-d", "d", "--emulator"), 3, "no such file"),

@@ -107,9 +107,13 @@ def test_what_is_understood_as_openai(pasted: str, base_url: str) -> None:
         ("http://contoso.openai.azure.com", None, "unencrypted", "https://contoso.openai.azure.com"),
         ("http://gate.example", None, "unencrypted", "use https://"),
         ("https://portal.azure.com/#view/x", None, "portal.azure.com is the portal's address", "Keys and Endpoint"),
+        ("https://portal.azure.com/#@x.com/resource/y", None, "the portal's address", "Keys and Endpoint"),
+        ("portal.azure.com/#@x.com/resource/y", None, "the portal's address", "Keys and Endpoint"),
+        ("https://me:pw-71@portal.azure.com", None, "user name or password", "give the address alone"),
+        ("https://me:pw#71@contoso.openai.azure.com", None, "user name or password", "give the address alone"),
         ("https://ai.azure.com/build", None, "ai.azure.com is the portal's address", "Keys and Endpoint"),
         ("https://oai.azure.com/resource", None, "oai.azure.com is the portal's address", "Keys and Endpoint"),
-        ("https://api.openai.com/v1", None, "api.openai.com is OpenAI, not Azure", "OPENAI_API_KEY"),
+        ("https://api.openai.com/v1", None, "api.openai.com is OpenAI, not Azure", "--dialect openai"),
         ("https://contoso.openai.azure.com/x", None, "path that does not belong", "contoso.openai.azure.com alone"),
         ("https://contoso.openai.azure.com/x?key=k-8812", None, "path that does not belong", ""),
         ("https://YOUR-RESOURCE.openai.azure.com", None, "is a placeholder", "Keys and Endpoint"),
@@ -120,7 +124,7 @@ def test_what_is_understood_as_openai(pasted: str, base_url: str) -> None:
         ("https://NAME.openai.azure.com", None, "is a placeholder", "Keys and Endpoint"),
         ("https://example.com/v1", "openai", "is a placeholder", "Keys and Endpoint"),
         ("$AZURE_OPENAI_ENDPOINT", None, "is a placeholder", "Keys and Endpoint"),
-        ("https://contoso.openai.azure.com", "dated", "the dated API needs an api-version", "OPENAI_API_VERSION"),
+        ("https://contoso.openai.azure.com", "dated", "the dated API needs an api-version", "--api-version 2025"),
     ],
 )
 def test_what_is_refused_says_the_right_form(pasted: str, dialect: Dialect | None, says: str, hint: str) -> None:

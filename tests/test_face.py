@@ -67,6 +67,11 @@ def test_a_command_says_what_it_does_and_how_it_is_typed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LOADED))
+def test_the_example_of_a_command_fits_a_line(name: str) -> None:
+    assert len(LOADED[name].epilog) <= 98, "at 100 columns"
+
+
+@pytest.mark.parametrize("name", sorted(LOADED))
 def test_the_example_of_a_command_is_one_that_it_takes(name: str) -> None:
     words = shlex.split(LOADED[name].epilog.removeprefix("Example: batchkit "))[len(name.split()) :]
     LOADED[name].make_context(name, words)

@@ -330,3 +330,8 @@ def test_what_is_here_can_be_read_while_another_follows_the_job(world: World, tm
             assert (await reader.fetch("held", out)).report.ok == 4, "the file is known to be ours"
 
     asyncio.run(life())
+
+
+def test_a_job_that_is_not_there_needs_no_word(shell: Shell) -> None:
+    code, _, err = shell("cancel", "nosuch")
+    assert (code, "there is no job 'nosuch'" in err, "--yes" in err) == (2, True, False), err

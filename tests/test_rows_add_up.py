@@ -12,7 +12,8 @@ import orjson
 import pytest
 
 from batchkit import AsyncClient, LocalError, Results
-from batchkit.errors import Unavailable, Unintelligible
+from batchkit.collector.verdict import settled
+from batchkit.errors import ResultError, Unavailable, Unintelligible
 
 from .conftest import SMALL, World, request_lines
 
@@ -92,6 +93,23 @@ def test_missing_rows_are_named(world: World, tmp_path: Path) -> None:
     assert len(results.report.mismatched) == 2
 
 
+def test_rows_worth_asking_again_are_not_forgotten_where_counts_differ(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    world = make_world(faults=["fail_all,429"])
+    results = run(world, lambda lines: [x for x in lines if b'"row-3"' not in x] + [line("row-3")])
+    assert (results.report.ok, results.report.failed, results.report.missing) == (1, 7, 0)
+    assert not results.report.balanced
+    hint = "batchkit show nightly --events; batchkit retry nightly asks again"
+    with pytest.raises(ResultError) as caught:
+        results.raise_for_failures()
+    assert caught.value.hint == f"{hint} for 7 that failed"
+    with world.client() as client:
+        error = settled(client.show("nightly"))
+    assert error is not None
+    assert error.hint == f"{hint} for rows that failed"
+
+
 def test_everything_missing_is_named(world: World) -> None:
     report = run(world, lambda _: []).report
     assert (report.ok, report.missing, report.balanced) == (0, 8, False)
@@ -139,7 +157,7 @@ def test_a_result_file_lost_on_this_machine_is_fetched_again_and_not_paid_again(
     for path in world.home.glob("ledger.jobs/*/*.output.jsonl"):
         path.unlink()
     with world.client() as client:
-        with pytest.raises(LocalError, match="is gone from"):
+        with pytest.raises(LocalError, match="is not in"):
             client.retry("nightly")
         assert client.fetch("nightly", tmp_path / "out.csv").report.ok == 8
     assert len(world.batches()) == 2

@@ -167,3 +167,30 @@ def test_check_holds_lines_against_the_deployment_of_a_target(shell: Shell) -> N
         (shell.home / "targets.toml").write_text(config.format(deployment))
         code, out, _ = shell("check", "lines.jsonl", "-t", "a", K="x", BATCHKIT_CONFIG="targets.toml")
         assert (code, "all 2 requests name the deployment 'gpt-4o-batch'" in out) == (0, told), out
+
+
+def test_a_file_given_as_the_prompt_or_the_target_is_likened_to_the_template(shell: Shell) -> None:
+    (shell.home / "rows.csv").write_text("ticket\nx\n")
+    (shell.home / "prompt.txt").write_text("Classify: {ticket}")
+    build = ("build", "rows.csv", "-o", "lines.jsonl", "-d", "d")
+    for command in (build, ("run", "rows.csv", "-o", "out.csv", "-d", "d", "--emulator")):
+        code, _, err = shell(*command, "-p", "prompt.txt")
+        assert (code, "next:  is --template prompt.txt meant?" in err) == (2, True), err
+    assert not (shell.home / "lines.jsonl").exists()
+    code, _, err = shell(*build, "-p", "prompt.text")
+    assert (code, "warning: the prompt has no {column}" in err) == (0, True), err
+    assert shell(*build, "--overwrite", "-p", "Translate. " * 1000)[0] == 0, "longer than a file's name can be"
+    for more in ((), ("--emulator",)):
+        code, _, err = shell("run", "rows.csv", "-o", "out.csv", "-d", "d", "-t", "prompt.txt", *more)
+        assert (code, "-t is short for --target" in err) == (2, True), err
+        assert "next:  is --template prompt.txt meant?" in err
+
+
+@pytest.mark.parametrize("flags", [("-p", "{ticket}", "--custom-id", "tiket"), ("-p", "{tiket}")])
+def test_a_flag_is_named_only_where_it_helps(tmp_path: Path, command: Command, flags: tuple[str, ...]) -> None:
+    (tmp_path / "rows.csv").write_text("ticket\nx\n")
+    (tmp_path / "rows.jsonl").write_text('{"ticket": "x"}\n{"tiket": "y"}\n')
+    code, _, err = command(tmp_path, "build", "rows.csv", "-d", "d", *flags)
+    assert (code, err.endswith("next:  is 'ticket' meant?\n")) == (3, True), err
+    code, _, err = command(tmp_path, "build", "rows.jsonl", "-d", "d", *flags)
+    assert (code, "Or say --on-missing skip or empty" in err) == (3, True), err

@@ -165,10 +165,33 @@ def test_the_first_target_is_the_default_until_it_goes(
     assert tomllib.loads(path.read_text())["default"] == "east"
     assert load_target(config=path, env={"K": "k"}).name == "east"
     assert batchkit(*add, "north")[0] == 0
-    assert batchkit("targets", "remove", "east", "--yes")[0] == 0
+    code, _, err = batchkit("targets", "remove", "east", "--yes")
+    assert (code, "no target is the default now\nnext:  -t west, or default = 'west' at the top" in err) == (0, True), (
+        err
+    )
     assert "default" not in tomllib.loads(path.read_text())
     code, _, err = batchkit("targets", "show")
     assert (code, "none is the default (there are: west, north)" in err, "next:  -t west" in err) == (4, True, True)
+    path.write_text('default = "west"\n' + path.read_text())
+    _, _, err = batchkit("targets", "remove", "west", "--yes")
+    assert err == "north is used where no target is named\n"
+    path.write_text('default = "north"\n' + path.read_text())
+    _, _, err = batchkit("targets", "remove", "north", "--yes")
+    assert "next:  batchkit targets add NAME --endpoint https://NAME.openai.azure.com\n" in err
+    code, _, err = batchkit("targets", "show")
+    assert (code, "batchkit targets add NAME --endpoint URL" in err) == (4, True), err
+    code, out, _ = batchkit("targets", "test")
+    assert (code, "batchkit targets add NAME --endpoint URL" in out) == (4, True), out
+
+
+def test_what_is_wrong_with_a_flag_is_said_in_flags(batchkit: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = batchkit("targets", "add", "o", "--endpoint", "https://api.openai.com/v1")
+    assert (code, "--dialect openai" in err) == (4, True), err
+    add = ("targets", "add", "o", "--endpoint", "https://contoso.openai.azure.com")
+    code, _, err = batchkit(*add, "--key-env", "sk-live-51")
+    assert (code, "--key-env NAME" in err, "sk-live-51" in err) == (4, True, False), err
+    code, _, err = batchkit(*add, "--dialect", "dated")
+    assert (code, "--api-version 2025" in err) == (4, True), err
 
 
 EAST = '[targets.east]\nendpoint = "https://contoso.openai.azure.com"\nkey_env = "K"\n'

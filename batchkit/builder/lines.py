@@ -201,7 +201,7 @@ def lines(
         shape=lambda content: {**shape(content), **extra},
         url=url,
         alike=isinstance(body, str),
-        wanted=frozenset() if missing is OnMissing.ERROR else wanted,
+        wanted=wanted,
         uniform=hasattr(rows, "__arrow_c_stream__"),
     )
 

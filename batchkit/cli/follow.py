@@ -115,8 +115,11 @@ def cancel(
 
     Example: batchkit cancel nightly --yes
     """
-    if not (yes or _confirmed(job, give_up=give_up)):
-        return
+    if not yes:
+        with opened(face, where, offline=True) as session:
+            session.act(lambda client: client.show(job))  # a job that is not there needs no word
+        if not _confirmed(job, give_up=give_up):
+            return
     if give_up:
         with opened(face, where) as session:
             _given_up(face, session.act(lambda client: client.cancel(job, give_up=True)))

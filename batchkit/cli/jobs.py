@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,7 @@ from batchkit.cli.printer import Face, write_bytes
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
 from batchkit.cli.telling import Telling
+from batchkit.config import targets
 from batchkit.errors import BatchkitError, Unfinished, UsageError
 from batchkit.model import Job, Line, Report, State
 from batchkit.text import plural
@@ -36,7 +38,10 @@ JobName = Annotated[str, typer.Argument(help="A job's name or id.", metavar="JOB
 Format = Annotated[
     str | None,
     typer.Option(
-        "--format", help="csv, tsv, parquet, jsonl, or raw: the service's own lines. [default: by the suffix]"
+        "--format",
+        help="csv, tsv, parquet, jsonl, or raw: the service's own lines. In csv and tsv a ' is put before what a "
+        "spreadsheet would run as a formula (= + - @, unless it is a number); the others keep values as they are. "
+        "[default: by the suffix]",
     ),
 ]
 Columns = Annotated[
@@ -140,7 +145,7 @@ def run(
 ) -> None:
     """All of it: build, submit, track, fetch. Safe to repeat, safe to kill: the same command goes on.
 
-    Example: batchkit run rows.csv -o out.csv --custom-id sku -p 'Classify: {description}' -d gpt-4o-batch --emulator
+    Example: batchkit run rows.csv -o out.csv -d gpt-4o-batch -p 'Classify: {description}' --emulator
     """
     out = rows.place(out)
     if source is None:
@@ -148,6 +153,7 @@ def run(
         return
     if out is not None and out.resolve() == Path(source).resolve():
         raise UsageError("the results would overwrite the input", hint="choose another -o")
+    _check_target(where)
     wishes = Wishes(format=format, columns=_names(columns), each=each)
     asked = {"name": name, "retries": retries, "join": join, **wishes}
     if join and not making.asked(source):
@@ -179,6 +185,15 @@ def run(
         )
         face.repeats = once and not results.news
         _deliver(face, results, out)
+
+
+def _check_target(where: Where) -> None:
+    """Refuse a file in a target's place: who names one means the template. Raises UsageError."""
+    if where.target is not None and os.path.isfile(where.target):
+        path = targets.file_of(where.config)
+        if not path.exists() or where.target not in targets.read(path).get("targets", {}):
+            words = f"-t is short for --target, and {where.target!r} is no target, but a file"
+            raise UsageError(words, hint=f"is --template {quote(where.target)} meant?")
 
 
 def _run_due(face: Face, where: Where, telling: Telling, once: bool) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -52,7 +54,10 @@ MAKE: dict[str, Any] = {
     "image_detail": _option(str | None, "--image-detail", "How closely images are looked at: low, high or auto."),
     "sql": _option(str | None, "--sql", "A query: ROWS is a database URL, or a file that the query calls rows."),
     "on_missing": _option(
-        OnMissing, "--on-missing", "A row without a column: error, skip (leave it out), empty (no text)."
+        OnMissing,
+        "--on-missing",
+        "A row without a column, or null there: error, skip (leave it out), empty (no text). "
+        "An empty cell of a CSV is empty text, and not missing.",
     ),
 }
 DEFAULTS: dict[str, Any] = {"url": CHAT, "on_missing": OnMissing.ERROR}
@@ -122,7 +127,11 @@ class Making:
         if (self.prompt is None) == (self.template is None):
             raise UsageError("give either --prompt or --template", hint="--prompt 'Classify: {description}'")
         if self.template is None:
-            return self.prompt or ""
+            prompt = self.prompt or ""
+            if "{" not in prompt and os.path.isfile(prompt):  # a long prompt is no error to this one
+                words = f"the prompt is the name of a file, and every row would ask for {prompt!r}"
+                raise UsageError(words, hint=f"is --template {quote(prompt)} meant?")
+            return prompt
         with reading(self.template):
             try:
                 return self.template.read_text("utf-8-sig").rstrip("\n")

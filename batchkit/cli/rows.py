@@ -51,7 +51,7 @@ def build(
 ) -> None:
     """Turn rows into request lines.
 
-    Example: batchkit build rows.csv -o lines.jsonl -d gpt-4o-batch --custom-id sku -p 'Classify: {description}'
+    Example: batchkit build rows.csv -o lines.jsonl -d gpt-4o-batch -p 'Classify: {description}'
     """
     from batchkit.builder.lines import encode
 

@@ -77,7 +77,7 @@ def add(
 ) -> None:
     """Write a target down. A key itself is never written: only where it is.
 
-    Example: batchkit targets add prod --endpoint https://NAME.openai.azure.com --entra -d gpt-4o-batch
+    Example: batchkit targets add prod --entra -d gpt-4o --endpoint https://NAME.openai.azure.com
     """
     from batchkit.cli.told import shown
     from batchkit.config import tables
@@ -141,7 +141,7 @@ def list_targets(face: Face, config: Config = None) -> None:
     words = [("*" if entry["used"] else "", entry["name"], *_columns(entry)) for entry in entries]
     face.data(document, table(header, words))
     if not entries:
-        face.next(f"batchkit targets add NAME --endpoint https://NAME.openai.azure.com{_flag(config)}")
+        face.next(_first(config))
 
 
 @command(app)
@@ -200,10 +200,13 @@ def remove(
         if not typer.confirm(f"Remove {name} from {path}?", err=True):
             return
     text = tables.removed(_text(path), ("targets", name))
-    if plans.read(path).get("default") == name:
+    if was_default := plans.read(path).get("default") == name:
         text = tables.with_default(text, None)
     _write(path, text)
-    face.data(_list(path, config), [f"{name} is removed from {path}"])
+    document = _list(path, config)
+    face.data(document, [f"{name} is removed from {path}"])
+    if was_default:
+        _without_default(face, [entry["name"] for entry in document["targets"]], path, config)
 
 
 def _flag(config: Path | None) -> str:
@@ -243,6 +246,20 @@ def _use(name: str, config: Path | None) -> str:
         return f"{name} is used where no target is named"
     other = {"env": "that of the environment", None: "none"}.get(used, used)
     return f"{name} is used with -t {name}; where no target is named, {other} is"
+
+
+def _without_default(face: Face, left: list[str], path: Path, config: Path | None) -> None:
+    """Say what is used where no target is named, after the default is gone."""
+    if len(left) == 1:
+        face.say(f"{left[0]} is used where no target is named")
+        return
+    face.say("no target is the default now")
+    face.next(f"-t {quote(left[0])}, or default = {left[0]!r} at the top of {path}" if left else _first(config))
+
+
+def _first(config: Path | None) -> str:
+    """What to type where there is no target."""
+    return f"batchkit targets add NAME --endpoint https://NAME.openai.azure.com{_flag(config)}"
 
 
 def _list(path: Path, config: Path | None) -> dict[str, Any]:

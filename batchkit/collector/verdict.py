@@ -22,8 +22,10 @@ def verdict(job: Job, report: Report) -> BatchkitError | None:
             f"the results of {report.job!r} do not add up: {report.missing} missing, {report.duplicates} doubled, "
             f"{report.unknowns} unknown{'; ' + report.mismatched[0] if report.mismatched else ''}"
         )
-        again = f"batchkit retry {name}  # asks for missing rows again"
-        return ResultError(words, hint=again if report.missing else f"batchkit show {name} --events")
+        if report.missing:
+            return ResultError(words, hint=f"batchkit retry {name}  # asks for missing rows again")
+        again = f"; batchkit retry {name} asks again for {report.retryable} that failed" if report.retryable else ""
+        return ResultError(words, hint=f"batchkit show {name} --events{again}")
     if report.pending:
         words = f"{report.pending} of {plural(report.total, 'row')} not back yet"
         return Unfinished(words, hint=f"batchkit track {name}  # and then the same command")
@@ -59,8 +61,11 @@ def settled(job: Job) -> BatchkitError | None:
         return None
     if not outcome.balanced:
         missing = f": {outcome.missing} of {plural(outcome.total, 'row')} missing" if outcome.missing else ""
-        again, diary = f"batchkit retry {name}  # asks for missing rows again", f"batchkit show {name} --events"
-        return ResultError(f"the results of {job.name!r} do not add up{missing}", hint=again if missing else diary)
+        words = f"the results of {job.name!r} do not add up{missing}"
+        if missing:
+            return ResultError(words, hint=f"batchkit retry {name}  # asks for missing rows again")
+        again = f"; batchkit retry {name} asks again for rows that failed" if outcome.failed else ""
+        return ResultError(words, hint=f"batchkit show {name} --events{again}")
     if not outcome.ok and (refused := _refused(job, f" of {job.name!r}")) is not None:
         return refused
     if outcome.failed:

@@ -73,7 +73,10 @@ def read(
         unused = (f"api-version {api_version} is not used: this dialect has none",) if api_version else ()
         return Endpoint(base + (path or ("/v1" if host == "api.openai.com" else "")), "openai", remarks=unused)
     if host == "api.openai.com":
-        raise ConfigError(f"{host} is OpenAI, not Azure", hint='export OPENAI_API_KEY=…, or dialect = "openai"')
+        raise ConfigError(
+            f"{host} is OpenAI, not Azure",
+            hint='dialect = "openai" (--dialect openai), or export OPENAI_API_KEY=… alone',
+        )
     version = parse_qs(parts.query).get("api-version", [""])[0] or None
     prefix, path, deployment, version = _path(host, path, version)
     if path not in ("", "/openai", "/openai/v1"):
@@ -123,7 +126,8 @@ def _dialect(
         return "v1", "preview" if version == "preview" else None, [words] if dated and path == "/openai/v1" else []
     if not version or not dated:
         raise ConfigError(
-            "the dated API needs an api-version", hint="export OPENAI_API_VERSION=2025-04-01-preview, or use v1"
+            "the dated API needs an api-version",
+            hint="--api-version 2025-04-01-preview, or export OPENAI_API_VERSION=…; or use v1",
         )
     _check_version(version)
     return "dated", version, []
@@ -139,9 +143,12 @@ def _checked(text: str, plain_http: bool) -> SplitResult:
     """The parts of an address that may be talked to."""
     parts, shown = _split(text), _shown(text)
     host = parts.hostname or ""
+    known = _AZURE.fullmatch(host)
+    if _PORTALS.fullmatch(host) and not known and "@" not in parts.netloc:  # its fragments may begin with @
+        hint = f"use the resource's own, from its page “Keys and Endpoint”: {_FORM}"
+        raise ConfigError(f"{host} is the portal's address, not an endpoint", hint=hint)
     if "@" in text:
         raise ConfigError("the endpoint must not hold a user name or password", hint="give the address alone")
-    known = _AZURE.fullmatch(host)
     if (
         re.search(r"[<>{}$…]|%7b", _bare(text), re.IGNORECASE)
         or _EXAMPLE.fullmatch(host)
@@ -152,9 +159,6 @@ def _checked(text: str, plain_http: bool) -> SplitResult:
         name = re.fullmatch(r"[A-Za-z0-9-]+", _bare(text))
         hint = f"if that is the resource's name: https://{name[0]}.openai.azure.com" if name else _FORM
         raise ConfigError(f"{shown!r} is not an endpoint", hint=hint)
-    if _PORTALS.fullmatch(host) and not known:
-        hint = f"use the resource's own, from its page “Keys and Endpoint”: {_FORM}"
-        raise ConfigError(f"{host} is the portal's address, not an endpoint", hint=hint)
     if parts.scheme == "http" and host not in LOOPBACK and (known or not plain_http):
         own = f"batchkit targets add NAME --endpoint {shown} --plain-http --dialect openai --key-env OPENAI_API_KEY"
         hint = f"https://{host}" if known else f"use https://; or, for a server in your own network: {own}"
@@ -178,7 +182,7 @@ def _split(text: str) -> SplitResult:
         name = re.split(r"[/:?]", bare, maxsplit=1)[0].lower()
         if name in LOOPBACK:
             bare = f"http://{bare}"
-        elif _AZURE.fullmatch(name) or _REGIONAL.fullmatch(name):
+        elif any(kind.fullmatch(name) for kind in (_AZURE, _REGIONAL, _PORTALS)):
             bare = f"https://{bare}"
     try:
         parts = urlsplit(bare)

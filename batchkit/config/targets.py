@@ -94,7 +94,7 @@ def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapp
         raise ConfigError(
             "no service to talk to: no target is named and no endpoint is set",
             hint="export AZURE_OPENAI_ENDPOINT=https://NAME.openai.azure.com AZURE_OPENAI_API_KEY=…, "
-            "or try without an account: add --emulator",
+            "or batchkit targets add NAME --endpoint URL, or try without an account: add --emulator",
         )
     if name not in tables:
         known = f"known: {', '.join(sorted(tables)) or 'none'}" if path.exists() else "there is no such file"
@@ -185,7 +185,9 @@ def _from_table(name: str, table: Any, path: Path, env: Mapping[str, str]) -> Pl
     if table.get("auth", "bearer") not in ("api-key", "bearer"):
         raise ConfigError(f"{where}: auth is api-key or bearer, not {table['auth']!r}")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", table.get("key_env", "_")):
-        raise ConfigError(f"{where}: key_env is no variable's name", hint='key_env = "NAME", and export NAME=…')
+        raise ConfigError(
+            f"{where}: key_env is no variable's name", hint='key_env = "NAME" (--key-env NAME), and export NAME=…'
+        )
     if len(openers := [key for key in OPENERS if table.get(key)]) > 1:
         raise ConfigError(
             f"{where} has {' and '.join(openers)}", hint="one place the key or token comes from is enough"
