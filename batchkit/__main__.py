@@ -6,6 +6,9 @@ import sys
 def main() -> None:
     """Run the command line; an interrupt while it is still being loaded is no traceback either."""
     try:
+        from batchkit import interrupts
+
+        interrupts.leave()
         from batchkit.cli import main as run
 
         run()

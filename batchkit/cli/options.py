@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
+from batchkit import interrupts
 from batchkit.cli import complete
 from batchkit.cli.light import LightCommand
 from batchkit.cli.making import DEFAULTS, MAKE, Making
@@ -156,6 +157,8 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
             for name in groups:
                 flags, kind = GROUPS[name]
                 values[name] = kind(**{flag: values.pop(flag) for flag in flags})
+            if "where" not in values:  # who works with a session begins later
+                interrupts.stop()
             try:
                 if "where" in values:
                     face.flags = values["where"].flags

@@ -11,6 +11,7 @@ from dataclasses import replace
 from shlex import quote
 from typing import TYPE_CHECKING, TypeVar
 
+from batchkit import interrupts
 from batchkit.cli import rehearsal
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face
@@ -58,6 +59,7 @@ class Session:
         """What `work` returns for a client of this command's service and ledger; `watching` shows how it goes."""
         from batchkit.bridge import Loop
 
+        interrupts.stop()
         with asyncio.Runner(loop_factory=Loop) as runner:
             return runner.run(self._act(work, watching or self._face.watching))
 
