@@ -79,8 +79,9 @@ KNOWN: Mapping[str, frozenset[str]] = {
     "/completions": frozenset(f"{_ALL} {_COMPLETIONS}".split()),
     "/embeddings": frozenset("dimensions encoding_format input input_type model user".split()),
 }
-"""The keys of a body, by url without /v1 (OpenAI and Azure API references, request bodies, November 2025). A service
-may take others: one that is not here is only spoken of where it looks like one that is."""
+"""The keys of a body, by url without /v1: those of the request types of the Python package openai 3.54, but for its
+newest six, and Azure's data_sources, user_security_context and input_type. A service may take others: one that is not
+here is only spoken of where it looks like one that is."""
 _SLIP = 0.85
 """How near a key must be to a known one to be a slip: top_k, which other servers know, is none for top_p."""
 

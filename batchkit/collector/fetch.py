@@ -47,7 +47,7 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir, give
             except (Redirected, Refused, Unavailable) as error:
                 if not give_up or not await _is_hopeless(error, hold, part, clock.now()):
                     raise _explained(error, wanted, part, job.name, workdir) from None
-                await asyncio.to_thread(_leave_empty, wanted.path)
+                await asyncio.to_thread(wanted.path.touch, PRIVATE)  # what is there stays
                 refused.append(visible(f"the result file {wanted.file_id} could not be had: {error}", 400))
                 return f"{wanted.file_id} given up"
 
@@ -144,12 +144,6 @@ async def _is_hopeless(error: BatchkitError, hold: Hold, part: Part, now: float)
         return True
     since = None if isinstance(error, _Disagrees) else await deeds.in_trouble_since(hold, part)
     return since is not None and now - since >= SILENT_S
-
-
-def _leave_empty(path: Path) -> None:
-    """A result file that is done without; what is there stays."""
-    private_directory(path.parent)
-    path.touch(PRIVATE)
 
 
 def _explained(error: BatchkitError, wanted: _Wanted, part: Part, name: str, workdir: Workdir) -> BatchkitError:

@@ -84,7 +84,7 @@ async def _rest(hold: Hold, part: Part, why: str, now: float) -> None:
     files = ", ".join(filter(None, (batch.output_file_id, batch.error_file_id)))
     if part.state is State.ENDED and files:
         held = f"the result files {files} could not be had: {why}; what ran of its rows is paid"
-    words = f"given up: {why}; if {batch.id} lives it runs on, and is billed"
+    words = f"given up: {why}; if {batch.id} lives it is billed, and runs on until a list shows it"
     if part.state is State.RUNNING:
         dead = replace(batch, status="failed", errors=(ServiceError(GIVEN_UP, words),))
         part = await hold.move(part, State.ENDED, at=now, event=words, batch=dead, held=None)
