@@ -6,7 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 from batchkit.errors import BatchkitError, InputError
+from batchkit.text import visible
 
+MOST_NAME = 200
 _NAME = "such as name=f'nightly-{date.today()}'"
 
 
@@ -26,14 +28,25 @@ def expect(
 
 def expect_call(name: Any = None, timeout_s: Any = None, retries: Any = 0) -> None:
     """Raises InputError for a job's name, a timeout or a number of retries that is none."""
-    expect("name", name, (str, type(None)), "text", hint=_NAME)
-    if name == "":
-        raise InputError("the job's name is empty", hint=_NAME)
+    job_name(name)
     seconds = "timedelta.total_seconds() makes them" if isinstance(timeout_s, timedelta) else None
     expect("timeout_s", timeout_s, (int, float, type(None)), "a number of seconds", hint=seconds)
     expect("retries", retries, int, "a whole number")
     if retries < 0:
         raise InputError(f"retries must be 0 or more, not {retries}", hint="mend the call: nothing was sent")
+
+
+def job_name(name: Any) -> str | None:
+    """A job's name without the blanks around it; None for none. Raises InputError for what cannot be one."""
+    expect("name", name, (str, type(None)), "text", hint=_NAME)
+    if name is None:
+        return None
+    name = name.strip()
+    if not name:
+        raise InputError("the job's name is empty", hint=_NAME)
+    if len(name) > MOST_NAME or visible(name, MOST_NAME) != name:
+        raise InputError(f"the job's name has up to {MOST_NAME} characters, all of them visible", hint=_NAME)
+    return str(name)
 
 
 def _kind(value: object) -> str:

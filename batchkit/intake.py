@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -19,22 +19,20 @@ from batchkit import moving
 from batchkit.builder import split
 from batchkit.builder.check import check
 from batchkit.builder.deployments import elsewhere
-from batchkit.builder.kinds import misspelt
-from batchkit.builder.lines import REQUESTS, encode
+from batchkit.builder.lines import REQUESTS, encode, judged
 from batchkit.clock import Clock
 from batchkit.collector.account import retryable
 from batchkit.collector.merge import changed, leftovers
 from batchkit.config import Limits, Target
 from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, sha256
-from batchkit.errors import InputError, LedgerBusy, UsageError
-from batchkit.given import expect
+from batchkit.errors import InputError, LedgerBusy
+from batchkit.given import expect, job_name
 from batchkit.ledger import Hold, Ledger, deeds
 from batchkit.ledger.store import check_same
 from batchkit.model import Job, Line, Part, State
 from batchkit.pump import holding
-from batchkit.text import duration, plural, slug, visible
+from batchkit.text import duration, plural, slug
 
-MOST_NAME = 200
 _log = logging.getLogger(__name__)
 
 Source = str | os.PathLike[str] | Iterable[Line | Mapping[str, Any]]
@@ -68,9 +66,7 @@ class Intake:
         else:
             kind = () if isinstance(source, (Mapping, bytes)) or hasattr(source, "__arrow_c_stream__") else Iterable
             expect("source", source, kind, "request lines, or the path of a file of them", hint=REQUESTS)
-        name = name.strip() if name else None
-        if name and (len(name) > MOST_NAME or visible(name, MOST_NAME) != name):
-            raise UsageError(f"a job's name has up to {MOST_NAME} characters, all of them visible")
+        name = job_name(name)
         async with self._staging() as directory:
             staged = await asyncio.to_thread(_stage, source, directory, target.limits)
             job = Job(
@@ -139,13 +135,13 @@ class Intake:
         Raises InputError when there is no such row.
         """
         number = job.round + 1
-        for key, meant in ((key, misspelt(job.url, key)) for key in params):
-            if meant:
-                _log.warning("%s is no known parameter of %s; is %s meant?", key, job.url, meant)
+        if "model" in params:
+            hint = "submit the rows as another job, whose lines name another deployment"
+            raise InputError(f"a retry goes to the job's deployment, {job.deployment}, whatever params say", hint=hint)
         async with AsyncExitStack() as stack:
             directory = await stack.enter_async_context(self._staging())
             rows = stack.enter_context(closing(leftovers(job, self.workdir, lambda result: retryable(result, only))))
-            lines: Iterator[bytes] = (changed(line, params) for line in rows) if params else rows
+            lines = judged(changed(line, params) for line in rows) if params else rows
             first = await asyncio.to_thread(next, lines, None)
             if first is None:
                 words = f"no row of job {job.name!r} failed for a reason that may pass"

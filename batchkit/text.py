@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 
 def visible(text: str, limit: int = 2000) -> str:
@@ -35,6 +37,22 @@ def csv_cell(value: str) -> str:
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+def as_text(value: Any) -> str:
+    """Any value as text: strings as they are, dates as ISO 8601, what JSON has no type for as Python writes it, all
+    else as JSON. Raises TypeError, ValueError or RecursionError for what cannot be written."""
+    if isinstance(value, str):
+        return value
+    import orjson  # which most commands do without
+
+    try:
+        written = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # an integer of more than 64 bits
+        return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":"))
+    if written.startswith(b'"'):  # in a text it needs no quotes
+        return str(orjson.loads(written))
+    return written.decode()
 
 
 def slug(text: str, limit: int = 60) -> str:

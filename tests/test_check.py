@@ -302,3 +302,12 @@ def test_problems_as_sarif(tmp_path: Path, command: Command) -> None:
     assert found["no_final_newline"][0] == "warning"
     code, _, err = command(tmp_path, "check", "a b.jsonl", "--sarif", "--github")
     assert (code, "three forms" in err) == (2, True)
+
+
+def test_ids_of_any_type_stand_above_one_that_comes_twice(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    ids: list[object] = [["x"], {"a": 1}, "twice", 7, "twice"]
+    path.write_bytes(b"".join(orjson.dumps(request_line(0) | {"custom_id": name}) + b"\n" for name in ids))
+    problems = check(path).problems
+    assert [problem.code for problem in problems].count("duplicate_custom_id") == 1
+    assert "first on line 3" in next(problem.message for problem in problems if "twice" in problem.message)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from batchkit import ConfigError, Target, load_target
+from batchkit.config import make_target
+from batchkit.config.credentials import Credential, Secret
 from batchkit.config.endpoint import DIALECTS, Dialect, read
 
 V1 = "https://contoso.openai.azure.com/openai/v1"
@@ -175,3 +177,16 @@ def test_a_regions_address_is_a_trap() -> None:
     with pytest.raises(ConfigError, match="takes no Entra ID tokens") as caught:
         target(AZURE_OPENAI_ENDPOINT=address, AZURE_OPENAI_API_KEY="")
     assert "--custom-domain" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("https://openai-east.openai.azure.com", "https://openai-west.openai.azure.com"),
+        ("https://gate.test/openai/east/openai/v1", "https://gate.test/openai/west/openai/v1"),
+    ],
+)
+def test_two_resources_are_two_services_whatever_they_are_called(one: str, other: str) -> None:
+    key = Credential(Secret("k"), bearer=False)
+    services = [make_target("t", url, key, dialect="v1").service for url in (one, other)]
+    assert services == [one.removesuffix("/openai/v1"), other.removesuffix("/openai/v1")]

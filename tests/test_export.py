@@ -6,15 +6,19 @@ import asyncio
 import csv
 import io
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import orjson
 import polars
+import pydantic
 import pytest
 
 import batchkit
 from batchkit import AsyncClient, InputError, ResultError
+from batchkit.collector import arrow
 from batchkit.emulator import Reply
 from batchkit.errors import UsageError
 
@@ -258,3 +262,43 @@ def test_an_answer_that_no_table_can_hold_is_escaped(make_world: Callable[..., W
         client.fetch("odd", tmp_path / "out.jsonl")
     assert results.report.ok == 3
     assert polars.read_parquet(tmp_path / "out.parquet")["text"].to_list() == ["\\ud800"] * 3
+
+
+def test_joined_values_that_json_has_no_type_for_are_plain_text(world: World, tmp_path: Path) -> None:
+    rows = [{"day": date(2024, 1, day), "price": Decimal("1.50"), "n": 2**70} for day in (1, 2)]
+    made = batchkit.lines(rows, deployment="gpt-4o-batch", custom_id="day", body="x {price}")
+    with world.client() as client:
+        client.run(made, name="days", out=tmp_path / "out.csv", join=rows, columns=["day", "price", "n", "custom_id"])
+        client.fetch("days", tmp_path / "out.parquet", join=rows, columns=["day", "price", "n"])
+    assert (tmp_path / "out.csv").read_text().splitlines()[1] == f"2024-01-01,1.50,{2**70},2024-01-01"
+    assert polars.read_parquet(tmp_path / "out.parquet").row(1) == ("2024-01-02", "1.50", str(2**70))
+
+
+def test_a_whole_number_that_no_float_is_goes_into_a_column_of_floats(world: World, tmp_path: Path) -> None:
+    rows = [{"sku": "a", "n": 2**60 + 1}, {"sku": "b", "n": 1.5}]
+    with world.client() as client:
+        client.run(lines(rows), name="wide", out=tmp_path / "out.parquet", join=rows)
+    assert polars.read_parquet(tmp_path / "out.parquet")["n"].to_list() == [float(2**60), 1.5]
+
+
+def test_rows_that_failed_before_the_first_embedding_do_not_tell_its_length(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    rows = [{"sku": f"r{number}"} for number in range(arrow.ROWS + 1)]
+    made = batchkit.lines(rows, deployment="gpt-4o-batch", custom_id="sku", body="{sku}", url="embeddings")
+    no = Reply(400, {"error": {"code": "no"}})
+    world = make_world(fail_rate=0.0, answer=lambda line: "fine" if line["custom_id"] == rows[-1]["sku"] else no)
+    with world.client() as client:
+        client.run(made, name="vectors", out=tmp_path / "out.parquet")
+    assert polars.read_parquet(tmp_path / "out.parquet")["embedding"].is_not_null().sum() == 1
+
+
+def test_a_property_that_may_be_null_keeps_its_type(world: World) -> None:
+    class Answer(pydantic.BaseModel):
+        count: int | None
+        word: str | None
+
+    made = batchkit.lines(ROWS, deployment="gpt-4o-batch", custom_id="sku", body="{name}", schema=Answer)
+    with world.client() as client:
+        table = client.run(made, name="nullable").to_arrow()
+    assert [str(table.schema.field(name).type) for name in ("count", "word")] == ["int64", "string"]

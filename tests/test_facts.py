@@ -151,6 +151,7 @@ def test_a_file_of_the_users_own_overrides_entry_by_entry(tmp_path: Path, shell:
         ("date = 2026-11-20\nlimit = 3", "'limit' is no table of facts"),
         ("date = 2026-11-20\n[limits]\nx = 3", "[limits.x] is not a table"),
         ("date = 2026-11-20\n[limits.x]\nvalue = 3", "[limits.x] is not whole"),
+        ("date = 2026-11-20\n[limits.poll]\nvalue = '60'", "[limits.poll] value must be a whole number"),
         ("date = 2026-11-20\n[models.x]\nversions = [1]", "[models.x] has a key it cannot have, or of the wrong type"),
         ("date = 2026-11-20\n[models.x]\nsource = 'y'", "[models.x] names a source that is not there"),
     ],

@@ -276,3 +276,19 @@ def test_what_a_notebook_does_twice_or_by_short_words(make_world: Callable[..., 
             with pytest.raises(InputError):
                 client.run(lines, **wrong)
     assert len(world.batches()) == 1
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\u200bb", "x" * 201])
+def test_a_name_that_is_none_makes_no_job(world: World, shell: Shell, name: str) -> None:
+    with world.client() as client, pytest.raises(InputError, match="the job's name"):
+        client.run(request_lines(1), name=name)
+    (shell.home / "rows.csv").write_text("a\n1\n")
+    code, _, err = shell("run", "rows.csv", "--name", name, "-p", "{a}", "-d", "gpt-4o-batch", "--emulator")
+    assert (code, "the job's name" in err) == (3, True), err
+    assert world.batches() == []
+
+
+def test_params_that_would_replace_the_prompt() -> None:
+    for url, key in (("chat", "messages"), ("embeddings", "input")):
+        with pytest.raises(InputError, match=f"the prompt makes '{key}'"):
+            batchkit.lines([{"a": "x"}], deployment="m", body="{a}", url=url, params={key: []})

@@ -214,13 +214,15 @@ def test_bodies_are_changed_on_the_way_and_stay_changed(make_world: Callable[...
     model = Moody(lambda number: 2 if number == 3 else 0, refused(400, "length"))
     world = make_world(fail_rate=0.0, answer=model)
     with world.client() as client:
-        job = client.submit(request_lines(5), name="longer")
+        job = client.submit(
+            [line | {"body": line["body"] | {"user": "me"}} for line in request_lines(5)], name="longer"
+        )
         list(client.track(job))
         client.fetch(job)
         with pytest.raises(InputError, match="no row"):
             client.retry(job)
         assert client.retry(job, only=["length"], dry_run=True)[1] == 1
-        for params in ({"max_tokens": 4000, "messages": None}, {"top_p": 0.5}):
+        for params in ({"max_tokens": 4000, "user": None}, {"top_p": 0.5}):
             _, count = client.retry(job, only=["4xx"], params=params)
             assert count == 1
             list(client.track(job))
@@ -228,9 +230,10 @@ def test_bodies_are_changed_on_the_way_and_stay_changed(make_world: Callable[...
         assert client.fetch(job).report.ok == 5
     first, second, third = model.seen["row-3"]
     assert "max_tokens" not in first
-    assert second == {"model": "gpt-4o-batch", "max_tokens": 4000}
-    assert third == {"model": "gpt-4o-batch", "max_tokens": 4000, "top_p": 0.5}
-    assert orjson.dumps(first) == orjson.dumps(request_lines(5)[3]["body"])
+    asked = request_lines(5)[3]["body"]
+    assert orjson.dumps(first) == orjson.dumps(asked | {"user": "me"})
+    assert second == asked | {"max_tokens": 4000}
+    assert third == asked | {"max_tokens": 4000, "top_p": 0.5}
     number = 123456789012345678901234567890
     assert b'"seed":%d,' % number in changed(b'{"body":{"seed":%d,"n":1}}' % number, {"n": 2})
 
@@ -251,3 +254,26 @@ def test_a_later_answer_never_loses_a_good_or_a_real_one(make_world: Callable[..
     assert (good.ok, good.round, good.other_rounds) == (True, 0, ())
     assert (bad.error_code, bad.round) == ("second", 1)
     assert [(other.error_code, other.round) for other in bad.other_rounds] == [("first", 0), ("missing", 2)]
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"messages": None}, "row 'row-0'.*messages"),
+        ({"stream": True}, "row 'row-0'.*stream"),
+        ({"temperature": "hot"}, "row 'row-0'.*temperature"),
+        ({"temperature": float("nan")}, "cannot be written as JSON"),
+        ({"user": {1, 2}}, "cannot be written as JSON"),
+        ({"model": "another"}, "goes to the job's deployment, gpt-4o-batch"),
+    ],
+)
+def test_bodies_that_no_service_takes_are_not_asked_again(
+    make_world: Callable[..., World], params: dict[str, Any], said: str
+) -> None:
+    world = make_world(fail_rate=0.0, answer=lambda _: refused(429, "429"))
+    with world.client() as client:
+        client.run(request_lines(2), name="again")
+        with pytest.raises(InputError, match=said):
+            client.retry("again", params=params)
+        assert client.show("again").round == 0
+    assert len(world.batches()) == 1

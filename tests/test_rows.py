@@ -202,3 +202,10 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path: Path, command: Comm
     (tmp_path / "rows.csv").write_text("a\n1\n")
     for flags, code in ((["-p", "{a}"], 2), (["-d", "d"], 2), (["-d", "d", "-p", "{a}", "--sql", "selec"], 3)):
         assert command(tmp_path, "build", "rows.csv", *flags)[0] == code
+
+
+def test_a_queried_file_is_the_one_that_is_named(tmp_path: Path) -> None:
+    for name in ("rows[1]", "rows1", "a*", "ab"):
+        (tmp_path / f"{name}.csv").write_text(f"a\n{name}\n")
+    for name in ("rows[1]", "a*"):
+        assert read(tmp_path / f"{name}.csv", sql="select a from rows") == [{"a": name}]

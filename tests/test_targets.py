@@ -417,6 +417,8 @@ def test_a_variable_beats_the_file_value_by_value_but_never_the_endpoint_or_its_
         ('key_env = "K"\nheaders_env = { api-key = "K" }\n', "batchkit itself sends"),
         ('key_env = "K"\nheaders_env = { x = "NONE" }\n', "environment variable NONE"),
         ('key_env = "NONE"\n', "environment variable NONE"),
+        ('key_file = "~nobody-here/key"\n', "in the home of nobody"),
+        ('key_env = "K"\nexpires_s = -5\n', "expires_s must be more than 0"),
     ],
 )
 def test_what_a_target_cannot_say(tmp_path: Path, table: str, says: str) -> None:
@@ -659,3 +661,14 @@ def test_an_extra_that_is_missing_is_named(
     assert "Traceback" not in done.stderr
     if env:
         assert "AZURE_OPENAI_API_KEY" in done.stdout
+
+
+def test_names_that_are_none_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "targets.toml"
+    for text, says in (
+        ('default = ["east"]\n[targets.east]\nendpoint = "https://x.test"\n', "default is not a target's name"),
+        ('[targets.all]\npool = [["east"]]\n', "a pool lists other targets"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=says):
+            load_target(config=path, env={})

@@ -201,3 +201,14 @@ def test_a_bad_price_file_is_refused(tmp_path: Path, text: str, words: str, comm
     prices.write_text(text)
     code, _, err = command(tmp_path, "check", str(lines(tmp_path / "lines.jsonl")), "--cost", str(prices))
     assert (code, words in err) == (4, True), err
+
+
+def test_token_numbers_are_tokens_and_embeddings_have_none_out(tmp_path: Path, command: Command) -> None:
+    path = tmp_path / "vectors.jsonl"
+    inputs: list[object] = [[1, 2, 3], [[1, 2], [3]]]
+    made = [{"url": "/v1/embeddings", "body": {"model": "m", "input": item}} for item in inputs]
+    path.write_bytes(b"".join(orjson.dumps(request_line(n) | line) + b"\n" for n, line in enumerate(made)))
+    report = check(path, tally=Tally())
+    assert report.tokens is not None
+    assert (report.tokens.input, report.tokens.unbounded) == (6, 0)
+    assert "tokens out" not in command(tmp_path, "check", str(path), "--tokens")[1]

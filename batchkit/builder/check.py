@@ -131,7 +131,7 @@ def _first_lines(path: Path, custom_ids: set[str]) -> dict[str, int]:
                 custom_id = parse(raw.removeprefix(BOM)).get("custom_id")
             except Flaw:
                 continue
-            if custom_id in custom_ids:
+            if isinstance(custom_id, str) and custom_id in custom_ids:
                 found.setdefault(custom_id, number)
                 if len(found) == len(custom_ids):
                     break

@@ -52,7 +52,10 @@ def columns_of(custom_id: object) -> frozenset[str]:
 
 def hashed(row: Row) -> str:
     """32 hexadecimal digits of the SHA-256 of a row's content, whatever the order of its columns."""
-    written = orjson.dumps(dict(row), default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    try:
+        written = orjson.dumps(dict(row), default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:
+        raise InputError(f"the row cannot be hashed: {error}", hint=UNIQUE) from None
     return hashlib.sha256(written).hexdigest()[:32]
 
 

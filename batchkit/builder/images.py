@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchkit.builder.rows import Row
-from batchkit.builder.template import OnMissing, SkipRow
+from batchkit.builder.template import OnMissing, SkipRow, is_null
 from batchkit.disk import reading
 from batchkit.errors import InputError
 
@@ -34,7 +34,7 @@ class Images:
     def of(self, row: Row) -> list[str]:
         """The addresses of a row's images. Raises InputError for a file that is not there or no image."""
         value = row.get(self.column)
-        if value is None or value == "":
+        if is_null(value) or value == "":
             if self.on_missing is OnMissing.EMPTY:
                 return []
             if self.on_missing is OnMissing.SKIP:

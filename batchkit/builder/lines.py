@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from batchkit.builder.bodies import Content, Shape, content_of, shape_of
 from batchkit.builder.findings import RULES, shown, told
 from batchkit.builder.ids import Name, columns_of, namer
 from batchkit.builder.images import Images
-from batchkit.builder.kinds import PLACES
+from batchkit.builder.kinds import CONTENT, PLACES, path_of
 from batchkit.builder.rows import Row, rows_of
 from batchkit.builder.rules import Rules
 from batchkit.builder.schema import load_schema
@@ -185,6 +186,7 @@ def lines(
                 _log.warning("the prompt has no {column}: every row asks the same")
             fill, wanted = template.filler(missing), wanted | template.columns
         wanted |= {images} if images else set()
+        _leave_content(url, extra)
         shape = shape_of(url, system, load_schema(schema) if schema is not None else None)
         content = content_of(url, fill, Images(images, Path(base), image_detail, missing) if images else None)
         if not body.strip():
@@ -206,6 +208,12 @@ def lines(
     )
 
 
+def _leave_content(url: str, params: Mapping[str, Any]) -> None:
+    """Refuse parameters that would replace what the prompt makes."""
+    if (made := CONTENT[path_of(url)]) in params:
+        raise InputError(f"the prompt makes {made!r}, and params would replace it", hint=f"leave {made!r} out of them")
+
+
 def _made(body: Body, row: Row) -> Mapping[str, Any]:
     made = body(row)
     if type(made) is not dict:
@@ -221,6 +229,15 @@ def encode(lines: Iterable[Line | Mapping[str, Any]]) -> Iterator[bytes]:
     if isinstance(lines, Lines):
         return lines.encoded()
     return _encoded(map(_document, enumerate(lines, 1)))
+
+
+def judged(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The same request lines, held to the same rules. Raises InputError that names the row."""
+    rules = Rules()
+    for line in lines:
+        document = json.loads(line)
+        rules.judge(document, _blamer(f"row {document['custom_id']!r}"))
+        yield line
 
 
 def _document(numbered: tuple[int, Line | Mapping[str, Any]]) -> tuple[str, Mapping[str, Any]]:

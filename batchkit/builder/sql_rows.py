@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def _from_file(path: Path, query: str) -> Iterator[dict[str, Any]]:
         pass
     with duckdb.connect(":memory:") as database:
         try:
-            name = str(path).replace("'", "''")
+            # DuckDB takes *, ? and [ for a pattern of names; a class of one character is that character.
+            name = re.sub(r"[*?\[]", r"[\g<0>]", str(path)).replace("'", "''")
             database.execute(f"CREATE VIEW {TABLE} AS SELECT * FROM '{name}'")
             found = database.execute(query)
             names = [column[0] for column in found.description or ()]

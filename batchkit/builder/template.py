@@ -9,11 +9,9 @@ from enum import StrEnum
 from operator import itemgetter
 from typing import Any
 
-import orjson
-
 from batchkit.builder.rows import Row
 from batchkit.errors import InputError, MissingExtra
-from batchkit.text import nearest
+from batchkit.text import as_text, nearest
 
 Fill = Callable[[Row], str]
 _parse = string.Formatter().parse
@@ -126,7 +124,7 @@ _ROW = "check the template and --custom-id, or say --on-missing skip or empty"
 def text(row: Row, name: str, on_missing: OnMissing = OnMissing.ERROR) -> str:
     """A row's value as text: strings as they are, dates as ISO 8601, lists and objects as JSON."""
     value = row.get(name)
-    if _is_null(value):
+    if is_null(value):
         if on_missing is OnMissing.SKIP:
             raise SkipRow
         if on_missing is OnMissing.EMPTY:
@@ -136,10 +134,10 @@ def text(row: Row, name: str, on_missing: OnMissing = OnMissing.ERROR) -> str:
         meant = nearest(name, map(str, row))
         hint = f"is {meant!r} meant? Or say --on-missing skip or empty" if meant else _ROW
         raise InputError(f"column {name!r} is missing (there are: {', '.join(map(str, row))})", hint=hint)
-    return as_text(name, value)
+    return _written(name, value)
 
 
-def _is_null(value: Any) -> bool:
+def is_null(value: Any) -> bool:
     """Whether a value is what tables call null: None, NaN, or pandas' NA, of which nothing can be asked."""
     try:
         return value is None or bool(value != value)
@@ -147,15 +145,10 @@ def _is_null(value: Any) -> bool:
         return type(value).__name__ == "NAType"
 
 
-def as_text(name: str, value: Any) -> str:
-    """A value that is there, as text."""
-    if isinstance(value, str):
-        return value
+def _written(name: str, value: Any) -> str:
     if isinstance(value, (bytes, bytearray)):
         raise InputError(f"column {name!r} holds bytes, not text", hint="decode it, or leave it out of the template")
     try:
-        written = orjson.dumps(value, default=str).decode()
-    except TypeError as error:
+        return as_text(value)
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"column {name!r} cannot be written as JSON: {error}") from None
-    # What JSON has no type for (dates, decimals, UUIDs) is written as a JSON string; in a prompt it needs no quotes.
-    return written if isinstance(value, (bool, int, float, list, dict, tuple)) else written.strip('"')

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from batchkit.builder.images import image_size
+from batchkit.builder.kinds import path_of
 from batchkit.errors import MissingExtra
 from batchkit.model import Tokens
 
@@ -76,7 +77,8 @@ class Tally:
 
     def line(self, raw: bytes) -> None:
         """Add one request line, a JSON object with a body."""
-        body = orjson.loads(raw).get("body")
+        document = orjson.loads(raw)
+        body, url = document.get("body"), document.get("url")
         if not isinstance(body, Mapping):
             return
         if self._model is None and isinstance(body.get("model"), str):
@@ -86,7 +88,7 @@ class Tally:
         most = next((limit for limit in limits if isinstance(limit, int)), None)
         if most is not None:
             self._most += most * (body["n"] if isinstance(body.get("n"), int) else 1)
-        elif "messages" in body or ("input" in body and "encoding_format" not in body):
+        elif not (isinstance(url, str) and path_of(url) == "/embeddings"):
             self._unbounded += 1
 
     def _body(self, body: Mapping[str, Any]) -> int:
@@ -106,6 +108,10 @@ class Tally:
     def _message(self, message: Any) -> int:
         if isinstance(message, str):
             return self._count(message)
+        if isinstance(message, int):  # the number of a token
+            return 1
+        if isinstance(message, list):
+            return sum(map(self._message, message))
         if not isinstance(message, Mapping):
             return 0
         total = 3

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Generator, Iterable, Iterator
 from importlib import import_module
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
-from batchkit.collector.columns import Column, Kind, Table, as_text
+from batchkit.collector.columns import Column, Kind, Table
 from batchkit.errors import MissingExtra, ResultError
+from batchkit.text import as_text
 
 ROWS = 4096
 """Rows of one record batch."""
@@ -30,15 +31,13 @@ def batches(made: Table, rows: Iterable[list[Any]]) -> Any:
     """The rows of a table as record batches, read as they are asked for."""
     pa = arrow()
 
-    source = iter(rows)
-    first = list(islice(source, ROWS))
-    fields = _schema(made, first)
+    chunks = _chunks(rows)
+    ahead = _until_known(made, chunks)
+    fields = _schema(made, ahead)
 
     def read() -> Iterator[Any]:
-        chunk = first
-        while chunk:
+        for chunk in chain(ahead, chunks):
             yield _batch(made, fields, chunk)
-            chunk = list(islice(source, ROWS))
 
     return pa.RecordBatchReader.from_batches(fields, read())
 
@@ -79,7 +78,25 @@ class _Pieces(io.RawIOBase):
         return piece
 
 
-def _schema(made: Table, first: list[list[Any]]) -> Any:
+def _chunks(rows: Iterable[list[Any]]) -> Iterator[list[list[Any]]]:
+    """The rows, as many at once as a record batch holds."""
+    source = iter(rows)
+    while chunk := list(islice(source, ROWS)):
+        yield chunk
+
+
+def _until_known(made: Table, chunks: Iterator[list[list[Any]]]) -> list[list[list[Any]]]:
+    """The first chunks, up to the one that has a vector where vectors are wanted: rows before may all have failed."""
+    vectors = [index for index, column in enumerate(made.columns) if column.kind is Kind.VECTOR]
+    ahead: list[list[list[Any]]] = []
+    for chunk in chunks:
+        ahead.append(chunk)
+        if all(any(values[index] is not None for values in chunk) for index in vectors):
+            break
+    return ahead
+
+
+def _schema(made: Table, ahead: list[list[list[Any]]]) -> Any:
     """The columns' types. How long a vector is, the first one says."""
     pa = arrow()
 
@@ -92,7 +109,7 @@ def _schema(made: Table, first: list[list[Any]]) -> Any:
     fields: list[Any] = []
     for index, column in enumerate(made.columns):
         if column.kind is Kind.VECTOR:
-            length = next((len(values[index]) for values in first if values[index] is not None), 0)
+            length = next((len(values[index]) for first in ahead for values in first if values[index] is not None), 0)
             fields.append(pa.field(column.name, pa.list_(pa.float32(), length)))
         else:
             fields.append(pa.field(column.name, plain[column.kind]))
@@ -114,6 +131,8 @@ def _array(column: Column, kind: Any, values: list[Any]) -> Any:
 
     if column.kind is Kind.TEXT:
         values = [value if value is None or isinstance(value, str) else as_text(value) for value in values]
+    elif column.kind is Kind.NUMBER:  # Arrow takes no integer for a float that is not exactly one
+        values = [value if value is None else float(value) for value in values]
     elif column.kind is Kind.VECTOR:
         length = kind.list_size
         for value in values:

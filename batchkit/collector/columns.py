@@ -14,6 +14,7 @@ import orjson
 
 from batchkit.errors import ResultError, UsageError
 from batchkit.model import Job, Result
+from batchkit.text import as_text
 
 RESULT = "custom_id ok text".split()
 DETAIL = (
@@ -154,11 +155,6 @@ def wider(before: Kind | None, after: Kind | None) -> Kind | None:
     return Kind.NUMBER if {before, after} == {Kind.INTEGER, Kind.NUMBER} else Kind.TEXT
 
 
-def as_text(value: Any) -> str:
-    """A value as text: strings as they are, anything else as JSON."""
-    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
-
-
 def _down(node: Any, path: Sequence[str]) -> Any:
     for key in path:
         node = node.get(key) if isinstance(node, dict) else None
@@ -166,9 +162,10 @@ def _down(node: Any, path: Sequence[str]) -> Any:
 
 
 def _kind(field: Any) -> Kind:
-    """The kind of a schema's property; anything nested or mixed is kept as JSON text."""
-    said = field.get("type") if isinstance(field, dict) else None
-    names = [name for name in (said if isinstance(said, list) else [said]) if name != "null"]
+    """The kind of a schema's property, null aside; anything nested or mixed is kept as JSON text."""
+    ways = field.get("anyOf", [field]) if isinstance(field, dict) else []
+    said = [way.get("type") for way in ways if isinstance(way, dict)] if isinstance(ways, list) else []
+    names = [name for item in said for name in (item if isinstance(item, list) else [item]) if name != "null"]
     return _JSON.get(names[0], Kind.TEXT) if len(names) == 1 and isinstance(names[0], str) else Kind.TEXT
 
 

@@ -20,12 +20,12 @@ import orjson
 from batchkit.collector import join, splice
 from batchkit.collector.account import Account
 from batchkit.collector.answers import Answers
-from batchkit.collector.columns import Table, as_text, table
+from batchkit.collector.columns import Table, table
 from batchkit.collector.merge import Row, latest, walk
 from batchkit.disk import PIECE, Workdir, replacing
 from batchkit.errors import UsageError
 from batchkit.model import Job, Result
-from batchkit.text import csv_cell
+from batchkit.text import as_text, csv_cell
 
 SCHEMA = "batchkit/result@1"
 _FIELDS = [item.name for item in fields(Result) if item.name not in ("response", "other_rounds")]

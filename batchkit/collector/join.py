@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from batchkit.collector.columns import Kind, as_text, kind_of, wider
+from batchkit.collector.columns import Kind, kind_of, wider
 from batchkit.collector.merge import Row
 from batchkit.errors import InputError
+from batchkit.text import as_text
 
 Rows = Callable[[], Iterable[Mapping[str, Any]]]
 """Rows that can be read from their start as often as they are needed."""

@@ -17,7 +17,7 @@ from batchkit.collector.account import Account
 from batchkit.collector.answers import Answers
 from batchkit.collector.lines import Answer, names_of
 from batchkit.disk import PIECE, Workdir, blocks, local_errors
-from batchkit.errors import LocalError
+from batchkit.errors import InputError, LocalError
 from batchkit.model import Job, Part, Result
 
 
@@ -77,11 +77,16 @@ def leftovers(job: Job, workdir: Workdir, wanted: Callable[[Result], bool]) -> G
 
 
 def changed(line: bytes, params: Mapping[str, Any]) -> bytes:
-    """A request line with other parameters in its body; a None takes one out."""
+    """A request line with other parameters in its body; a None takes one out. Raises InputError for a parameter that is
+    no JSON."""
     document = json.loads(line)  # which keeps integers of any size
     body = {**document["body"], **params}
     document["body"] = {key: value for key, value in body.items() if params.get(key, value) is not None}
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    try:
+        written = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the parameters cannot be written as JSON: {error}") from None
+    return written.encode() + b"\n"
 
 
 class Round:

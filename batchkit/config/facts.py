@@ -224,12 +224,19 @@ def _override(tables: dict[str, Any], file: Path) -> None:
                     f"{file}: [{kind}.{name}] is not a table", hint="batchkit limits --json shows the shape"
                 )
             entry = entry if kind == "sources" else {"source": _OWN} | entry
-            tables[kind][name] = tables[kind].get(name, {}) | entry
+            tables[kind][name] = _laid_over(tables[kind].get(name, {}), entry, f"{file}: [{kind}.{name}]")
     sources = tables["sources"]
     for kind in _KINDS.keys() - {"sources"}:
         for name, entry in tables[kind].items():
             if entry.get("source") not in sources:
                 raise ConfigError(f"{file}: [{kind}.{name}] names a source that is not there")
+
+
+def _laid_over(ours: dict[str, Any], entry: dict[str, Any], where: str) -> dict[str, Any]:
+    """One entry of the user's over ours. What we reckon with stays a number."""
+    if isinstance(ours.get("value"), int) and not isinstance(entry.get("value", 0), int):
+        raise ConfigError(f"{where} value must be a whole number")
+    return ours | entry
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

@@ -84,7 +84,7 @@ def credential(plan: Plan, env: Mapping[str, str]) -> Credential:
         host = urlsplit(endpoint.read(plan.get("endpoint"), dialect="openai", plain_http=plain).base_url).hostname or ""
         return entra.credential(host, env, scope=plan.get("scope"), client_id=plan.get("client_id"))
     if file := plan.get("key_file"):
-        return credentials.file_credential(Path(file).expanduser(), bearer=bearer)
+        return credentials.file_credential(_at_home(plan, file), bearer=bearer)
     if argv := plan.get("key_command"):
         return credentials.command_credential(argv, bearer=bearer)
     if entry := plan.get("keyring"):
@@ -101,6 +101,13 @@ def credential(plan: Plan, env: Mapping[str, str]) -> Credential:
         hint = others if plan.name != "env" else f"export {variable}=…" + (identity if azure else "")
         raise CredentialError(f"{plan.where}: {error}", hint=hint) from None
     return Credential(secret, bearer=bearer, origin=f"the environment variable {variable}")
+
+
+def _at_home(plan: Plan, file: str) -> Path:
+    try:
+        return Path(file).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{plan.where}: key_file {file!r} is in the home of nobody known here") from None
 
 
 def _bearer(plan: Plan) -> bool:
@@ -156,6 +163,11 @@ def _webhooks(given: Any, where: str, env: Mapping[str, str]) -> tuple[Webhook, 
     return tuple(hooks)
 
 
+def is_amount(key: str, value: float) -> bool:
+    """Whether a number is one that a key can have. `expires_s = 0` stands for no expiry."""
+    return 0 < value < math.inf or (key == "expires_s" and value == 0)
+
+
 def typed(table: Any, keys: Mapping[str, Any], where: str) -> None:
     """Hold a table against the keys it may have: a misspelt key must not be ignored silently."""
     if not isinstance(table, dict):
@@ -166,7 +178,7 @@ def typed(table: Any, keys: Mapping[str, Any], where: str) -> None:
         if not isinstance(value, keys[key]) or isinstance(value, bool) != (keys[key] is bool):
             raise ConfigError(f"{where}: {key} has the wrong type")
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if number and key != "expires_s" and not 0 < value < math.inf:
+        if number and not is_amount(key, value):
             raise ConfigError(f"{where}: {key} must be more than 0, and finite")
         if key == "key_command" and not (value and all(isinstance(word, str) and word for word in value)):
             raise ConfigError(f"{where}: key_command lists a command and its arguments", hint='["pass", "show", "key"]')

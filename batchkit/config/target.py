@@ -96,7 +96,8 @@ class Target:
         """What a job belongs to for ever: on Azure the resource, whose dialects share their files and batches."""
         if self.pool:
             return POOLED.join(sorted({member.service for member in self.pool}))
-        return self.identity or (self.base_url.split("/openai")[0] if self.azure else self.base_url)
+        resource = self.base_url.removesuffix("/v1").removesuffix("/openai") if self.azure else self.base_url
+        return self.identity or resource
 
     @property
     def azure(self) -> bool:

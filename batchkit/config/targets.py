@@ -7,7 +7,6 @@ variables that people already have set are a target of their own, and the file's
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import tomllib
@@ -18,7 +17,7 @@ from typing import Any
 
 from batchkit.config import endpoint, entra
 from batchkit.config.endpoint import DIALECTS
-from batchkit.config.plan import Plan, Value, build, typed
+from batchkit.config.plan import Plan, Value, build, is_amount, typed
 from batchkit.config.target import Limits, Target, config_file
 from batchkit.errors import ConfigError
 from batchkit.given import expect
@@ -127,6 +126,8 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
     if not isinstance(document.get("targets", {}), dict):
         raise ConfigError(f"{path}: targets is not a table", hint="write [targets.NAME]")
+    if not isinstance(document.get("default", ""), str):
+        raise ConfigError(f"{path}: default is not a target's name", hint='write default = "NAME"')
     return document
 
 
@@ -166,7 +167,8 @@ def from_file(name: str, tables: Mapping[str, Any], path: Path, env: Mapping[str
         return _from_table(name, table, path, env)
     typed(table, KEYS, where)
     others = [key for key in table if key != "pool"]
-    wrong = [str(item) for item in table["pool"] if not isinstance(tables.get(item), dict) or "pool" in tables[item]]
+    known = {item for item, other in tables.items() if isinstance(other, dict) and "pool" not in other}
+    wrong = [str(item) for item in table["pool"] if not isinstance(item, str) or item not in known]
     if others or wrong or not table["pool"]:
         words = f"{where}: a pool lists other targets of this file, and has nothing else"
         raise ConfigError(f"{words}: {', '.join(others + wrong) or 'it is empty'}", hint='pool = ["east", "west"]')
@@ -207,6 +209,6 @@ def _overridden(values: Mapping[str, Value], env: Mapping[str, str]) -> dict[str
             except ValueError:
                 raise ConfigError(f"{variable}={env[variable]!r} is no number", hint=f"unset {variable}") from None
             number = found[key].value
-            if not isinstance(number, str) and key != "expires_s" and not 0 < number < math.inf:
+            if not isinstance(number, str) and not is_amount(key, number):
                 raise ConfigError(f"{variable} must be more than 0, and finite", hint=f"unset {variable}")
     return found
