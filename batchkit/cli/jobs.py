@@ -287,7 +287,7 @@ def _names(columns: str | None) -> list[str] | None:
 
 
 def standing(job: Job) -> str:
-    words = f"{job.status or job.state}, {counted(job.counts)}"
+    words = f"{job.status or job.state}, {counted(job)}"
     return f"{words}; {job.held}" if job.held else words
 
 
