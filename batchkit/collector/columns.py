@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from base64 import b64decode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -19,8 +19,9 @@ RESULT = "custom_id ok text".split()
 DETAIL = (
     "finish_reason status_code error_code error_message input_tokens output_tokens model request_id round batch_id"
 ).split()
-TAKEN = "result_"
-"""What is put in front of a column of ours whose name the input has already."""
+OURS, ANSWERS = "result_", "answer_"
+"""What is put in front of a column of ours whose name the input has, and of one of the answers' whose name the input or
+we have: the input's columns keep their names, whatever answers are asked to be, and so do ours without the input's."""
 
 
 class Kind(Enum):
@@ -97,31 +98,35 @@ class Table:
 
 def table(job: Job, line: bytes, joined: Mapping[str, Kind], *, each: bool = False) -> Table:
     """The table of a job's results: first the columns of the joined rows, then ours, with one for each property of the
-    schema that `line`, a request of the job, asks answers to follow."""
+    schema that `line`, a request of the job, asks answers to follow. No two have the same name: see OURS."""
     vectors = job.url.endswith("/embeddings")
     if each and not vectors:
         raise UsageError("--each is for embeddings", hint="leave it away: each row has one answer")
     answers = {} if vectors else properties(line)
-    columns: list[Column] = [Column(name, kind, _get(0, name)) for name, kind in joined.items()]
-    taken = set(joined)
-
-    def add(name: str, kind: Kind, value: Callable[[Source], Any]) -> None:
-        while name in taken:
-            name = TAKEN + name
-        taken.add(name)
-        columns.append(Column(name, kind, value))
-
-    for name in RESULT:
-        add(name, _KINDS.get(name, Kind.TEXT), _of_result(name))
-    for name, kind in answers.items():
-        add(name, kind, _fitting(name, kind))
+    theirs = [Column(name, kind, _get(0, name)) for name, kind in joined.items()]
+    first, details = (
+        [Column(name, _KINDS.get(name, Kind.TEXT), _of_result(name)) for name in names] for names in (RESULT, DETAIL)
+    )
     if vectors:
-        if each:
-            add("index", Kind.INTEGER, _get(3, "index"))
-        add("embedding", Kind.VECTOR, _get(3, "embedding"))
-    for name in DETAIL:
-        add(name, _KINDS.get(name, Kind.TEXT), _of_result(name))
-    return Table(tuple(columns), frozenset(answers), vectors, each)
+        first += [Column("index", Kind.INTEGER, _get(3, "index"))] * each
+        first.append(Column("embedding", Kind.VECTOR, _get(3, "embedding")))
+    ours = _free(OURS, [*first, *details], theirs)
+    said = [Column(name, kind, _fitting(name, kind)) for name, kind in answers.items()]
+    middle = _free(ANSWERS, said, [*theirs, *ours])
+    columns = (*theirs, *ours[: len(first)], *middle, *ours[len(first) :])
+    return Table(columns, frozenset(answers), vectors, each)
+
+
+def _free(prefix: str, columns: Sequence[Column], before: Sequence[Column]) -> list[Column]:
+    """The same columns, with the prefix in front of names that others have already."""
+    taken, own, made = {column.name for column in before}, {column.name for column in columns}, list[Column]()
+    for column in columns:
+        name = column.name
+        while name in taken or (name != column.name and name in own):
+            name = prefix + name
+        taken.add(name)
+        made.append(replace(column, name=name))
+    return made
 
 
 def properties(line: bytes) -> dict[str, Kind]:
