@@ -173,9 +173,9 @@ class AsyncClient:
         expect_call(name, timeout_s, retries)
         shape, path = shape_of(out, wishes), await _checked(out)
         known = await self._ledger.known_source(fingerprint) if fingerprint else None
-        if known is not None and self._intake.has_lines(known[0]):
+        if known is not None and (files := self._intake.files(known[0])):
             job = known[0]
-            await asyncio.to_thread(judge, job, self._workdir.lines(job.parts[0]), shape)
+            await asyncio.to_thread(judge, job, files, shape)
         else:
             job = await self._job(source, name, stem, new_file=None if overwrite else path, shape=shape)
             if fingerprint:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -57,11 +57,11 @@ class Intake:
         name: str | None,
         stem: str | None,
         new_file: Path | None = None,
-        judge: Callable[[Job, Path], None] | None = None,
+        judge: Callable[[Job, Sequence[Path]], None] | None = None,
     ) -> Job:
         """The job that these lines are: found by name and content, or new. A new job must not write over `new_file`.
 
-        `judge` raises for what cannot be done with a job's lines, of which it gets a file: before a new job is kept.
+        `judge` raises for what cannot be done with a job's lines, whose files it gets: before a new job is kept.
         """
         if isinstance(source, (str, os.PathLike)):
             stem = stem or Path(source).stem
@@ -73,6 +73,7 @@ class Intake:
             raise UsageError(f"a job's name has up to {MOST_NAME} characters, all of them visible")
         async with self._staging() as directory:
             staged = await asyncio.to_thread(_stage, source, directory, target.limits)
+            files = [directory / lines_name(0, piece.number) for piece in staged.slices]
             job = Job(
                 id=secrets.token_hex(6),
                 name=name or f"{slug(stem or 'job')}-{staged.sha256[:8]}",
@@ -91,7 +92,7 @@ class Intake:
                     found = await self.rehome(found, target)
                 check_same(found, job)
                 if judge is not None:
-                    await asyncio.to_thread(judge, found, directory / lines_name(0, 0))
+                    await asyncio.to_thread(judge, found, files)
                 self._supply(found, directory)
                 settled = "all its results are here" if found.collected else "going on where it stood"
                 _log.info("job %r is known: %s, nothing is submitted twice", found.name, settled)
@@ -100,7 +101,7 @@ class Intake:
                 raise already_there(new_file)
             made = replace(job, parts=_parts(job, staged, 0, target))
             if judge is not None:
-                await asyncio.to_thread(judge, made, directory / lines_name(0, 0))
+                await asyncio.to_thread(judge, made, files)
             if target.pool and (instead := elsewhere(made.deployment, target)):
                 words = "all %s of job %r name the deployment %r: %s"
                 _log.warning(words, plural(made.lines, "request"), made.name, made.deployment, instead)
@@ -160,9 +161,10 @@ class Intake:
             added = await hold.add_round(parts, at=self.clock.now(), wished=wished)
         return sum(part.lines for part in parts) if added else 0
 
-    def has_lines(self, job: Job) -> bool:
-        """Whether a job's request lines are on this machine."""
-        return all(self.workdir.lines(part).exists() for part in job.parts if part.round == 0)
+    def files(self, job: Job) -> list[Path]:
+        """The files with a job's request lines; none where this machine does not have all."""
+        files = [self.workdir.lines(part) for part in job.parts if part.round == 0]
+        return files if all(path.exists() for path in files) else []
 
     async def count(self, job: Job, *, only: Collection[str]) -> int:
         """How many rows `round` would ask again."""

@@ -153,7 +153,9 @@ def test_columns_of_the_same_name_say_whose_they_are(make_world: Callable[..., W
         client.fetch("names", tmp_path / "joined.csv", join=given)
         client.fetch("names", tmp_path / "few.csv", columns=["answer_ok", "ok"])
     (row,) = read_csv((tmp_path / "joined.csv").read_bytes())
-    first = "sku name ok model custom_id result_ok text answer_ok answer_model label answer_sku answer_result_ok".split()
+    first = (
+        "sku name ok model custom_id result_ok text answer_ok answer_model label answer_sku answer_result_ok".split()
+    )
     assert list(row)[:12] == first
     assert list(row)[12:] == ["result_model" if name == "model" else name for name in DETAIL]
     assert (row["ok"], row["result_ok"], row["answer_ok"]) == ("mine", "true", "said ok")
@@ -182,14 +184,35 @@ def test_dataframes_take_results_as_they_are(world: World) -> None:
     assert results.to_arrow().num_rows == 10
 
 
+@pytest.mark.parametrize("asked", [["x", "y"], [[1, 2], [3]], [1, 2, 3], [[1, 2]], ["x"], "x"])
+def test_rows_with_several_embeddings_are_found_before_anything_is_sent(
+    world: World, tmp_path: Path, asked: Any
+) -> None:
+    made = [
+        {**request_line(n), "url": "/v1/embeddings", "body": {"model": "d", "input": asked if n == 5 else "x"}}
+        for n in range(6)
+    ]
+    with world.client(limits=SMALL) as client:
+        if asked in (["x", "y"], [[1, 2], [3]]):
+            with pytest.raises(UsageError, match="'row-5' asks for 2 embeddings"):
+                client.run(made, name="vectors", out=tmp_path / "out.csv")
+            assert (world.batches(), client.list().jobs) == ([], ())
+        else:
+            assert client.run(made, name="vectors", out=tmp_path / "out.csv").report.ok == 6
+
+
 def test_embeddings_are_lists_of_one_length(world: World, tmp_path: Path) -> None:
     made = [
         {**request_line(n), "url": "/v1/embeddings", "body": {"model": "d", "input": ["x", "y"] if n else "x"}}
         for n in range(3)
     ]
     with world.client() as client:
-        with pytest.raises(ResultError, match="has 2 embeddings"):
+        with pytest.raises(UsageError, match="'row-1' asks for 2 embeddings"):
             client.run(made, name="vectors", out=tmp_path / "out.parquet")
+        assert world.batches() == []
+        client.run(made, name="vectors")
+        with pytest.raises(ResultError, match="has 2 embeddings"):
+            client.fetch("vectors", tmp_path / "out.parquet")
         client.fetch("vectors", tmp_path / "out.parquet", each=True)
         client.fetch("vectors", tmp_path / "out.csv", each=True)
         with pytest.raises(UsageError, match="--each is for embeddings"):

@@ -37,6 +37,7 @@ class Kind(Enum):
 _KINDS = {"ok": Kind.BOOLEAN} | dict.fromkeys(("status_code", "input_tokens", "output_tokens", "round"), Kind.INTEGER)
 _JSON = {"string": Kind.TEXT, "integer": Kind.INTEGER, "number": Kind.NUMBER, "boolean": Kind.BOOLEAN}
 _NOTHING: Mapping[str, Any] = {}
+_EACH = "--each gives every embedding a row of its own; .jsonl takes them as they come"
 
 Source = tuple[Mapping[str, Any], Result, Mapping[str, Any], Mapping[str, Any]]
 """What a row is filled from: the input row, the result, the parsed answer, one embedding."""
@@ -62,6 +63,11 @@ class Table:
     each: bool = False
 
     @property
+    def one_vector(self) -> bool:
+        """Whether a row has room for one embedding, and no more."""
+        return self.vectors and not self.each
+
+    @property
     def names(self) -> list[str]:
         return [column.name for column in self.columns]
 
@@ -77,9 +83,8 @@ class Table:
     def _vectors(self, result: Result) -> Sequence[Mapping[str, Any]]:
         items = result.response.get("data") if result.ok and isinstance(result.response, dict) else None
         found = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-        if len(found) > 1 and not self.each:
-            words = f"row {result.custom_id!r} has {len(found)} embeddings"
-            raise ResultError(words, hint="--each gives every embedding a row of its own")
+        if len(found) > 1 and self.one_vector:
+            raise ResultError(f"row {result.custom_id!r} has {len(found)} embeddings", hint=_EACH)
         return [{"index": item.get("index"), "embedding": _floats(item.get("embedding"))} for item in found] or [
             _NOTHING
         ]
@@ -139,6 +144,14 @@ def properties(line: bytes) -> dict[str, Kind]:
     found = _down(node, chat) or _down(node, responses)
     fields = found.get("properties") if isinstance(found, dict) else None
     return {name: _kind(field) for name, field in fields.items()} if isinstance(fields, dict) else {}
+
+
+def refuse_several(line: bytes) -> None:
+    """Raise UsageError for a request line that asks for more than one embedding: several texts, or lists of tokens."""
+    document = orjson.loads(line)
+    asked = _down(document, ("body", "input"))
+    if isinstance(asked, list) and len(asked) > 1 and not isinstance(asked[0], int):
+        raise UsageError(f"row {document.get('custom_id')!r} asks for {len(asked)} embeddings", hint=_EACH)
 
 
 def kind_of(value: Any) -> Kind | None:
