@@ -152,9 +152,8 @@ def check(
         face.say(*([f"warning: {unpriced}"] if unpriced else []))
         errors = sum(report.errors for report in bad)
         names, again = ", ".join(report.path for report in bad), " ".join(quote(str(path)) for path in files)
-        raise InputError(
-            f"{plural(errors, 'problem')} in {names}", hint=f"mend them, and again: batchkit check {again}"
-        )
+        hint = f"mend {'it' if errors == 1 else 'them'}, and again: batchkit check {again}"
+        raise InputError(f"{plural(errors, 'problem')} in {names}", hint=hint)
     if unpriced:
         raise unpriced
 

@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from batchkit.config import endpoint, entra
@@ -77,7 +78,6 @@ def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapp
     expect("a target", name, (str, type(None)), "the name of one in the targets file, or a Target", error=ConfigError)
     config = None if config is None else Path(config)
     name = name or env.get("BATCHKIT_TARGET") or None
-    check_name(name)
     if name is None and config is None and not env.get("BATCHKIT_CONFIG"):
         found = _from_environment(env)
         if found is not None:
@@ -88,7 +88,8 @@ def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapp
     if name is None:
         name = document.get("default") or (next(iter(tables)) if len(tables) == 1 else None)
     if name is None and tables:
-        hint = f"-t {next(iter(tables))}, or default = {next(iter(tables))!r} at the top of {path}"
+        first = next(iter(tables))
+        hint = f"-t {quote(first)}, or default = {first!r} at the top of {path}"
         raise ConfigError(f"no target is named, and none is the default (there are: {', '.join(tables)})", hint=hint)
     if name is None:
         raise ConfigError(
@@ -97,6 +98,7 @@ def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapp
             "or batchkit targets add NAME --endpoint URL, or try without an account: add --emulator",
         )
     if name not in tables:
+        check_name(name)
         known = f"known: {', '.join(sorted(tables)) or 'none'}" if path.exists() else "there is no such file"
         raise ConfigError(
             f"target {name!r} is not in {path} ({known})", hint="batchkit targets list; or check --config"
@@ -104,9 +106,17 @@ def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapp
     return from_file(name, tables, path, env)
 
 
-def check_name(name: str | None) -> None:
-    """Refuse an address in a name's place, without repeating it: it may hold a key. Raises ConfigError."""
-    if name and "://" in name:
+_ADDRESS = re.compile(r"://|[?@=&]|\w\.[\w.-]+[:/]")
+
+
+def is_address(name: str | None) -> bool:
+    """Whether an address stands in a name's place, with its scheme or without: it may hold a key, and is not shown."""
+    return name is not None and _ADDRESS.search(name) is not None
+
+
+def check_name(name: str) -> None:
+    """Refuse an address in a name's place, without repeating it. Raises ConfigError."""
+    if is_address(name):
         hint = "export AZURE_OPENAI_ENDPOINT=URL, or batchkit targets add NAME --endpoint URL"
         raise ConfigError("an address is not a target's name", hint=hint)
 
@@ -127,6 +137,8 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
     if not isinstance(document.get("targets", {}), dict):
         raise ConfigError(f"{path}: targets is not a table", hint="write [targets.NAME]")
+    if not isinstance(document.get("default", ""), str):
+        raise ConfigError(f"{path}: default is no target's name", hint='write default = "NAME" at the top')
     return document
 
 
@@ -166,7 +178,8 @@ def from_file(name: str, tables: Mapping[str, Any], path: Path, env: Mapping[str
         return _from_table(name, table, path, env)
     typed(table, KEYS, where)
     others = [key for key in table if key != "pool"]
-    wrong = [str(item) for item in table["pool"] if not isinstance(tables.get(item), dict) or "pool" in tables[item]]
+    plain = {item for item, other in tables.items() if isinstance(other, dict) and "pool" not in other}
+    wrong = [str(item) for item in table["pool"] if not (isinstance(item, str) and item in plain)]
     if others or wrong or not table["pool"]:
         words = f"{where}: a pool lists other targets of this file, and has nothing else"
         raise ConfigError(f"{words}: {', '.join(others + wrong) or 'it is empty'}", hint='pool = ["east", "west"]')
