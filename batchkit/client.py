@@ -76,7 +76,7 @@ class AsyncClient:
         self._clock, self._transport = clock or SystemClock(), transport
         self._on_progress = on_progress or (lambda _: None)
         self._ledger, self._workdir = ledger if isinstance(ledger, tuple) else open_ledger(ledger)
-        self._intake = Intake(self._ledger, self._workdir, self._clock)
+        self._intake = Intake(self._ledger, self._workdir, self._clock, settings.strict)
         self._worker: Worker | None = None
         self._stopping = False
         self._others: list[AsyncClient] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -34,6 +35,13 @@ def expect_call(name: Any = None, timeout_s: Any = None, retries: Any = 0) -> No
     expect("retries", retries, int, "a whole number")
     if retries < 0:
         raise InputError(f"retries must be 0 or more, not {retries}", hint="mend the call: nothing was sent")
+
+
+def warn(log: logging.Logger, words: str, hint: str, *, strict: bool) -> None:
+    """Say what is doubtful before it costs, and may be meant all the same. Raises InputError where one is `strict`."""
+    if strict:
+        raise InputError(words, hint=f"{hint}; or leave --strict away, if it is meant so")
+    log.warning("%s; %s", words, hint)
 
 
 def _kind(value: object) -> str:

@@ -27,7 +27,7 @@ from batchkit.collector.merge import changed, leftovers
 from batchkit.config import Limits, Target
 from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, sha256
 from batchkit.errors import InputError, LedgerBusy, UsageError
-from batchkit.given import expect
+from batchkit.given import expect, warn
 from batchkit.ledger import Hold, Ledger, deeds
 from batchkit.ledger.store import check_same
 from batchkit.model import Job, Line, Part, State
@@ -43,11 +43,13 @@ Source = str | os.PathLike[str] | Iterable[Line | Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Intake:
-    """Takes lines in for one ledger. Part files are durable before the ledger speaks of them."""
+    """Takes lines in for one ledger. Part files are durable before the ledger speaks of them. Whoever is `strict` is
+    refused what others are warned of."""
 
     ledger: Ledger
     workdir: Workdir
     clock: Clock
+    strict: bool = False
 
     async def job(
         self,
@@ -72,7 +74,7 @@ class Intake:
         if name and (len(name) > MOST_NAME or visible(name, MOST_NAME) != name):
             raise UsageError(f"a job's name has up to {MOST_NAME} characters, all of them visible")
         async with self._staging() as directory:
-            staged = await asyncio.to_thread(_stage, source, directory, target.limits)
+            staged = await asyncio.to_thread(_stage, source, directory, target.limits, self.strict)
             files = [directory / lines_name(0, piece.number) for piece in staged.slices]
             job = Job(
                 id=secrets.token_hex(6),
@@ -103,8 +105,9 @@ class Intake:
             if judge is not None:
                 await asyncio.to_thread(judge, made, files)
             if target.pool and (instead := elsewhere(made.deployment, target)):
-                words = "all %s of job %r name the deployment %r: %s"
-                _log.warning(words, plural(made.lines, "request"), made.name, made.deployment, instead)
+                requests = f"all {plural(made.lines, 'request')} of job {made.name!r}"
+                words = f"{requests} name the deployment {made.deployment!r}: {instead}"
+                warn(_log, words, "is that meant?", strict=self.strict)
             await self._warn_of_likes(made)
             self.workdir.adopt(directory, job.id)
             added = await self.ledger.add(made)
@@ -121,8 +124,8 @@ class Intake:
             name, age = quote(like.name), duration(self.clock.now() - like.created_at)
             takes = f"batchkit fetch {name} -o results.csv takes its answers"
             takes = takes if like.collected else f"batchkit track {name} follows it, and then {takes}"
-            words = "job %r asks the very same as job %r of %s ago, and is billed again; %s instead"
-            _log.warning(words, job.name, like.name, age, takes)
+            words = f"job {job.name!r} asks the very same as job {like.name!r} of {age} ago, and is billed again"
+            warn(_log, words, f"{takes} instead", strict=self.strict)
 
     async def round(
         self,
@@ -142,7 +145,7 @@ class Intake:
         number = job.round + 1
         for key, meant in ((key, misspelt(job.url, key)) for key in params):
             if meant:
-                _log.warning("%s is no known parameter of %s; is %s meant?", key, job.url, meant)
+                warn(_log, f"{key} is no known parameter of {job.url}", f"is {meant} meant?", strict=self.strict)
         async with AsyncExitStack() as stack:
             directory = await stack.enter_async_context(self._staging())
             rows = stack.enter_context(closing(leftovers(job, self.workdir, lambda result: retryable(result, only))))
@@ -210,15 +213,15 @@ class Intake:
             discard(directory)
 
 
-def _stage(source: Source, directory: Path, limits: Limits) -> split.Staged:
+def _stage(source: Source, directory: Path, limits: Limits, strict: bool) -> split.Staged:
     """Lines, judged, as part files."""
     if not isinstance(source, (str, os.PathLike)):
-        return split.stage(encode(source), directory, limits)
+        return split.stage(encode(source, strict=strict), directory, limits)
     report = check(Path(source), limits=None)
-    if not report.ok:
-        first = next(problem for problem in report.problems if problem.severity == "error")
+    if wrong := report.total if strict else report.errors:
+        first = next(problem for problem in report.problems if strict or problem.severity == "error")
         place = f", line {first.line}, byte {first.byte}" if first.line else ""
-        more = f" (and {report.errors - 1} more)" if report.errors > 1 else ""
+        more = f" (and {wrong - 1} more)" if wrong > 1 else ""
         raise InputError(
             f"{report.path}{place}: {first.message}{more}",
             hint=f"batchkit check {quote(report.path)}  # {first.fix}",
