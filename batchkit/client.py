@@ -76,7 +76,7 @@ class AsyncClient:
         self._clock, self._transport = clock or SystemClock(), transport
         self._on_progress = on_progress or (lambda _: None)
         self._ledger, self._workdir = ledger if isinstance(ledger, tuple) else open_ledger(ledger)
-        self._intake = Intake(self._ledger, self._workdir, self._clock)
+        self._intake = Intake(self._ledger, self._workdir, self._clock, settings.strict)
         self._worker: Worker | None = None
         self._stopping = False
         self._others: list[AsyncClient] = []
@@ -173,9 +173,9 @@ class AsyncClient:
         expect_call(name, timeout_s, retries)
         shape, path = shape_of(out, wishes), await _checked(out)
         known = await self._ledger.known_source(fingerprint) if fingerprint else None
-        if known is not None and self._intake.has_lines(known[0]):
+        if known is not None and (files := self._intake.files(known[0])):
             job = known[0]
-            await asyncio.to_thread(judge, job, self._workdir.lines(job.parts[0]), shape)
+            await asyncio.to_thread(judge, job, files, shape)
         else:
             job = await self._job(source, name, stem, new_file=None if overwrite else path, shape=shape)
             if fingerprint:

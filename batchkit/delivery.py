@@ -79,11 +79,11 @@ def _keep_joined(out: Path, joined: set[str]) -> None:
 
 
 def _unfinished(job: Job, now: float) -> Unfinished:
-    counts = job.counts
+    rows = job.so_far
     seen = max((batch.looked_at or 0.0 for part in job.parts for batch in part.batches), default=0.0)
     ago = f", as seen {duration(now - seen)} ago" if seen else ""
     return Unfinished(
         f"job {job.name!r} is not finished: {job.status or job.state}, "
-        f"{counts.completed + counts.failed} of {plural(counts.total, 'row')}{ago}",
+        f"{rows.total - rows.pending} of {plural(rows.total, 'row')}{ago}",
         hint=f"batchkit track {quote(job.name)}  # or the same command again later",
     )

@@ -10,7 +10,6 @@ from batchkit.model import Batch, Job, Part
 
 def job(job: Job) -> dict[str, Any]:
     """A job with its parts, and its diary where it was asked for."""
-    counts = job.counts
     return {
         "schema": "batchkit/job@1",
         "id": job.id,
@@ -25,7 +24,8 @@ def job(job: Job) -> dict[str, Any]:
         "sha256": job.sha256,
         "rows": job.lines,
         "round": job.round,
-        "counts": asdict(counts),
+        "counts": asdict(job.counts),
+        "so_far": asdict(job.so_far),
         "outcome": asdict(job.outcome) if job.outcome else None,
         "created_at": job.created_at,
         "settled_at": job.settled_at,

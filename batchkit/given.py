@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -47,6 +48,13 @@ def job_name(name: Any) -> str | None:
     if len(name) > MOST_NAME or visible(name, MOST_NAME) != name:
         raise InputError(f"the job's name has up to {MOST_NAME} characters, all of them visible", hint=_NAME)
     return str(name)
+
+
+def warn(log: logging.Logger, words: str, hint: str, *, strict: bool) -> None:
+    """Say what is doubtful before it costs, and may be meant all the same. Raises InputError where one is `strict`."""
+    if strict:
+        raise InputError(words, hint=f"{hint}; or leave --strict away, if it is meant so")
+    log.warning("%s; %s", words, hint)
 
 
 def _kind(value: object) -> str:

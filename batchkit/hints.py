@@ -51,8 +51,12 @@ def _prose(text: str) -> str:
     text = text.replace("run the same command", "make the same call").replace("the same command", "the same call")
     if "batchkit " in text:  # a command that is no call
         return text
-    text = re.sub(r"(?<![\w-])-t ([\w.-]+)", r"target='\1'", text)
+    text = re.sub(r"(?<![\w-])-t ([\w.-]+|'[^']*')", _target, text)
     return re.sub(r"(?<![\w-])--([a-z][a-z-]+)", _parameter, text)
+
+
+def _target(flag: re.Match[str]) -> str:
+    return "target=" + repr(flag[1].strip("'"))
 
 
 def _parameter(flag: re.Match[str]) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -26,7 +26,7 @@ from batchkit.collector.merge import changed, leftovers
 from batchkit.config import Limits, Target
 from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, sha256
 from batchkit.errors import InputError, LedgerBusy
-from batchkit.given import expect, job_name
+from batchkit.given import expect, job_name, warn
 from batchkit.ledger import Hold, Ledger, deeds
 from batchkit.ledger.store import check_same
 from batchkit.model import Job, Line, Part, State
@@ -41,11 +41,13 @@ Source = str | os.PathLike[str] | Iterable[Line | Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Intake:
-    """Takes lines in for one ledger. Part files are durable before the ledger speaks of them."""
+    """Takes lines in for one ledger. Part files are durable before the ledger speaks of them. Whoever is `strict` is
+    refused what others are warned of."""
 
     ledger: Ledger
     workdir: Workdir
     clock: Clock
+    strict: bool = False
 
     async def job(
         self,
@@ -55,11 +57,11 @@ class Intake:
         name: str | None,
         stem: str | None,
         new_file: Path | None = None,
-        judge: Callable[[Job, Path], None] | None = None,
+        judge: Callable[[Job, Sequence[Path]], None] | None = None,
     ) -> Job:
         """The job that these lines are: found by name and content, or new. A new job must not write over `new_file`.
 
-        `judge` raises for what cannot be done with a job's lines, of which it gets a file: before a new job is kept.
+        `judge` raises for what cannot be done with a job's lines, whose files it gets: before a new job is kept.
         """
         if isinstance(source, (str, os.PathLike)):
             stem = stem or Path(source).stem
@@ -68,7 +70,8 @@ class Intake:
             expect("source", source, kind, "request lines, or the path of a file of them", hint=REQUESTS)
         name = job_name(name)
         async with self._staging() as directory:
-            staged = await asyncio.to_thread(_stage, source, directory, target.limits)
+            staged = await asyncio.to_thread(_stage, source, directory, target.limits, self.strict)
+            files = [directory / lines_name(0, piece.number) for piece in staged.slices]
             job = Job(
                 id=secrets.token_hex(6),
                 name=name or f"{slug(stem or 'job')}-{staged.sha256[:8]}",
@@ -87,7 +90,7 @@ class Intake:
                     found = await self.rehome(found, target)
                 check_same(found, job)
                 if judge is not None:
-                    await asyncio.to_thread(judge, found, directory / lines_name(0, 0))
+                    await asyncio.to_thread(judge, found, files)
                 self._supply(found, directory)
                 settled = "all its results are here" if found.collected else "going on where it stood"
                 _log.info("job %r is known: %s, nothing is submitted twice", found.name, settled)
@@ -96,10 +99,11 @@ class Intake:
                 raise already_there(new_file)
             made = replace(job, parts=_parts(job, staged, 0, target))
             if judge is not None:
-                await asyncio.to_thread(judge, made, directory / lines_name(0, 0))
+                await asyncio.to_thread(judge, made, files)
             if target.pool and (instead := elsewhere(made.deployment, target)):
-                words = "all %s of job %r name the deployment %r: %s"
-                _log.warning(words, plural(made.lines, "request"), made.name, made.deployment, instead)
+                requests = f"all {plural(made.lines, 'request')} of job {made.name!r}"
+                words = f"{requests} name the deployment {made.deployment!r}: {instead}"
+                warn(_log, words, "is that meant?", strict=self.strict)
             await self._warn_of_likes(made)
             self.workdir.adopt(directory, job.id)
             added = await self.ledger.add(made)
@@ -116,8 +120,8 @@ class Intake:
             name, age = quote(like.name), duration(self.clock.now() - like.created_at)
             takes = f"batchkit fetch {name} -o results.csv takes its answers"
             takes = takes if like.collected else f"batchkit track {name} follows it, and then {takes}"
-            words = "job %r asks the very same as job %r of %s ago, and is billed again; %s instead"
-            _log.warning(words, job.name, like.name, age, takes)
+            words = f"job {job.name!r} asks the very same as job {like.name!r} of {age} ago, and is billed again"
+            warn(_log, words, f"{takes} instead", strict=self.strict)
 
     async def round(
         self,
@@ -141,7 +145,7 @@ class Intake:
         async with AsyncExitStack() as stack:
             directory = await stack.enter_async_context(self._staging())
             rows = stack.enter_context(closing(leftovers(job, self.workdir, lambda result: retryable(result, only))))
-            lines = judged(changed(line, params) for line in rows) if params else rows
+            lines = judged((changed(line, params) for line in rows), strict=self.strict) if params else rows
             first = await asyncio.to_thread(next, lines, None)
             if first is None:
                 words = f"no row of job {job.name!r} failed for a reason that may pass"
@@ -156,9 +160,10 @@ class Intake:
             added = await hold.add_round(parts, at=self.clock.now(), wished=wished)
         return sum(part.lines for part in parts) if added else 0
 
-    def has_lines(self, job: Job) -> bool:
-        """Whether a job's request lines are on this machine."""
-        return all(self.workdir.lines(part).exists() for part in job.parts if part.round == 0)
+    def files(self, job: Job) -> list[Path]:
+        """The files with a job's request lines; none where this machine does not have all."""
+        files = [self.workdir.lines(part) for part in job.parts if part.round == 0]
+        return files if all(path.exists() for path in files) else []
 
     async def count(self, job: Job, *, only: Collection[str]) -> int:
         """How many rows `round` would ask again."""
@@ -204,15 +209,15 @@ class Intake:
             discard(directory)
 
 
-def _stage(source: Source, directory: Path, limits: Limits) -> split.Staged:
+def _stage(source: Source, directory: Path, limits: Limits, strict: bool) -> split.Staged:
     """Lines, judged, as part files."""
     if not isinstance(source, (str, os.PathLike)):
-        return split.stage(encode(source), directory, limits)
+        return split.stage(encode(source, strict=strict), directory, limits)
     report = check(Path(source), limits=None)
-    if not report.ok:
-        first = next(problem for problem in report.problems if problem.severity == "error")
+    if wrong := report.total if strict else report.errors:
+        first = next(problem for problem in report.problems if strict or problem.severity == "error")
         place = f", line {first.line}, byte {first.byte}" if first.line else ""
-        more = f" (and {report.errors - 1} more)" if report.errors > 1 else ""
+        more = f" (and {wrong - 1} more)" if wrong > 1 else ""
         raise InputError(
             f"{report.path}{place}: {first.message}{more}",
             hint=f"batchkit check {quote(report.path)}  # {first.fix}",

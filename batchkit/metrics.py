@@ -40,7 +40,7 @@ def render(jobs: Sequence[Job], now: float) -> str:
     metrics = (
         ("jobs", "state", "Jobs in the ledger by state.", {str(state): states[state] for state in State}),
         ("jobs_held", "", "Jobs that wait for quota, time or a person.", float(sum(bool(job.held) for job in jobs))),
-        ("rows", "outcome", "Rows by outcome; those of a running job as the service counts its round.", _rows(jobs)),
+        ("rows", "outcome", "Rows by outcome, each once; those of a running job as the service counts.", _rows(jobs)),
         ("batches", "status", "Batches by the service's status.", {**dict.fromkeys(sorted(STATUSES), 0), **statuses}),
         ("last_look_timestamp_seconds", "", "When a batch was last looked at, in Unix time.", looked),
         ("last_look_age_seconds", "", "Time since the last look.", None if looked is None else max(0.0, now - looked)),
@@ -57,15 +57,8 @@ def render(jobs: Sequence[Job], now: float) -> str:
 def _rows(jobs: Iterable[Job]) -> dict[str, float]:
     found = dict.fromkeys(("ok", "failed", "missing", "pending"), 0.0)
     for job in jobs:
-        counts, outcome = job.counts, job.outcome
-        if outcome is not None:
-            found["ok"] += outcome.ok
-            found["failed"] += outcome.failed
-            found["missing"] += outcome.missing
-        else:
-            found["ok"] += counts.completed
-            found["failed"] += counts.failed
-            found["pending"] += max(0, counts.total - counts.completed - counts.failed)
+        for outcome in found:
+            found[outcome] += getattr(job.so_far, outcome)
     return found
 
 

@@ -220,6 +220,12 @@ class Part:
         return self.batches[-1] if self.batches else None
 
     @property
+    def counts(self) -> Counts:
+        """Its rows, as the service counts them in the batch that counts."""
+        seen = (self.batch.counts if self.batch else None) or Counts()
+        return Counts(self.lines, seen.completed, seen.failed)
+
+    @property
     def collected(self) -> bool:
         """Whether everything there is to know of its rows is on this machine."""
         return self.state in COLLECTED
@@ -312,12 +318,18 @@ class Job:
     @property
     def counts(self) -> Counts:
         """The service's row counts, summed over the batches of the latest round."""
-        seen = [part.batch.counts for part in self.latest if part.batch and part.batch.counts]
-        return Counts(
-            sum(part.lines for part in self.latest),
-            sum(counts.completed for counts in seen),
-            sum(counts.failed for counts in seen),
-        )
+        return sum((part.counts for part in self.latest), Counts())
+
+    @property
+    def so_far(self) -> Outcome:
+        """Where every row stands, each counted once: how the job ended, or before that as the service counts. A row
+        that is asked again is pending until that round counts it, whatever the rounds before said of it."""
+        if self.outcome is not None:
+            return self.outcome
+        moving = [part for part in self.parts if not part.collected]
+        pending = sum(max(0, part.lines - part.counts.completed - part.counts.failed) for part in moving)
+        ok = min(sum(part.counts.completed for part in self.parts), self.lines - pending)
+        return Outcome(self.lines, ok, self.lines - pending - ok, 0, pending=pending)
 
     @property
     def collected(self) -> bool:

@@ -74,13 +74,15 @@ class CheckReport:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the rows of a settled job ended; `total` = `ok` + `failed` + `missing`, and `balanced` if the report was."""
+    """How the rows of a job ended, each counted once: `total` = `ok` + `failed` + `missing` + `pending`, and `balanced`
+    if the report was. None is `pending` once the job is settled."""
 
     total: int
     ok: int
     failed: int
     missing: int
     balanced: bool = True
+    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Result:
 class Report:
     """The account of a job's rows: `total` = `ok` + `failed` + `missing`, or `balanced` is false.
 
-    Before the job's end `pending` rows, which are not back yet, are part of the sum.
+    Before the job's end `pending` rows, which are not back yet or are being retried, are part of the sum.
     `duplicates` custom_ids came back twice in one batch and `unknowns` were never asked for; `duplicated`, `unknown`
     and `missing_ids` name the first hundred of each kind. `mismatched` says where the service's own counts differ from
     its files. `retryable` rows did not fail for good. `errors` counts failed rows by code.

@@ -18,8 +18,9 @@ class Wishes(TypedDict, total=False):
 
     `format` is csv, tsv, parquet, jsonl, or raw for the service's own lines (default: by the suffix of the file).
     `columns` names the columns, in their order, of a flat table. `join` are the rows the job was built from, a file,
-    mappings or a dataframe: their columns come first, unless `columns` names some of them; `named` makes the
-    custom_id of such a row and its number, where no column holds it. `each` gives every embedding a row of its own.
+    mappings or a dataframe: their columns come first, unless `columns` names some of them, and keep their names: one of
+    ours that is taken is `result_NAME`, a property of the answers that is taken by either `answer_NAME`. `named` makes
+    the custom_id of such a row and its number, where no column holds it. `each` gives every embedding a row of its own.
     """
 
     format: str | None

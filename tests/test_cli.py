@@ -212,7 +212,7 @@ def test_wrong_settings(shell: Shell, env: dict[str, str], code: int, words: str
         (("build", "rows.csv", "-d", "d", "-p", "{a}", "--url", "/v1/foo"), 3, "batches do not take the url"),
         (("build", "rows.csv", "-d", "<name>", "-p", "{a}"), 3, "placeholder"),
         (("build", "rows.csv", "-d", "d", "-p", "{a}", "--param", "stream=true"), 3, "body.stream is true"),
-        (("check", "rows.csv"), 3, "mend them, and again: batchkit check"),
+        (("check", "rows.csv"), 3, "mend it, and again: batchkit check"),
         (("run", "taken.jsonl", "-o", "nowhere/out.csv", "--emulator"), 12, "the directory must exist"),
         (("show", "nobody"), 2, "there is no job 'nobody'"),
         (("list", "--since", "yesterday"), 2, "is not a time"),

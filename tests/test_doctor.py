@@ -498,7 +498,7 @@ def test_a_probe_asks_first_and_is_not_made_where_all_is_not_well(shell: Shell, 
     assert "problem probe: no deployment to probe batchkit doctor --probe -d NAME" in out
     wrong = {**env(world.service.url), "AZURE_OPENAI_API_KEY": "wrong"}
     out = said(shell, wrong, "--probe", "--yes", "-d", "gpt-4o-batch", expected=5)
-    assert "warning probe: no batch was made: the problems above come first" in out
+    assert "warning probe: no batch was made: what is wrong above comes first" in out
     assert world.batches() == []
     with pytest.raises(UsageError):
         doctor(Face(), Where(), probe=True)

@@ -19,6 +19,7 @@ import pytest
 import batchkit
 from batchkit import AsyncClient, InputError, ResultError
 from batchkit.collector import arrow
+from batchkit.collector.columns import DETAIL
 from batchkit.emulator import Reply
 from batchkit.errors import UsageError
 
@@ -128,16 +129,43 @@ def test_answers_that_follow_a_schema_get_columns(make_world: Callable[..., Worl
     with world.client() as client:
         results = client.run(lines(ROWS, response_format=wish), name="typed", out=tmp_path / "out.csv")
         table = results.to_arrow()
-    names = "custom_id ok text label score count sure tags result_text finish_reason".split()
+    names = "custom_id ok text label score count sure tags answer_text finish_reason".split()
     assert table.column_names[:10] == names
     kinds = [str(table.schema.field(name).type) for name in names[3:9]]
     assert kinds == ["string", "double", "int64", "bool", "string", "string"]
     first, second, third = table.to_pylist()
     assert (first["label"], first["score"], first["count"], first["sure"]) == ("=x", 1.0, None, True)
-    assert (first["tags"], first["result_text"]) == ('["p","q"]', "own")
+    assert (first["tags"], first["answer_text"]) == ('["p","q"]', "own")
     assert (second["label"], second["score"], second["count"], second["sure"]) == ('["not","text"]', None, None, None)
     assert {third[name] for name in names[3:9]} == {None}
     assert read_csv((tmp_path / "out.csv").read_bytes())[0]["label"] == "'=x"
+
+
+def test_columns_of_the_same_name_say_whose_they_are(make_world: Callable[..., World], tmp_path: Path) -> None:
+    """The input's keep their names; ours are result_…, and those of the answer answer_…, where another has the name."""
+    fields = ("ok", "model", "label", "sku", "result_ok")
+    schema = {"type": "object", "properties": {name: {"type": "string"} for name in fields}}
+    wish = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    said = orjson.dumps({name: f"said {name}" for name in fields}).decode()
+    world = make_world(fail_rate=0.0, answer=lambda _: said)
+    given = [{"sku": "a", "name": "n", "ok": "mine", "model": "T"}]
+    with world.client() as client:
+        alone = client.run(lines(given, response_format=wish), name="names", out=tmp_path / "alone.csv")
+        names = alone.to_arrow().column_names
+        assert names[:8] == "custom_id ok text answer_ok answer_model label sku result_ok".split()
+        assert names[8:] == DETAIL
+        client.fetch("names", tmp_path / "joined.csv", join=given)
+        client.fetch("names", tmp_path / "few.csv", columns=["answer_ok", "ok"])
+    (row,) = read_csv((tmp_path / "joined.csv").read_bytes())
+    first = (
+        "sku name ok model custom_id result_ok text answer_ok answer_model label answer_sku answer_result_ok".split()
+    )
+    assert list(row)[:12] == first
+    assert list(row)[12:] == ["result_model" if name == "model" else name for name in DETAIL]
+    assert (row["ok"], row["result_ok"], row["answer_ok"]) == ("mine", "true", "said ok")
+    assert (row["model"], row["answer_model"], row["answer_result_ok"]) == ("T", "said model", "said result_ok")
+    assert row["result_model"].startswith("gpt-4o-batch")
+    assert (tmp_path / "few.csv").read_text() == "answer_ok,ok\nsaid ok,true\n"
 
 
 def test_columns_are_chosen_and_unknown_ones_refused_before_anything_is_sent(world: World, tmp_path: Path) -> None:
@@ -160,14 +188,35 @@ def test_dataframes_take_results_as_they_are(world: World) -> None:
     assert results.to_arrow().num_rows == 10
 
 
+@pytest.mark.parametrize("asked", [["x", "y"], [[1, 2], [3]], [1, 2, 3], [[1, 2]], ["x"], "x"])
+def test_rows_with_several_embeddings_are_found_before_anything_is_sent(
+    world: World, tmp_path: Path, asked: Any
+) -> None:
+    made = [
+        {**request_line(n), "url": "/v1/embeddings", "body": {"model": "d", "input": asked if n == 5 else "x"}}
+        for n in range(6)
+    ]
+    with world.client(limits=SMALL) as client:
+        if asked in (["x", "y"], [[1, 2], [3]]):
+            with pytest.raises(UsageError, match="'row-5' asks for 2 embeddings"):
+                client.run(made, name="vectors", out=tmp_path / "out.csv")
+            assert (world.batches(), client.list().jobs) == ([], ())
+        else:
+            assert client.run(made, name="vectors", out=tmp_path / "out.csv").report.ok == 6
+
+
 def test_embeddings_are_lists_of_one_length(world: World, tmp_path: Path) -> None:
     made = [
         {**request_line(n), "url": "/v1/embeddings", "body": {"model": "d", "input": ["x", "y"] if n else "x"}}
         for n in range(3)
     ]
     with world.client() as client:
-        with pytest.raises(ResultError, match="has 2 embeddings"):
+        with pytest.raises(UsageError, match="'row-1' asks for 2 embeddings"):
             client.run(made, name="vectors", out=tmp_path / "out.parquet")
+        assert world.batches() == []
+        client.run(made, name="vectors")
+        with pytest.raises(ResultError, match="has 2 embeddings"):
+            client.fetch("vectors", tmp_path / "out.parquet")
         client.fetch("vectors", tmp_path / "out.parquet", each=True)
         client.fetch("vectors", tmp_path / "out.csv", each=True)
         with pytest.raises(UsageError, match="--each is for embeddings"):

@@ -39,7 +39,16 @@ def test_a_backslash_in_a_path_is_no_bug(shell: Shell) -> None:
         assert (code, f"next:  batchkit list --ledger '{flags[-1]}'" in err) == (2, True), err
 
 
-@pytest.mark.parametrize("address", ["https://x.openai.azure.com/?api-key=SECRET123", "https://me:SECRET123@x1.test"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://x.openai.azure.com/?api-key=SECRET123",
+        "https://me:SECRET123@x1.test",
+        "x.openai.azure.com?api-key=SECRET123",
+        "x.openai.azure.com/openai/SECRET123",
+        "me:SECRET123@x1",
+    ],
+)
 def test_an_address_in_a_targets_place_is_not_repeated(shell: Shell, address: str) -> None:
     for arguments, env in (
         (("targets", "show", address), {}),
@@ -54,6 +63,22 @@ def test_an_address_in_a_targets_place_is_not_repeated(shell: Shell, address: st
         assert (code, "an address is not a target's name" in out + err) == (4, True), (arguments, out, err)
         assert "SECRET123" not in out + err
         assert "--endpoint URL" in out + err
+
+
+def test_a_hint_repeats_the_flags_that_the_environment_does_not_have(shell: Shell) -> None:
+    (shell.home / "targets.toml").write_text('[targets.east]\nendpoint = "https://x1.openai.azure.com"\n')
+    named = {"BATCHKIT_LEDGER": "a.sqlite3", "BATCHKIT_CONFIG": "targets.toml", "BATCHKIT_TARGET": "east"}
+    typed = ("--ledger", "a.sqlite3", "--config", "targets.toml", "-t", "east")
+    assert "next:  batchkit list\n" in shell("show", "nope")[2]
+    assert "next:  batchkit list\n" in shell("show", "nope", **named)[2]
+    flags = "--target east --ledger a.sqlite3 --config targets.toml"
+    assert f"next:  batchkit list {flags}\n" in shell("show", "nope", *typed)[2]
+    assert "next:  batchkit list --ledger b.sqlite3\n" in shell("show", "nope", "--ledger", "b.sqlite3", **named)[2]
+    assert "next:  batchkit list\n" in shell("show", "nope", BATCHKIT_EMULATOR="1")[2]
+    assert "next:  batchkit list --emulator\n" in shell("show", "nope", "--emulator")[2]
+    assert "next:  batchkit targets list\n" in shell("targets", "remove", "b", "--yes", **named)[2]
+    removed = shell("targets", "remove", "b", "--yes", "--config", "targets.toml")[2]
+    assert "next:  batchkit targets list --config targets.toml\n" in removed
 
 
 def test_help_shows_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,47 @@ def test_quantiles_are_right_to_two_percent() -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "edges", "counts"),
+    [
+        ([0, 0, 0], [0, 0], [3]),
+        ([7], [7, 7], [1]),
+        ([1, 2, 2], [1, 1.41, 2], [1, 2]),
+        ([0, 1, 3], [0, 1.32, 1.73, 2.28, 3], [2, 0, 0, 1]),
+    ],
+)
+def test_bars_begin_and_end_with_the_values_and_tell_no_fractions_apart(
+    values: list[float], edges: list[float], counts: list[int]
+) -> None:
+    seen = Distribution()
+    for value in values:
+        seen.add(value)
+    bars = seen.bars()
+    assert [bars[0][0], *(end for _, end, _ in bars)] == pytest.approx(edges, abs=0.01)
+    assert [count for _, _, count in bars] == counts
+
+
+def test_a_job_of_a_second_has_times_at_its_axes(told: dict[str, Any]) -> None:
+    """As on the emulator, whose clock runs ahead."""
+    began = 1_764_000_000.2
+    told["job"] |= {"created_at": began, "settled_at": began + 0.6}
+    for part in told["parts"]:
+        part["planned_at"] = began
+        part["batches"][0] |= {"created_at": began + 9000, "ended_at": began + 0.5}
+    svg = _timeline(told)
+    assert re.findall("<text[^>]*middle[^>]*>([^<]*)<", svg) == ["16:00:00"]
+    widths = [(kind, float(wide)) for kind, wide in re.findall(r'class="(\w+)" x=[^>]* width="([\d.]+)"', svg)]
+    assert {kind for kind, wide in widths if wide > 400} == {"ok"}, "it was at the service, not waiting"
+    told["job"]["settled_at"] = began + 20
+    labels = re.findall("<text[^>]*middle[^>]*>([^<]*)<", _timeline(told))
+    assert labels == ["16:00:05", "16:00:10", "16:00:15", "16:00:20"]
+
+
+def _timeline(told: dict[str, Any]) -> str:
+    html = page(told, version="1", now=told["job"]["settled_at"])
+    return str(re.findall("<svg.*?</svg>", html, re.DOTALL)[0])
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("date = ", "not valid TOML"),

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from batchkit import AsyncClient, Client, InputError, Limits, Settings
+from batchkit import AsyncClient, Client, InputError, Limits, Settings, document
 from batchkit.collector import export
 from batchkit.collector.account import retryable
 from batchkit.collector.merge import changed
@@ -17,7 +17,7 @@ from batchkit.emulator import Pace, Reply
 from batchkit.errors import CancelWished, Unavailable, Unfinished
 from batchkit.ledger import Ledger, open_ledger
 from batchkit.ledger.lease import new_owner
-from batchkit.model import Result
+from batchkit.model import Job, Result
 from batchkit.pump import Progress
 
 from .conftest import SMALL, World, request_lines
@@ -89,6 +89,49 @@ def test_run_asks_again_by_itself_until_all_is_well(make_world: Callable[..., Wo
     assert [[other.error_code for other in result.other_rounds] for result in results][:3] == [[], ["429"], ["429"] * 2]
     for result in results:
         validate("result-line", export.document(result))
+
+
+def test_a_row_that_is_asked_again_counts_once_and_is_pending(make_world: Callable[..., World]) -> None:
+    broken = refused(400, "content_filter")
+    model = Moody(lambda number: int(number < 5), refused(429, "429"))
+    world = make_world(
+        fail_rate=0.0, answer=lambda line: broken if line["custom_id"] == "row-9" else model(line), pace=Pace(row_s=60)
+    )
+    with world.client() as client:
+        before = client.run(request_lines(20), name="again").report
+        assert (before.ok, before.failed, before.pending) == (14, 6, 0)
+        job, count = client.retry("again")
+        assert (count, job.counts.total) == (5, 5)
+        assert _stands(job) == (20, 14, 1, 0, 5)
+
+        partial = client.fetch(job, partial=True)
+        rows, numbers = list(partial), partial.report
+        assert (numbers.total, numbers.ok, numbers.failed, numbers.missing, numbers.pending) == (20, 14, 1, 0, 5)
+        assert (numbers.errors, numbers.balanced) == ({"content_filter": 1}, True)
+        assert [(row.error_code, row.round) for row in rows[:5]] == [("pending", 1)] * 5
+        assert rows[0].error_message is not None
+        assert rows[0].error_message.startswith("being retried: ")
+        assert [other.error_code for other in rows[0].other_rounds] == ["429"]
+        told = client.report(job)
+        assert [told["rows"][kind] for kind in ("total", "ok", "failed", "missing", "pending")] == [20, 14, 1, 0, 5]
+        assert [failure["code"] for failure in told["failures"]] == ["content_filter"]
+        with pytest.raises(Unfinished, match="5 of 20 rows not back yet"):
+            partial.raise_for_failures()
+
+        seen = set()
+        for step in client.track(job):
+            validate("job", document.job(step))
+            seen.add(_stands(step))
+        assert seen > {(20, 14, 1, 0, 5), (20, 19, 1, 0, 0)}, "the service counts rows of the round meanwhile"
+        client.fetch(job)
+        assert _stands(client.show(job)) == (20, 19, 1, 0, 0)
+
+
+def _stands(job: Job) -> tuple[int, ...]:
+    rows = job.so_far
+    assert rows.ok + rows.failed + rows.missing + rows.pending == rows.total == 20
+    assert rows.ok >= 14
+    return rows.total, rows.ok, rows.failed, rows.missing, rows.pending
 
 
 def test_run_asks_at_most_so_often(make_world: Callable[..., World]) -> None:

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 import batchkit
-from batchkit import Client, InputError, LocalError
+from batchkit import Client, InputError, LocalError, Settings
 from batchkit.builder.lines import encode
 
 from .conftest import World, request_lines
@@ -37,6 +37,32 @@ def test_the_same_rows_under_another_name_are_not_sent_without_a_word(
         for name in ("fails", "again"):
             client.run(request_lines(5), name=name)
     assert "billed again" not in caplog.text, "there are no answers to take instead"
+
+
+def test_who_is_strict_is_refused_what_others_are_warned_of(shell: Shell) -> None:
+    (shell.home / "rows.csv").write_text("a\n1\n2\n")
+    slip = {**request_lines(1)[0], "extra": 1}
+    (shell.home / "slip.jsonl").write_bytes(orjson.dumps(slip) + b"\n")
+    run = ("run", "rows.csv", "--overwrite", "-d", "d", "--emulator", "--speed", "3000", "-o", "out.csv", "-p")
+    again = "job 'second' asks the very same as job 'first' of"
+    away = "; or leave --strict away, if it is meant so"
+    assert shell(*run, "{a}", "--name", "first", "--strict")[0] in (0, 8)
+    for arguments, says, hint in (
+        ((*run, "{a}", "--name", "second"), again, "batchkit fetch --emulator first -o results.csv takes its answers"),
+        (
+            (*run, "{a}", "--param", "max_token=5"),
+            "body.max_token is no known parameter",
+            f"is max_tokens meant?{away}",
+        ),
+        ((*run, "Hello"), "the prompt has no {column}: every row asks the same", away),
+        (("submit", "slip.jsonl", "--emulator"), "slip.jsonl, line 1, byte 0: the line has keys no service knows", ""),
+        (("submit", "slip.jsonl", "--dry-run"), "1 problem in slip.jsonl", "mend it, and again"),
+        (("check", "slip.jsonl"), "1 problem in slip.jsonl", "mend it, and again"),
+    ):
+        code, out, err = shell(*arguments, "--strict")
+        assert (code, says in err, hint in err) == (3, True, True), (arguments, out, err)
+    assert [job["name"] for job in orjson.loads(shell("list", "--emulator", "--json")[1])["jobs"]] == ["first"]
+    assert shell("check", "slip.jsonl")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -73,6 +99,10 @@ def test_a_misspelt_parameter_of_a_retry_is_said(
         client.retry("nightly", only=["4xx", "5xx"], params={"max_token": 5})
     assert "body.max_token is no known parameter of /v1/chat/completions" in caplog.text
     assert "is max_tokens meant?" in caplog.text
+    with Client(world.target(), ledger=world.home / "l", clock=world.clock, settings=Settings(strict=True)) as client:
+        client.run(request_lines(20), name="strictly")
+        with pytest.raises(InputError, match="max_token is no known parameter"):
+            client.retry("strictly", only=["4xx", "5xx"], params={"max_token": 5})
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from batchkit.config.credentials import Credential, Fetched, Secret
 from batchkit.config.tables import line_of, removed, replaced
 from batchkit.config.targets import plan
 from batchkit.errors import BatchkitError, CredentialError, Unavailable
+from batchkit.hints import in_python
 
 from .conftest import KEY, World, request_lines
 from .processes import Zygote
@@ -182,6 +183,38 @@ def test_the_first_target_is_the_default_until_it_goes(
     assert (code, "batchkit targets add NAME --endpoint URL" in err) == (4, True), err
     code, out, _ = batchkit("targets", "test")
     assert (code, "batchkit targets add NAME --endpoint URL" in out) == (4, True), out
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[targets.all]\npool = "east"\n', 'pool must be a list\nnext:  write pool = ["…", "…"], or leave it away'),
+        ("[targets.all]\npool = 5\n", "pool must be a list"),
+        ('[targets.all]\npool = [["east"]]\n', "a pool lists other targets of this file"),
+        ('default = ["all"]\n[targets.all]\n', "default is no target's name"),
+    ],
+)
+def test_a_pool_or_default_of_the_wrong_kind_is_said_and_can_be_removed(
+    tmp_path: Path, batchkit: Callable[..., tuple[int, str, str]], text: str, says: str
+) -> None:
+    path = tmp_path / "targets.toml"
+    path.write_text(text + EAST)
+    config = ("--config", str(path))
+    code, _, err = batchkit("targets", "show", "all", *config)
+    assert (code, says in err) == (4, True), err
+    assert batchkit("targets", "list", *config)[0] == (4 if "default" in text else 0)
+    if "pool" in text:
+        assert batchkit("targets", "remove", "east", "--yes", *config)[0] == 0
+        assert batchkit("targets", "remove", "all", "--yes", *config)[0] == 0
+
+
+def test_a_name_in_a_hint_can_be_typed_as_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "targets.toml"
+    path.write_text("".join(f"[targets.{name!r}]\n" for name in ("my east", "west")))
+    with pytest.raises(ConfigError) as refused:
+        load_target(config=path, env={})
+    assert refused.value.hint == f"-t 'my east', or default = 'my east' at the top of {path}"
+    assert in_python(refused.value.hint) == f"target='my east', or default = 'my east' at the top of {path}"
 
 
 def test_what_is_wrong_with_a_flag_is_said_in_flags(batchkit: Callable[..., tuple[int, str, str]]) -> None:
@@ -404,9 +437,9 @@ def test_a_variable_beats_the_file_value_by_value_but_never_the_endpoint_or_its_
     ("table", "says"),
     [
         ('key_env = "K"\nentra = true\n', "has key_env and entra"),
-        ('key_command = "pass show key"\n', "key_command has the wrong type"),
+        ('key_command = "pass show key"\n', "key_command must be a list"),
         ("key_command = []\n", "lists a command and its arguments"),
-        ("entra = 1\n", "entra has the wrong type"),
+        ("entra = 1\n", "entra must be true or false"),
         ('keyring = "one"\n', "SERVICE/USER"),
         ('key_env = "K"\nheaders = { "a b" = "x" }\n', "no header's name"),
         ('key_env = "K"\nheaders = { api-key = "x" }\n', "is a secret"),
@@ -661,14 +694,3 @@ def test_an_extra_that_is_missing_is_named(
     assert "Traceback" not in done.stderr
     if env:
         assert "AZURE_OPENAI_API_KEY" in done.stdout
-
-
-def test_names_that_are_none_are_said(tmp_path: Path) -> None:
-    path = tmp_path / "targets.toml"
-    for text, says in (
-        ('default = ["east"]\n[targets.east]\nendpoint = "https://x.test"\n', "default is not a target's name"),
-        ('[targets.all]\npool = [["east"]]\n', "a pool lists other targets"),
-    ):
-        path.write_text(text)
-        with pytest.raises(ConfigError, match=says):
-            load_target(config=path, env={})

@@ -23,7 +23,7 @@ from batchkit.builder.schema import load_schema
 from batchkit.builder.template import OnMissing, SkipRow, Template
 from batchkit.builder.template import jinja as filled_by_jinja
 from batchkit.errors import InputError
-from batchkit.given import expect
+from batchkit.given import expect, warn
 from batchkit.model import CHAT, URLS, Line
 from batchkit.text import nearest
 
@@ -52,6 +52,8 @@ class Lines:
     """Columns of which a row may be without one, but not all rows."""
     uniform: bool = False
     """Whether the first row has the columns of all, as in a table."""
+    constant: bool = False
+    """Whether the prompt has no column at all."""
     skipped: int = field(default=0, init=False)
     """Rows left out so far because a column was missing."""
     _begun: bool = field(default=False, init=False)
@@ -60,11 +62,14 @@ class Lines:
         for _, name, content in self._contents():
             yield Line(name, self.shape(content), self.url)
 
-    def encoded(self) -> Iterator[bytes]:
+    def encoded(self, *, strict: bool = False) -> Iterator[bytes]:
         """The lines as JSONL bytes, by the rules that `check` holds a file to. Raises InputError with the row."""
         if not self.alike:
-            yield from _encoded(((f"row {n}", self._document(name, body)) for n, name, body in self._contents()))
+            documents = ((f"row {n}", self._document(name, body)) for n, name, body in self._contents())
+            yield from _encoded(documents, strict)
             return
+        if self.constant:
+            warn(_log, "the prompt has no {column}: every row asks the same", "is {NAME} missing in it?", strict=strict)
         rules, dumps, join = Rules(), orjson.dumps, b"".join
         try:
             opening, between, ending = dumps(self._document(_HOLE, _HOLE)).split(dumps(_HOLE))
@@ -79,11 +84,11 @@ class Lines:
             except TypeError as error:
                 raise InputError(f"row {number} cannot be written as JSON: {error}") from None
             if first or not content:  # what is the same in all is judged once
-                rules.judge(orjson.loads(line), _blamer(f"row {number}"))
+                rules.judge(orjson.loads(line), _blamer(f"row {number}", strict))
                 first = False
             key = hash(encoded)
             if key in seen:
-                _blamer(f"row {number}")("custom_id_twice", value=shown(name))
+                _blamer(f"row {number}", strict)("custom_id_twice", value=shown(name))
             seen.add(key)
             yield line
 
@@ -176,14 +181,13 @@ def lines(
     extra = {**(params or {}), "model": deployment}
     shape: Shape = dict
     content: Content
-    wanted = columns_of(custom_id)
+    wanted, constant = columns_of(custom_id), False
     if isinstance(body, str):
         if jinja:
             fill = filled_by_jinja(body, missing)
         else:
             template = Template.parse(body)
-            if not template.columns:
-                _log.warning("the prompt has no {column}: every row asks the same")
+            constant = not template.columns
             fill, wanted = template.filler(missing), wanted | template.columns
         wanted |= {images} if images else set()
         _leave_content(url, extra)
@@ -205,6 +209,7 @@ def lines(
         alike=isinstance(body, str),
         wanted=wanted,
         uniform=hasattr(rows, "__arrow_c_stream__"),
+        constant=constant,
     )
 
 
@@ -221,22 +226,22 @@ def _made(body: Body, row: Row) -> Mapping[str, Any]:
     return made
 
 
-def encode(lines: Iterable[Line | Mapping[str, Any]]) -> Iterator[bytes]:
-    """The lines as JSONL bytes, by the rules that `check` holds a file to.
+def encode(lines: Iterable[Line | Mapping[str, Any]], *, strict: bool = False) -> Iterator[bytes]:
+    """The lines as JSONL bytes, by the rules that `check` holds a file to, where one is `strict` its warnings too.
 
     A mapping is a request line as it stands in a file. Raises InputError that names the row or line.
     """
     if isinstance(lines, Lines):
-        return lines.encoded()
-    return _encoded(map(_document, enumerate(lines, 1)))
+        return lines.encoded(strict=strict)
+    return _encoded(map(_document, enumerate(lines, 1)), strict)
 
 
-def judged(lines: Iterable[bytes]) -> Iterator[bytes]:
+def judged(lines: Iterable[bytes], *, strict: bool = False) -> Iterator[bytes]:
     """The same request lines, held to the same rules. Raises InputError that names the row."""
     rules = Rules()
     for line in lines:
         document = json.loads(line)
-        rules.judge(document, _blamer(f"row {document['custom_id']!r}"))
+        rules.judge(document, _blamer(f"row {document['custom_id']!r}", strict))
         yield line
 
 
@@ -249,24 +254,25 @@ def _document(numbered: tuple[int, Line | Mapping[str, Any]]) -> tuple[str, Mapp
     return f"line {number}", item
 
 
-def _encoded(documents: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[bytes]:
+def _encoded(documents: Iterable[tuple[str, Mapping[str, Any]]], strict: bool) -> Iterator[bytes]:
     rules = Rules()
     for where, document in documents:
-        rules.judge(document, _blamer(where))
+        rules.judge(document, _blamer(where, strict))
         try:
             yield orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
         except orjson.JSONEncodeError as error:
             raise InputError(f"{where} cannot be written as JSON: {error}") from None
 
 
-def _blamer(where: str) -> Callable[..., None]:
-    """What raises the first error as an InputError about `where`; warnings are for `check`, but for slips."""
+def _blamer(where: str, strict: bool) -> Callable[..., None]:
+    """What raises the first error as an InputError about `where`, or the first warning where one is `strict`. Else
+    warnings are for `check`, but for slips."""
 
     def blame(rule: str, **facts: Any) -> None:
         message, fix = told(rule, facts)
         if RULES[rule].severity == "error":
             raise InputError(f"{where}: {RULES[rule].code}: {message}", hint=fix)
-        if rule == "param_misspelt":
-            _log.warning("%s: %s; %s", where, message, fix)
+        if strict or rule == "param_misspelt":
+            warn(_log, f"{where}: {message}", fix, strict=strict)
 
     return blame

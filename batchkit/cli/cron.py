@@ -61,7 +61,7 @@ def rest(face: Face, where: Where, telling: Telling, known_as: str | None, out: 
     due = due_at(job, interval_s)
     if due is None or is_due(job, interval_s, now):
         return False
-    words = f"job {job.name!r} is not finished: {job.status or job.state}, {counted(job.counts)}"
+    words = f"job {job.name!r} is not finished: {job.status or job.state}, {counted(job)}"
     raise Unfinished(f"{words}; the next look is due at {when(due)}", hint="the same command again later")
 
 

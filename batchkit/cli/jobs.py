@@ -69,6 +69,7 @@ def submit(
     lines: Annotated[Path, typer.Argument(help="A JSONL file of request lines.", metavar="LINES")],
     name: Name = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for quota and slow files.")] = True,
+    strict: rows.Strict = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only judge the file; send nothing.")] = False,
 ) -> None:
     """Upload request lines and start their batches.
@@ -76,9 +77,9 @@ def submit(
     Example: batchkit submit lines.jsonl --name nightly
     """
     if dry_run:
-        rows.check(face, [lines])
+        rows.check(face, [lines], strict=strict)
         return
-    with opened(face, where) as session:
+    with opened(face, where, strict=strict) as session:
         job = session.act(lambda client: client.submit(lines, name=name, wait=wait))
     face.data(documents.job(job), [f"{job.name}: {standing(job)}"])
     if any(part.state in WAITING for part in job.parts):
@@ -139,6 +140,7 @@ def run(
         int, typer.Option("--retries", min=0, max=20, help="Ask again up to N times for rows that may yet succeed.")
     ] = 0,
     overwrite: rows.Overwrite = False,
+    strict: rows.Strict = False,
     once: Once = False,
     every: Every = None,
     timeout: Timeout = None,
@@ -165,7 +167,7 @@ def run(
     cron.measure(where, telling)
     if once and cron.rest(face, where, telling, known_as, out):
         return
-    with opened(face, where, every_s=every, telling=telling) as session:
+    with opened(face, where, every_s=every, telling=telling, strict=strict) as session:
         lines: Path | Iterable[Line] = Path(source)
         if making.asked(source):
             lines = making.lines(source, making.deployment or session.deployment)
@@ -240,6 +242,7 @@ def retry(
         list[str] | None,
         typer.Option("--param", help="key=value for every body on the way, such as max_tokens=4000; repeatable."),
     ] = None,
+    strict: rows.Strict = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the rows; send nothing.")] = False,
 ) -> None:
     """Ask again for the rows that failed for a passing reason, as a new round of the job.
@@ -247,7 +250,7 @@ def retry(
     Example: batchkit retry nightly --only content_filter --param max_tokens=4000
     """
     params = dict(map(parameter, param or []))
-    with opened(face, where) as session:
+    with opened(face, where, strict=strict) as session:
         found, count = session.act(lambda client: client.retry(job, only=only or (), params=params, dry_run=dry_run))
     verb = "to ask again" if dry_run else "asked again"
     face.data(documents.job(found), [f"{found.name}: {plural(count, 'row')} {verb}"])
@@ -287,7 +290,7 @@ def _names(columns: str | None) -> list[str] | None:
 
 
 def standing(job: Job) -> str:
-    words = f"{job.status or job.state}, {counted(job.counts)}"
+    words = f"{job.status or job.state}, {counted(job)}"
     return f"{words}; {job.held}" if job.held else words
 
 

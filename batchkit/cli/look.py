@@ -11,7 +11,6 @@ from batchkit.cli import documents, rehearsal
 from batchkit.cli.jobs import JobName
 from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, csv_lines, table, when
-from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
 from batchkit.errors import UsageError
 from batchkit.model import STATUSES, Job, Part, State
@@ -75,7 +74,7 @@ def list_jobs(
     with opened(face, where, offline=True) as session:
         page = session.act(lambda client: client.list(query))
     created = "CREATED" if as_csv or not where.emulator else "CREATED (EMULATOR'S TIME)"
-    header = ("NAME", "STATE", "STATUS", "ROWS", "OK", "FAILED", "MISSING", created)
+    header = ("NAME", "STATE", "STATUS", "ROWS", "OK", "FAILED", "MISSING", "PENDING", created)
     face.data(documents.jobs(page.jobs, page.after), shape(header, map(_row, page.jobs)))
     _more(face, len(page), page.after, "job", "")
     if not (page.jobs or where.emulator) and (rehearsal.home(where.ledger) / "ledger.sqlite3").is_file():
@@ -153,23 +152,18 @@ def show(
 
 
 def _row(job: Job) -> tuple[str, ...]:
-    counts, outcome = job.counts, job.outcome
-    ok, failed = (outcome.ok, outcome.failed) if outcome else (counts.completed, counts.failed)
-    missing = str(outcome.missing) if outcome else ""
-    return job.name, job.state, job.status, str(job.lines), str(ok), str(failed), missing, when(job.created_at)
+    rows = job.so_far
+    counts = (rows.total, rows.ok, rows.failed, rows.missing if job.outcome else "", rows.pending or "")
+    return job.name, job.state, job.status, *map(str, counts), when(job.created_at)
 
 
 def _facts(job: Job, where: Where) -> list[tuple[str, str]]:
-    counts, outcome = job.counts, job.outcome
-    rows = counted(counts)
-    if outcome:
-        rows = f"{outcome.total} = {outcome.ok} ok + {outcome.failed} failed + {outcome.missing} missing"
     end = job.settled_at
     facts = [
         ("job", f"{job.name} ({job.id})"),
         ("state", f"{job.state}, round {job.round}, {plural(len(job.parts), 'part')}"),
         ("status", job.status),
-        ("rows", rows),
+        ("rows", _rows(job)),
         ("service", f"{job.service} ({job.target})"),
         ("deployment", f"{job.deployment}, {job.url}"),
         ("created", when(job.created_at) + " (the emulator's time)" * where.emulator),
@@ -178,6 +172,14 @@ def _facts(job: Job, where: Where) -> list[tuple[str, str]]:
         ("content", f"sha256 {job.sha256}"),
     ]
     return [(key, value) for key, value in facts if value]
+
+
+def _rows(job: Job) -> str:
+    """The account of a job's rows as it stands."""
+    rows = job.so_far
+    missing = f" + {rows.missing} missing" if job.outcome else ""
+    pending = f" + {rows.pending} pending" if rows.pending else ""
+    return f"{rows.total} = {rows.ok} ok + {rows.failed} failed{missing}{pending}"
 
 
 def _part(part: Part) -> tuple[str, ...]:

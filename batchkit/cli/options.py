@@ -20,6 +20,7 @@ from batchkit.cli.light import LightCommand
 from batchkit.cli.making import DEFAULTS, MAKE, Making
 from batchkit.cli.printer import Face, LogFormat
 from batchkit.cli.telling import NOBODY, TELL, Telling
+from batchkit.config.targets import is_address
 from batchkit.errors import BatchkitError, Interrupted, LocalError, UsageError
 
 TALK: dict[str, Any] = {
@@ -80,12 +81,21 @@ class Where:
 
     @property
     def flags(self) -> str:
-        """What a further command needs to find the same job."""
-        ledger = None if _password(self.ledger) else self.ledger  # it came from the environment, and is there again
-        target = None if "://" in (self.target or "") else self.target  # an address is none, and may hold a key
-        named = (("--target", target), ("--ledger", ledger), ("--config", self.config))
-        flags = "".join(f" {flag} {quote(str(value))}" for flag, value in named if value)
-        return flags + (" --emulator" if self.emulator else "")
+        """What a further command needs to find the same job, but for what the environment tells it as well."""
+        target = None if is_address(self.target) else self.target
+        named = (("--target", target), ("--ledger", self.ledger), ("--config", self.config))
+        flags = "".join(f" {flag} {quote(str(value))}" for flag, value in named if value and not told(flag, str(value)))
+        return flags + (" --emulator" if self.emulator and not told("--emulator", *TRUE) else "")
+
+
+TRUE = ("1", "true", "yes", "on", "t", "y")
+"""What switches a flag on in the environment."""
+
+
+def told(flag: str, *values: str) -> bool:
+    """Whether the environment has one of these values for a flag."""
+    said = os.environ.get("BATCHKIT_" + flag.strip("-").upper(), "")
+    return said in values or said.lower() in values
 
 
 GROUPS: dict[str, tuple[dict[str, Any], type]] = {

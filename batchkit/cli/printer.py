@@ -19,7 +19,7 @@ import orjson
 from batchkit.cli import documents
 from batchkit.errors import BatchkitError, Unfinished
 from batchkit.logs import ENDED_BADLY, JsonLines
-from batchkit.model import Counts, Job
+from batchkit.model import Job
 from batchkit.text import plural, visible
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Face:
             words = visible(
                 item.busy or str(item.trouble or "") or item.job.held or item.job.status or item.job.state, 200
             )
-            words = f"{item.job.name}: {words}, {rows(item.job.counts)}"
+            words = f"{item.job.name}: {words}, {rows(item.job)}"
             document = documents.job(item.job) | {"next_look_at": item.next_look_at} if self.as_json else {}
             said = orjson.dumps(document | {"events": []}).decode() if self.as_json else words
             if self._lines.get(item.job.id) == said:
@@ -175,9 +175,8 @@ class Face:
         self._job = job.name
         done = counts.completed + counts.failed
         words = visible(step.why or job.status or job.state, 200)
-        if job.round:
-            words += f", round {job.round}"
         if self._bars is not None:
+            words += f", round {job.round}" if job.round else ""
             if not self._bars.task_ids:
                 self._bars.add_task("", name=visible(job.name, 40), words=words, total=counts.total)
             self._bars.update(self._bars.task_ids[0], completed=done, total=counts.total, words=words)
@@ -186,7 +185,7 @@ class Face:
             return  # the command itself says how it ended
         if words != self._said or time.monotonic() - self._said_at > EVERY_S:
             self._said, self._said_at = words, time.monotonic()
-            self.say(f"{job.name}: {words}, {rows(counts)}")
+            self.say(f"{job.name}: {words}, {rows(job)}")
 
 
 class _Said(logging.Handler):
@@ -207,10 +206,11 @@ def _lines() -> logging.Handler:
     return handler
 
 
-def rows(counts: Counts) -> str:
-    """How far the rows are, in words."""
+def rows(job: Job) -> str:
+    """How far the rows are, in words; those of the latest round, which is named where it is not the first."""
+    counts, named = job.counts, f"round {job.round}, " if job.round else ""
     failed = f" and {counts.failed} failed" if counts.failed else ""
-    return f"{counts.completed} of {plural(counts.total, 'row')} done{failed}"
+    return f"{named}{counts.completed} of {plural(counts.total, 'row')} done{failed}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

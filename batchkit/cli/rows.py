@@ -34,6 +34,13 @@ Results = Annotated[
     Path | None, typer.Option("--out", "-o", help="Where to write: .csv, .parquet or .jsonl. [default: stdout]")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that holds something else.")]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Take warnings for errors before anything is sent: a misspelt --param, the rows of another job, …",
+    ),
+]
 
 
 def build(
@@ -101,6 +108,7 @@ def check(
         typer.Option("--model", help="The deployment's model: for tokens, and what it takes. [default: by its name]"),
     ] = None,
     facts: FactsFile = None,
+    strict: Strict = False,
     cost: Annotated[Path | None, typer.Option("--cost", help="A price file (TOML): what will it cost?")] = None,
     fix: Annotated[
         Path | None,
@@ -147,14 +155,13 @@ def check(
         write_bytes(orjson.dumps(sarif.document(found), option=orjson.OPT_APPEND_NEWLINE))
     else:
         face.data(documents.check(reports), _annotations(found) if github else _words(reports))
-    bad = [report for report in found if not report.ok]
+    bad = [report for report in found if not report.ok or (strict and report.total)]
     if bad:
         face.say(*([f"warning: {unpriced}"] if unpriced else []))
-        errors = sum(report.errors for report in bad)
+        errors = sum(report.total if strict else report.errors for report in bad)
         names, again = ", ".join(report.path for report in bad), " ".join(quote(str(path)) for path in files)
-        raise InputError(
-            f"{plural(errors, 'problem')} in {names}", hint=f"mend them, and again: batchkit check {again}"
-        )
+        hint = f"mend {'it' if errors == 1 else 'them'}, and again: batchkit check {again}"
+        raise InputError(f"{plural(errors, 'problem')} in {names}", hint=hint)
     if unpriced:
         raise unpriced
 

@@ -17,7 +17,7 @@ from batchkit.cli.options import Where
 from batchkit.cli.printer import Face
 from batchkit.cli.telling import NOBODY, Telling
 from batchkit.clock import Clock, SystemClock
-from batchkit.config import MIN_POLL_S, Target
+from batchkit.config import MIN_POLL_S, Settings, Target
 from batchkit.config.targets import load_target
 from batchkit.errors import ConfigError, Interrupted
 
@@ -40,9 +40,10 @@ class Session:
         ledger: str | None,
         clock: Clock | None,
         telling: Telling = NOBODY,
+        strict: bool = False,
     ) -> None:
         self._face, self._where, self._target, self._ledger, self._clock = face, where, target, ledger, clock
-        self._telling = telling
+        self._telling, self._settings = telling, Settings(strict=strict)
 
     @property
     def deployment(self) -> str | None:
@@ -79,6 +80,7 @@ class Session:
             self._target,
             ledger=self._ledger,
             config=self._where.config,
+            settings=self._settings,
             clock=self._clock,
             on_progress=progress,
             commands=self._telling.commands,
@@ -110,7 +112,13 @@ class Session:
 
 @contextmanager
 def opened(
-    face: Face, where: Where, *, every_s: float | None = None, offline: bool = False, telling: Telling = NOBODY
+    face: Face,
+    where: Where,
+    *,
+    every_s: float | None = None,
+    offline: bool = False,
+    telling: Telling = NOBODY,
+    strict: bool = False,
 ) -> Iterator[Session]:
     """The session that the shared flags ask for; `offline` for what only reads the ledger."""
     ledger, target, clock = where.ledger, None, None
@@ -126,7 +134,7 @@ def opened(
             if target.azure and not target.local and every_s < MIN_POLL_S:
                 raise ConfigError("Azure asks for at least 60 seconds between looks", hint="--every 60")
             target = replace(target, poll_interval_s=every_s)
-        yield Session(face, where, target or where.target, ledger, clock, telling)
+        yield Session(face, where, target or where.target, ledger, clock, telling, strict)
 
 
 def _check_terminal() -> None:

@@ -17,7 +17,7 @@ import typer
 from batchkit import disk
 from batchkit.cli import documents
 from batchkit.cli.light import LightGroup
-from batchkit.cli.options import command
+from batchkit.cli.options import command, told
 from batchkit.cli.printer import Face, table
 from batchkit.config import Target
 from batchkit.config import endpoint as endpoints
@@ -185,12 +185,13 @@ def remove(
     """
     from batchkit.config import tables
 
-    plans.check_name(name)
     path, flag = plans.file_of(config), _flag(config)
     known = plans.read(path).get("targets", {}) if path.exists() else {}
     if name not in known:
+        plans.check_name(name)
         raise ConfigError(f"target {name!r} is not in {path}", hint=f"batchkit targets list{flag}")
-    pools = [pool for pool, item in known.items() if isinstance(item, dict) and name in item.get("pool", ())]
+    listed = {pool: item.get("pool") for pool, item in known.items() if isinstance(item, dict)}
+    pools = [pool for pool, members in listed.items() if isinstance(members, list) and name in members]
     if pools:
         hint = f"batchkit targets remove {quote(pools[0])}{flag}"
         raise ConfigError(f"target {name!r} is one of the pool {pools[0]!r}", hint=hint)
@@ -211,7 +212,7 @@ def remove(
 
 def _flag(config: Path | None) -> str:
     """What a further command needs to work with the same file."""
-    return f" --config {quote(str(config))}" if config else ""
+    return f" --config {quote(str(config))}" if config and not told("--config", str(config)) else ""
 
 
 def _text(path: Path) -> str:

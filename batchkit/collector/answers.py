@@ -133,7 +133,7 @@ def _absent(custom_id: str, part: Part) -> Result:
     code, message = MISSING, "no result came back for this row"
     if not part.collected:
         standing = batch.status if batch else part.state
-        code, message = PENDING, f"not back yet: {standing}"
+        code, message = PENDING, f"{'being retried' if part.round else 'not back yet'}: {standing}"
     elif part.held:
         message = part.held
     elif part.state is State.DROPPED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from base64 import b64decode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -20,8 +20,9 @@ RESULT = "custom_id ok text".split()
 DETAIL = (
     "finish_reason status_code error_code error_message input_tokens output_tokens model request_id round batch_id"
 ).split()
-TAKEN = "result_"
-"""What is put in front of a column of ours whose name the input has already."""
+OURS, ANSWERS = "result_", "answer_"
+"""What is put in front of a column of ours whose name the input has, and of one of the answers' whose name the input or
+we have: the input's columns keep their names, whatever answers are asked to be, and so do ours without the input's."""
 
 
 class Kind(Enum):
@@ -37,6 +38,7 @@ class Kind(Enum):
 _KINDS = {"ok": Kind.BOOLEAN} | dict.fromkeys(("status_code", "input_tokens", "output_tokens", "round"), Kind.INTEGER)
 _JSON = {"string": Kind.TEXT, "integer": Kind.INTEGER, "number": Kind.NUMBER, "boolean": Kind.BOOLEAN}
 _NOTHING: Mapping[str, Any] = {}
+_EACH = "--each gives every embedding a row of its own; .jsonl takes them as they come"
 
 Source = tuple[Mapping[str, Any], Result, Mapping[str, Any], Mapping[str, Any]]
 """What a row is filled from: the input row, the result, the parsed answer, one embedding."""
@@ -62,6 +64,11 @@ class Table:
     each: bool = False
 
     @property
+    def one_vector(self) -> bool:
+        """Whether a row has room for one embedding, and no more."""
+        return self.vectors and not self.each
+
+    @property
     def names(self) -> list[str]:
         return [column.name for column in self.columns]
 
@@ -77,9 +84,8 @@ class Table:
     def _vectors(self, result: Result) -> Sequence[Mapping[str, Any]]:
         items = result.response.get("data") if result.ok and isinstance(result.response, dict) else None
         found = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-        if len(found) > 1 and not self.each:
-            words = f"row {result.custom_id!r} has {len(found)} embeddings"
-            raise ResultError(words, hint="--each gives every embedding a row of its own")
+        if len(found) > 1 and self.one_vector:
+            raise ResultError(f"row {result.custom_id!r} has {len(found)} embeddings", hint=_EACH)
         return [{"index": item.get("index"), "embedding": _floats(item.get("embedding"))} for item in found] or [
             _NOTHING
         ]
@@ -98,31 +104,35 @@ class Table:
 
 def table(job: Job, line: bytes, joined: Mapping[str, Kind], *, each: bool = False) -> Table:
     """The table of a job's results: first the columns of the joined rows, then ours, with one for each property of the
-    schema that `line`, a request of the job, asks answers to follow."""
+    schema that `line`, a request of the job, asks answers to follow. No two have the same name: see OURS."""
     vectors = job.url.endswith("/embeddings")
     if each and not vectors:
         raise UsageError("--each is for embeddings", hint="leave it away: each row has one answer")
     answers = {} if vectors else properties(line)
-    columns: list[Column] = [Column(name, kind, _get(0, name)) for name, kind in joined.items()]
-    taken = set(joined)
-
-    def add(name: str, kind: Kind, value: Callable[[Source], Any]) -> None:
-        while name in taken:
-            name = TAKEN + name
-        taken.add(name)
-        columns.append(Column(name, kind, value))
-
-    for name in RESULT:
-        add(name, _KINDS.get(name, Kind.TEXT), _of_result(name))
-    for name, kind in answers.items():
-        add(name, kind, _fitting(name, kind))
+    theirs = [Column(name, kind, _get(0, name)) for name, kind in joined.items()]
+    first, details = (
+        [Column(name, _KINDS.get(name, Kind.TEXT), _of_result(name)) for name in names] for names in (RESULT, DETAIL)
+    )
     if vectors:
-        if each:
-            add("index", Kind.INTEGER, _get(3, "index"))
-        add("embedding", Kind.VECTOR, _get(3, "embedding"))
-    for name in DETAIL:
-        add(name, _KINDS.get(name, Kind.TEXT), _of_result(name))
-    return Table(tuple(columns), frozenset(answers), vectors, each)
+        first += [Column("index", Kind.INTEGER, _get(3, "index"))] * each
+        first.append(Column("embedding", Kind.VECTOR, _get(3, "embedding")))
+    ours = _free(OURS, [*first, *details], theirs)
+    said = [Column(name, kind, _fitting(name, kind)) for name, kind in answers.items()]
+    middle = _free(ANSWERS, said, [*theirs, *ours])
+    columns = (*theirs, *ours[: len(first)], *middle, *ours[len(first) :])
+    return Table(columns, frozenset(answers), vectors, each)
+
+
+def _free(prefix: str, columns: Sequence[Column], before: Sequence[Column]) -> list[Column]:
+    """The same columns, with the prefix in front of names that others have already."""
+    taken, own, made = {column.name for column in before}, {column.name for column in columns}, list[Column]()
+    for column in columns:
+        name = column.name
+        while name in taken or (name != column.name and name in own):
+            name = prefix + name
+        taken.add(name)
+        made.append(replace(column, name=name))
+    return made
 
 
 def properties(line: bytes) -> dict[str, Kind]:
@@ -135,6 +145,14 @@ def properties(line: bytes) -> dict[str, Kind]:
     found = _down(node, chat) or _down(node, responses)
     fields = found.get("properties") if isinstance(found, dict) else None
     return {name: _kind(field) for name, field in fields.items()} if isinstance(fields, dict) else {}
+
+
+def refuse_several(line: bytes) -> None:
+    """Raise UsageError for a request line that asks for more than one embedding: several texts, or lists of tokens."""
+    document = orjson.loads(line)
+    asked = _down(document, ("body", "input"))
+    if isinstance(asked, list) and len(asked) > 1 and not isinstance(asked[0], int):
+        raise UsageError(f"row {document.get('custom_id')!r} asks for {len(asked)} embeddings", hint=_EACH)
 
 
 def kind_of(value: Any) -> Kind | None:

@@ -10,10 +10,11 @@ from typing import Any
 WIDTH = 1000
 LEFT = 60
 LANE = 18
-BARS = 24
+BARS = 8
+"""How many bars a histogram has room for at least, so that a few are no wider than this."""
 LANES = 40
 """How many parts a timeline draws."""
-STEPS = (60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400)
+STEPS = (1, 5, 15, 60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400)
 
 
 def shares(kinds: Sequence[tuple[str, int]]) -> str:
@@ -34,17 +35,18 @@ def histogram(bars: Sequence[dict[str, Any]], shown: Callable[[float], str]) -> 
     drawn = []
     for index, bar in enumerate(bars):
         tall = max(1.5, (height - 4) * bar["count"] / most) if bar["count"] else 0
-        title = f"{bar['count']:,} rows: {shown(bar['from'])} to {shown(bar['to'])}"
+        ends = dict.fromkeys((shown(bar["from"]), shown(bar["to"])))
+        title = f"{bar['count']:,} row{'s' * (bar['count'] != 1)}: {' to '.join(ends)}"
         drawn.append(
             f'<rect class="run" x="{index * step + 0.5:.1f}" y="{height - tall:.1f}" width="{max(1, step - 1):.1f}" '
             f'height="{tall:.1f}"><title>{escape(title)}</title></rect>'
         )
     low, high = escape(shown(bars[0]["from"])), escape(shown(bars[-1]["to"]))
+    end = f'<text x="{max(60, step * len(bars)):.0f}" y="{height + 13}" text-anchor="end">{high}</text>'
     return (
         f'<svg viewBox="0 0 {width} {height + foot}" role="img" aria-label="histogram">{"".join(drawn)}'
         f'<line class="grid" x1="0" y1="{height}" x2="{width}" y2="{height}"/>'
-        f'<text x="0" y="{height + 13}">{low}</text>'
-        f'<text x="{max(60, step * len(bars)):.0f}" y="{height + 13}" text-anchor="end">{high}</text></svg>'
+        f'<text x="0" y="{height + 13}">{low}</text>{end if high != low else ""}</svg>'
     )
 
 
@@ -53,7 +55,7 @@ def timeline(parts: Sequence[dict[str, Any]], end: float) -> str:
     drawn = parts[:LANES]
     start: float = min(part["planned_at"] for part in drawn)
     end = max([end, *(batch["ended_at"] or 0 for part in drawn for batch in part["batches"])])
-    scale = (WIDTH - LEFT) / max(1.0, end - start)
+    scale = (WIDTH - LEFT) / max(0.1, end - start)
 
     def x(moment: float) -> float:
         return LEFT + max(0.0, min(moment, end) - start) * scale
@@ -72,9 +74,10 @@ def timeline(parts: Sequence[dict[str, Any]], end: float) -> str:
         name = f"{part['round']}-{part['number']}"
         pieces.append(f'<text x="0" y="{y + 13}">{name}</text>')
         for batch in part["batches"]:
-            made = max(since, batch["created_at"] or since)
+            until, made = batch["ended_at"] or end, max(since, batch["created_at"] or since)
+            made = since if made > until else made  # the service's clock is ahead
             pieces.append(bar("wait", since, made, y, f"{name}: waiting"))
-            since = batch["ended_at"] or end
+            since = until
             kind = {"completed": "ok", "failed": "failed", "expired": "failed", "cancelled": "pending"}
             pieces.append(bar(kind.get(batch["status"], "run"), made, since, y, f"{name}: {batch['status']}"))
         if not part["batches"]:
@@ -96,9 +99,10 @@ def timeline(parts: Sequence[dict[str, Any]], end: float) -> str:
 
 def _ticks(start: float, end: float, x: Callable[[float], float], height: float) -> str:
     step = next((step for step in STEPS if (end - start) / step <= 8), STEPS[-1])
-    pattern = "%d %b %H:%M" if end - start > 86400 else "%H:%M"
-    moment, drawn = (start // step + 1) * step, []
-    while moment < end:
+    pattern = "%d %b %H:%M" if end - start > 86400 else "%H:%M" if step >= 60 else "%H:%M:%S"
+    first, drawn = -(-start // step) * step, list[str]()
+    moment = first if first <= end else start
+    while moment <= end:
         at = x(moment)
         label = datetime.fromtimestamp(moment, UTC).strftime(pattern)
         drawn.append(f'<line class="grid" x1="{at:.1f}" y1="0" x2="{at:.1f}" y2="{height}"/>')

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from batchkit.collector.account import Account
 from batchkit.collector.answers import Answers
-from batchkit.collector.lines import Answer, names_of
+from batchkit.collector.lines import PENDING, Answer, names_of
 from batchkit.disk import PIECE, Workdir, blocks, local_errors
 from batchkit.errors import InputError, LocalError
 from batchkit.model import Job, Part, Result
@@ -163,7 +163,7 @@ def latest(line: bytes, answers: Sequence[Answer]) -> Row:
 
 def _better(before: Result, after: Result) -> bool:
     """Whether the later of two answers to one row is to be taken: not if a good one were lost for it, or a real one for
-    none at all."""
+    none at all, unless that is yet to come."""
     if before.ok and not after.ok:
         return False
-    return after.status_code is not None or before.status_code is None
+    return after.status_code is not None or before.status_code is None or after.error_code == PENDING

@@ -72,7 +72,8 @@ def _header(job: Document, rows: Document) -> str:
 
 def _tiles(report: Document, now: float) -> str:
     job, rows, cost = report["job"], report["rows"], report["cost"]
-    took = duration((job["settled_at"] or now) - job["created_at"])
+    took_s = (job["settled_at"] or now) - job["created_at"]
+    took = duration(took_s) if took_s >= 1 else "&lt; 1 s"
     share = f"{100 * rows['ok'] / rows['total']:.1f} %" if rows["total"] else "–"
     tiles = [
         (_count(rows["total"]), "rows in"),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from batchkit.collector.account import Account
+from batchkit.collector.columns import refuse_several
 from batchkit.collector.export import Shape, lines, write
 from batchkit.collector.merge import merge
 from batchkit.collector.statistics import Statistics
 from batchkit.collector.verdict import verdict
-from batchkit.disk import Workdir, local_errors
+from batchkit.disk import PIECE, Workdir, local_errors
 from batchkit.model import Job, Result
 from batchkit.prices import Prices
 
@@ -81,11 +82,15 @@ def collect(job: Job, workdir: Workdir, out: Path | None, shape: Shape, replacea
     return Results(job, workdir, account, shape, digest)
 
 
-def judge(job: Job, lines: Path, shape: Shape) -> None:
-    """Raise UsageError for columns that the results will not have, and InputError for rows that cannot be read, before
-    anything is spent. `lines` is a file of the job's requests."""
-    if not shape.plain:
-        shape.table(job, _first_line(lines))
+def judge(job: Job, files: Sequence[Path], shape: Shape) -> None:
+    """Raise UsageError for columns that the results will not have, or embeddings that a row has no room for, and
+    InputError for rows that cannot be read, before anything is spent. `files` have the job's requests."""
+    if shape.plain or not shape.table(job, _first_line(files[0])).one_vector:
+        return
+    for path in files:
+        with local_errors(path), path.open("rb", buffering=PIECE) as file:
+            for line in file:
+                refuse_several(line)
 
 
 def survey(job: Job, workdir: Workdir, prices: Prices | None) -> dict[str, Any]:

@@ -46,16 +46,19 @@ class Distribution:
         return self.most
 
     def bars(self, most: int = 24) -> list[tuple[float, float, int]]:
-        """From, to and count of at most so many equal intervals of the logarithm."""
+        """From, to and count of at most so many equal intervals of the logarithm, and no more than there are whole
+        numbers: between them is nothing to tell apart."""
         if not self.count:
             return []
+        most = min(most, int(self.most) - int(self.least) + 1)
         low = math.log(max(1.0, self.least))
         width = max((math.log(max(1.0, self.most)) - low) / most, _STEP)
         counts = Counter[int]()
         for step, count in self.steps.items():
             counts[min(most - 1, max(0, int((step * _STEP - low) / width)))] += count
         last = max(counts)
-        return [(math.exp(low + i * width), math.exp(low + (i + 1) * width), counts[i]) for i in range(last + 1)]
+        edges = [self.least, *(math.exp(low + i * width) for i in range(1, last + 1)), self.most]
+        return [(edges[i], edges[i + 1], counts[i]) for i in range(last + 1)]
 
     def document(self) -> dict[str, Any] | None:
         """The distribution as JSON; None where there was no value."""

@@ -168,6 +168,18 @@ def is_amount(key: str, value: float) -> bool:
     return 0 < value < math.inf or (key == "expires_s" and value == 0)
 
 
+_KINDS: Mapping[Any, tuple[str, str]] = {
+    str: ("text", '"…"'),
+    bool: ("true or false", "true"),
+    int: ("a whole number", "3600"),
+    (int, float): ("a number", "60"),
+    list: ("a list", '["…", "…"]'),
+    dict: ("a table", '{ NAME = "…" }'),
+    (dict, list): ("a table, or a list of them", '{ url = "…" }'),
+}
+"""What a value must be, in words, and how it is written."""
+
+
 def typed(table: Any, keys: Mapping[str, Any], where: str) -> None:
     """Hold a table against the keys it may have: a misspelt key must not be ignored silently."""
     if not isinstance(table, dict):
@@ -176,7 +188,8 @@ def typed(table: Any, keys: Mapping[str, Any], where: str) -> None:
         if key not in keys:
             raise ConfigError(f"{where} has an unknown key {key!r}", hint=f"known: {', '.join(keys)}")
         if not isinstance(value, keys[key]) or isinstance(value, bool) != (keys[key] is bool):
-            raise ConfigError(f"{where}: {key} has the wrong type")
+            words, example = _KINDS[keys[key]]
+            raise ConfigError(f"{where}: {key} must be {words}", hint=f"write {key} = {example}, or leave it away")
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if number and not is_amount(key, value):
             raise ConfigError(f"{where}: {key} must be more than 0, and finite")

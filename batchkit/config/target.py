@@ -128,8 +128,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Numbers of our own conduct, all in seconds unless they say otherwise."""
+    """Numbers of our own conduct, all in seconds unless they say otherwise. `strict` takes what is warned of before
+    anything is sent (a misspelt parameter, the rows of another job, …) for an error."""
 
+    strict: bool = False
     settle_window_s: float = 180.0
     relist_after_s: float = 60.0
     file_poll_s: float = 5.0

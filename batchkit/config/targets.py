@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from batchkit.config import endpoint, entra
@@ -76,7 +77,6 @@ def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapp
     expect("a target", name, (str, type(None)), "the name of one in the targets file, or a Target", error=ConfigError)
     config = None if config is None else Path(config)
     name = name or env.get("BATCHKIT_TARGET") or None
-    check_name(name)
     if name is None and config is None and not env.get("BATCHKIT_CONFIG"):
         found = _from_environment(env)
         if found is not None:
@@ -87,7 +87,8 @@ def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapp
     if name is None:
         name = document.get("default") or (next(iter(tables)) if len(tables) == 1 else None)
     if name is None and tables:
-        hint = f"-t {next(iter(tables))}, or default = {next(iter(tables))!r} at the top of {path}"
+        first = next(iter(tables))
+        hint = f"-t {quote(first)}, or default = {first!r} at the top of {path}"
         raise ConfigError(f"no target is named, and none is the default (there are: {', '.join(tables)})", hint=hint)
     if name is None:
         raise ConfigError(
@@ -96,6 +97,7 @@ def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapp
             "or batchkit targets add NAME --endpoint URL, or try without an account: add --emulator",
         )
     if name not in tables:
+        check_name(name)
         known = f"known: {', '.join(sorted(tables)) or 'none'}" if path.exists() else "there is no such file"
         raise ConfigError(
             f"target {name!r} is not in {path} ({known})", hint="batchkit targets list; or check --config"
@@ -103,9 +105,17 @@ def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapp
     return from_file(name, tables, path, env)
 
 
-def check_name(name: str | None) -> None:
-    """Refuse an address in a name's place, without repeating it: it may hold a key. Raises ConfigError."""
-    if name and "://" in name:
+_ADDRESS = re.compile(r"://|[?@=&]|\w\.[\w.-]+[:/]")
+
+
+def is_address(name: str | None) -> bool:
+    """Whether an address stands in a name's place, with its scheme or without: it may hold a key, and is not shown."""
+    return name is not None and _ADDRESS.search(name) is not None
+
+
+def check_name(name: str) -> None:
+    """Refuse an address in a name's place, without repeating it. Raises ConfigError."""
+    if is_address(name):
         hint = "export AZURE_OPENAI_ENDPOINT=URL, or batchkit targets add NAME --endpoint URL"
         raise ConfigError("an address is not a target's name", hint=hint)
 
@@ -127,7 +137,7 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(document.get("targets", {}), dict):
         raise ConfigError(f"{path}: targets is not a table", hint="write [targets.NAME]")
     if not isinstance(document.get("default", ""), str):
-        raise ConfigError(f"{path}: default is not a target's name", hint='write default = "NAME"')
+        raise ConfigError(f"{path}: default is no target's name", hint='write default = "NAME" at the top')
     return document
 
 

@@ -56,8 +56,8 @@ async def consult(
         return tuple(found)
     others = [finding for finding in found if finding.what != "deployment"]  # that one the probe asks anew
     if any(finding.verdict == "problem" for finding in others):
-        words = "no batch was made: the problems above come first"
-        return (*found, Finding("probe", "warning", words, "mend them, then batchkit doctor --probe again"))
+        words = "no batch was made: what is wrong above comes first"
+        return (*found, Finding("probe", "warning", words, "mend that, then batchkit doctor --probe again"))
     found = others
     jobs = await _jobs(patient.ledger)
     for member in patient.members:
