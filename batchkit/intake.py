@@ -21,6 +21,7 @@ from batchkit.builder.check import check
 from batchkit.builder.deployments import elsewhere
 from batchkit.builder.kinds import misspelt
 from batchkit.builder.lines import REQUESTS, encode
+from batchkit.builder.rows import is_frame
 from batchkit.clock import Clock
 from batchkit.collector.account import retryable
 from batchkit.collector.merge import changed, leftovers
@@ -66,11 +67,9 @@ class Intake:
         if isinstance(source, (str, os.PathLike)):
             stem = stem or Path(source).stem
         else:
-            kind = () if isinstance(source, (Mapping, bytes)) or hasattr(source, "__arrow_c_stream__") else Iterable
+            kind = () if isinstance(source, (Mapping, bytes)) or is_frame(source) else Iterable
             expect("source", source, kind, "request lines, or the path of a file of them", hint=REQUESTS)
-        name = name.strip() if name else None
-        if name and (len(name) > MOST_NAME or visible(name, MOST_NAME) != name):
-            raise UsageError(f"a job's name has up to {MOST_NAME} characters, all of them visible")
+        name = None if name is None else _usable(name.strip())
         async with self._staging() as directory:
             staged = await asyncio.to_thread(_stage, source, directory, target.limits)
             job = Job(
@@ -206,6 +205,15 @@ class Intake:
             yield directory
         finally:
             discard(directory)
+
+
+def _usable(name: str) -> str:
+    """A job's name. Raises InputError or UsageError for one that is none."""
+    if not name:
+        raise InputError("the job's name is empty", hint="such as name=f'nightly-{date.today()}'")
+    if len(name) > MOST_NAME or visible(name, MOST_NAME) != name:
+        raise UsageError(f"a job's name has up to {MOST_NAME} characters, all of them visible")
+    return name
 
 
 def _stage(source: Source, directory: Path, limits: Limits) -> split.Staged:

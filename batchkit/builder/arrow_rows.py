@@ -9,6 +9,8 @@ from typing import Any
 from batchkit.disk import reading
 from batchkit.errors import InputError, MissingExtra
 
+_COLUMN = "give the dataframe that it is a column of, or make one of it: column.to_frame()"
+_MIXED = "give each column values of one type, or give the rows as mappings: frame.to_dict('records')"
 _ROWS = 256
 """Rows in hand at once: enough to make the cost of a batch vanish, few enough for rows of long text."""
 
@@ -36,9 +38,19 @@ def arrow_file(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def arrow_stream(source: Any) -> Iterator[dict[str, Any]]:
-    """The rows of a dataframe."""
-    pyarrow = _pyarrow()
-    yield from _rows(pyarrow.RecordBatchReader.from_stream(source), type(source).__name__)
+    """The rows of a dataframe. Raises InputError for a single column, and for what Arrow has no type for."""
+    pyarrow, name = _pyarrow(), type(source).__name__
+    try:
+        if not hasattr(source, "__arrow_c_stream__"):  # pandas before 2.2
+            source = pyarrow.Table.from_pandas(source, preserve_index=False)
+        yield from _rows(pyarrow.RecordBatchReader.from_stream(source), name)
+    except pyarrow.ArrowException as error:
+        words = str(error).splitlines()[0]
+        if "non-struct type" in words:
+            raise InputError(
+                f"rows must be mappings or a dataframe, not a single column ({name})", hint=_COLUMN
+            ) from None
+        raise InputError(f"the {name} cannot be read as Arrow: {words}", hint=_MIXED) from None
 
 
 class Frame:
