@@ -111,10 +111,7 @@ def test_what_a_function_of_the_users_own_raises_is_told_with_its_row() -> None:
     assert isinstance(failed.value.__cause__, ZeroDivisionError)
     with pytest.raises(InputError, match=r"^row 2: the function of custom_id failed: ZeroDivisionError"):
         list(batchkit.lines(table, deployment="d", custom_id=lambda row: str(1 // row["n"]), body="{n}"))
-    known = {"a": "one"}
-    with pytest.raises(InputError, match="row 1: the function of body failed: KeyError: 'x'"):
-        list(batchkit.lines(table, deployment="d", body=lambda row: {"n": known[row["sku"]]}))
-    with pytest.raises(InputError, match=r"^row 1: column 'nope' is missing"):
+    with pytest.raises(InputError, match=r"^row 1: .* failed: KeyError: 'nope' \(the row has: sku, n\)"):
         list(batchkit.lines(table, deployment="d", body=lambda row: {"n": row["nope"]}))
 
 

@@ -124,11 +124,9 @@ class Lines:
 def _of_the_user(error: Exception, row: Row, number: int, called: str) -> InputError:
     """What a function of the user's own raised, with the row it was given, and its custom_id where that is made."""
     where = f"row {number}" if called in ("", f"row-{number}") else f"row {number} ({shown(called)})"
-    if isinstance(error, KeyError) and error.args and error.args[0] not in row:
-        return InputError(f"{where}: column {error} is missing", hint=_FUNCTION)
-    made = "body" if called else "custom_id"
-    words = f"{where}: the function of {made} failed: {type(error).__name__}: {shortened(str(error), 200)}"
-    return InputError(words, hint=_FUNCTION)
+    there = f" (the row has: {', '.join([*map(str, row)][:_MOST_SHOWN])})" if isinstance(error, KeyError) else ""
+    said = f"{type(error).__name__}: {shortened(str(error), 200)}{there}"
+    return InputError(f"{where}: the function of {'body' if called else 'custom_id'} failed: {said}", hint=_FUNCTION)
 
 
 def _check_columns(wanted: Collection[str], seen: Collection[str]) -> None:
