@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from datetime import date
 
 
 def visible(text: str, limit: int = 2000) -> str:
@@ -35,6 +36,11 @@ def csv_cell(value: str) -> str:
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+def plain(value: object) -> str:
+    """What JSON has no type for, as text: times of a library's own, such as pandas', as all others."""
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def slug(text: str, limit: int = 60) -> str:

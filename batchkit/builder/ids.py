@@ -10,6 +10,7 @@ import orjson
 from batchkit.builder.rows import Row
 from batchkit.builder.template import OnMissing, Template, text
 from batchkit.errors import InputError
+from batchkit.text import plain
 
 HASH = "@hash"
 """As `custom_id`: the row's content names it."""
@@ -52,7 +53,7 @@ def columns_of(custom_id: object) -> frozenset[str]:
 
 def hashed(row: Row) -> str:
     """32 hexadecimal digits of the SHA-256 of a row's content, whatever the order of its columns."""
-    written = orjson.dumps(dict(row), default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    written = orjson.dumps(dict(row), default=plain, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     return hashlib.sha256(written).hexdigest()[:32]
 
 

@@ -16,7 +16,7 @@ from batchkit.builder.findings import RULES, shown, told
 from batchkit.builder.ids import Name, columns_of, namer
 from batchkit.builder.images import Images
 from batchkit.builder.kinds import PLACES
-from batchkit.builder.rows import ROW, Row, is_frame, rows_of
+from batchkit.builder.rows import ROW, SUCH_ROWS, Row, is_frame, rows_of
 from batchkit.builder.rules import Rules
 from batchkit.builder.schema import load_schema
 from batchkit.builder.template import OnMissing, SkipRow, Template
@@ -115,7 +115,7 @@ class Lines:
             except BatchkitError:
                 raise
             except Exception as error:
-                expect(f"row {number}", row, Mapping, ROW)
+                expect(f"row {number}", row, Mapping, ROW, hint=SUCH_ROWS)
                 raise _of_the_user(error, row, number, called) from error
         if number:
             _check_columns(wanted, seen)

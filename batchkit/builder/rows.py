@@ -20,7 +20,7 @@ _TEXT = frozenset({".csv", ".tsv", ".tab", ".txt"})
 _JSONL = frozenset({".jsonl", ".ndjson"})
 STDIN = "-"
 ROW = "a mapping from column to value"
-_ROWS = "such as [{'column': 'value'}], csv.DictReader(file), or a dataframe of polars or pandas"
+SUCH_ROWS = "such as [{'column': 'value'}], csv.DictReader(file), or a dataframe of polars or pandas"
 
 
 def read_rows(source: str | Path, *, sql: str | None = None) -> Iterator[Row]:
@@ -61,21 +61,21 @@ def rows_of(source: Any) -> Iterable[Row]:
         hint = f"batchkit.read_rows({str(source)!r}) reads them from a file"
         raise InputError("rows are mappings or a dataframe, not the path of a file", hint=hint)
     kind = () if isinstance(source, (Mapping, bytes)) else Iterable
-    expect("rows", source, kind, "mappings or a dataframe", hint=_ROWS)
+    expect("rows", source, kind, "mappings or a dataframe", hint=SUCH_ROWS)
     rows: Iterable[Row] = source
     return rows
 
 
 def is_frame(source: Any) -> bool:
     """Whether rows come as columns: by the Arrow PyCapsule interface, or as pandas had them before it had that."""
-    before = type(source).__module__.startswith("pandas.") and getattr(source, "ndim", 0) == 2
+    before = type(source).__module__.startswith("pandas.") and hasattr(source, "itertuples")
     return before or hasattr(source, "__arrow_c_stream__")
 
 
 def mappings(source: Any) -> Iterator[Row]:
     """As `rows_of`, each held to be a mapping."""
     for number, row in enumerate(rows_of(source), 1):
-        expect(f"row {number}", row, Mapping, ROW, hint=_ROWS)
+        expect(f"row {number}", row, Mapping, ROW, hint=SUCH_ROWS)
         yield row
 
 

@@ -13,7 +13,7 @@ import orjson
 
 from batchkit.builder.rows import Row
 from batchkit.errors import InputError, MissingExtra
-from batchkit.text import nearest
+from batchkit.text import nearest, plain
 
 Fill = Callable[[Row], str]
 _parse = string.Formatter().parse
@@ -154,7 +154,7 @@ def as_text(name: str, value: Any) -> str:
     if isinstance(value, (bytes, bytearray)):
         raise InputError(f"column {name!r} holds bytes, not text", hint="decode it, or leave it out of the template")
     try:
-        written = orjson.dumps(value, default=str).decode()
+        written = orjson.dumps(value, default=plain).decode()
     except TypeError as error:
         raise InputError(f"column {name!r} cannot be written as JSON: {error}") from None
     # What JSON has no type for (dates, decimals, UUIDs) is written as a JSON string; in a prompt it needs no quotes.

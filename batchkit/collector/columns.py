@@ -14,6 +14,7 @@ import orjson
 
 from batchkit.errors import ResultError, UsageError
 from batchkit.model import Job, Result
+from batchkit.text import plain
 
 RESULT = "custom_id ok text".split()
 DETAIL = (
@@ -155,8 +156,9 @@ def wider(before: Kind | None, after: Kind | None) -> Kind | None:
 
 
 def as_text(value: Any) -> str:
-    """A value as text: strings as they are, anything else as JSON."""
-    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    """A value as text: strings as they are, what JSON has no type for without quotes, anything else as JSON."""
+    known = value is None or isinstance(value, (bool, int, float, list, dict, tuple))
+    return orjson.dumps(value, default=plain).decode() if known else plain(value)
 
 
 def _down(node: Any, path: Sequence[str]) -> Any:
