@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -27,13 +27,14 @@ from batchkit.config.targets import load_target
 from batchkit.disk import Workdir, check_writable, stamp
 from batchkit.errors import BatchkitError, CancelWished, LeaseLost, LedgerBusy, Unfinished
 from batchkit.given import expect, expect_call
+from batchkit.hints import in_python
 from batchkit.intake import Intake, Source
 from batchkit.ledger import Ledger, open_ledger
 from batchkit.metrics import measure
 from batchkit.model import Finding, Job, Result, StoredFile
 from batchkit.notify import Command
 from batchkit.prices import Prices, read_prices
-from batchkit.pump import Progress, Pump, connect
+from batchkit.pump import Progress, Pump, connect, interrupted
 from batchkit.tracker import remote
 from batchkit.tracker.query import Page, Query, Remote, RemotePage, select
 from batchkit.watch import Watched
@@ -84,6 +85,8 @@ class AsyncClient:
         self._worker: Worker | None = None
         self._stopping = False
         self._others: list[AsyncClient] = []
+        self._last: Job | None = None
+        """The job that was worked on last."""
 
     async def submit(
         self, source: Source, *, name: str | None = None, stem: str | None = None, wait: bool = True
@@ -339,6 +342,14 @@ class AsyncClient:
         if self._worker is not None:
             self._worker.pump.stop.set()
 
+    async def cut_short(self) -> KeyboardInterrupt:
+        """What Ctrl-C says to code that does not await: where the job stands that was worked on, and how to go on."""
+        with suppress(BatchkitError):
+            if self._last is not None:
+                stopped = interrupted(await self._ledger.job(self._last))
+                return KeyboardInterrupt(f"{stopped}; next: {in_python(stopped.hint)}")
+        return KeyboardInterrupt("stopped; what was begun is in the ledger, and the same call again goes on")
+
     @asynccontextmanager
     async def _alone(self, target: Target) -> AsyncIterator[AsyncClient]:
         """A client of one target of a pool, with the same ledger."""
@@ -369,6 +380,7 @@ class AsyncClient:
         return self._worker
 
     async def _saw(self, progress: Progress) -> None:
+        self._last = progress.job
         self._on_progress(progress)
         await self._measure()
 
@@ -387,7 +399,8 @@ class AsyncClient:
 
     async def _known(self, job: Job | str) -> Job:
         expect("job", job, (str, Job), "a Job or its name")
-        return await self._ledger.job(job)
+        self._last = await self._ledger.job(job)
+        return self._last
 
     async def _job(
         self,
@@ -398,7 +411,9 @@ class AsyncClient:
         shape: Shape = Shape(),
     ) -> Job:
         target, judged = self._works().pump.target, partial(judge, shape=shape)
-        return await self._intake.job(source, target, name=name, stem=stem, new_file=new_file, judge=judged)
+        self._last = None
+        self._last = await self._intake.job(source, target, name=name, stem=stem, new_file=new_file, judge=judged)
+        return self._last
 
 
 async def _checked(out: str | Path | None) -> Path | None:
