@@ -30,7 +30,8 @@ class Client:
 
     A verb that takes a job raises UnknownJob for one that the ledger does not have; whoever asks the service may meet
     ConfigError, Refused or Unavailable, and whoever writes LedgerBusy, LocalError or Uncertain. All are BatchkitErrors
-    with `code`, `exit` and `hint`.
+    with `code`, `exit` and `hint`. Ctrl-C is a KeyboardInterrupt that says what runs on at the service, and is billed;
+    the ledger knows all of it, and the same call again goes on.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Client:
         self._client = AsyncClient(
             target, ledger=ledger, config=config, settings=settings, clock=clock, on_progress=on_progress
         )
-        self._bridge = Bridge()
+        self._bridge = Bridge(self._client.cut_short)
 
     def submit(self, source: Source, *, name: str | None = None, stem: str | None = None, wait: bool = True) -> Job:
         """Upload request lines and start their batches; returns once all run.

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
 from batchkit.aside import begin
 
 T = TypeVar("T")
+_PATIENCE_S = 15.0
+"""How long what was cancelled may take to clean up."""
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -28,7 +30,9 @@ class Loop(asyncio.SelectorEventLoop):
 class Bridge:
     """Runs coroutines to their end, one caller at a time, on its own thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, cut_short: Callable[[], Coroutine[Any, Any, KeyboardInterrupt]]) -> None:
+        """`cut_short` says what an interrupt left behind."""
+        self._cut_short = cut_short
         self._loop = Loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="batchkit", daemon=True)
         self._thread.start()
@@ -44,6 +48,11 @@ class Bridge:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            self._settle()
+            stopped = asyncio.run_coroutine_threadsafe(self._cut_short(), self._loop).result(_PATIENCE_S)
+            raise stopped from None
         except BaseException:
             if not future.done():
                 future.cancel()
@@ -83,8 +92,11 @@ class Bridge:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-        asyncio.run_coroutine_threadsafe(others(), self._loop).result(15)
+        asyncio.run_coroutine_threadsafe(others(), self._loop).result(_PATIENCE_S)
 
 
 async def _next(source: AsyncIterator[T], end: object) -> T | object:
-    return await anext(source, end)
+    try:
+        return await source.__anext__()  # `anext` with a default leaves the source running when it is cancelled
+    except StopAsyncIteration:
+        return end

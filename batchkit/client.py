@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -27,13 +27,14 @@ from batchkit.config.targets import load_target
 from batchkit.disk import Workdir, check_writable, stamp
 from batchkit.errors import BatchkitError, CancelWished, LeaseLost, LedgerBusy, Unfinished
 from batchkit.given import expect, expect_call
+from batchkit.hints import in_python
 from batchkit.intake import Intake, Source
 from batchkit.ledger import Ledger, open_ledger
 from batchkit.metrics import measure
 from batchkit.model import Finding, Job, Result, StoredFile
 from batchkit.notify import Command
 from batchkit.prices import Prices, read_prices
-from batchkit.pump import Progress, Pump, connect
+from batchkit.pump import Progress, Pump, connect, interrupted
 from batchkit.tracker import remote
 from batchkit.tracker.query import Page, Query, Remote, RemotePage, select
 from batchkit.watch import Watched
@@ -41,6 +42,7 @@ from batchkit.wishes import Wishes, shape_of
 from batchkit.worker import Worker
 
 _log = logging.getLogger(__name__)
+_QUERY = "such as batchkit.Query(name='nightly-*', limit=10)"
 
 
 class AsyncClient:
@@ -70,6 +72,9 @@ class AsyncClient:
         commands: Sequence[Command] = (),
         metrics: Path | None = None,
     ) -> None:
+        expect_call(config=config, on_progress=on_progress, metrics=metrics)
+        expect("clock", clock, (Clock, type(None)), "a clock", hint="such as batchkit.ManualClock()")
+        expect("settings", settings, Settings, "a batchkit.Settings", hint="such as batchkit.Settings(max_attempts=3)")
         self._commands, self._metrics = tuple(commands), metrics
         self._target, self._settings = target, settings
         self._config = None if config is None else Path(config)
@@ -80,6 +85,8 @@ class AsyncClient:
         self._worker: Worker | None = None
         self._stopping = False
         self._others: list[AsyncClient] = []
+        self._last: Job | None = None
+        """The job that was worked on last."""
 
     async def submit(
         self, source: Source, *, name: str | None = None, stem: str | None = None, wait: bool = True
@@ -92,7 +99,7 @@ class AsyncClient:
         `wait=False` does not wait for quota or slow files. Raises InputError before anything is sent, Refused,
         Unavailable, Uncertain.
         """
-        expect_call(name)
+        expect_call(name=name, stem=stem)
         return await self._works().turns(await self._job(source, name, stem), [Pump.submit], once=not wait)
 
     async def track(self, job: Job | str, *, timeout_s: float | None = None, once: bool = False) -> AsyncIterator[Job]:
@@ -118,6 +125,7 @@ class AsyncClient:
         """
         expect_call(timeout_s=timeout_s)
         jobs = (jobs,) if isinstance(jobs, (str, Job)) else jobs
+        expect("jobs", jobs, Collection, "a Job or its name, or several of them")
         found = [await self._known(job) for job in jobs] if jobs else await self._ledger.jobs(unfinished=True)
         steps = self._works().follow(found, timeout_s=timeout_s, settled=settled)
         async with aclosing(steps):
@@ -170,7 +178,7 @@ class AsyncClient:
         comes with the `fingerprint` it came with before is not read again. Rows that failed for good are results too:
         `results.raise_for_failures()` makes an exception of them. The other words are those of `submit` and `fetch`.
         """
-        expect_call(name, timeout_s, retries)
+        expect_call(name=name, stem=stem, timeout_s=timeout_s, fingerprint=fingerprint, retries=retries)
         shape, path = shape_of(out, wishes), await _checked(out)
         known = await self._ledger.known_source(fingerprint) if fingerprint else None
         if known is not None and (files := self._intake.files(known[0])):
@@ -209,7 +217,9 @@ class AsyncClient:
         instead: error codes, statuses, `4xx` or `5xx`. `params` go into every body on the way. Raises InputError when
         no row qualifies. With `dry_run` the rows are only counted.
         """
-        found, only = await self._known(job), (only,) if isinstance(only, str) else only
+        only = (only,) if isinstance(only, str) else only
+        expect_call(only=only, params=params)
+        found, only = await self._known(job), [*map(str, only)]
         if not found.collected:
             raise Unfinished(f"job {found.name!r} is not finished yet", hint=f"batchkit track {quote(found.name)}")
         if dry_run:
@@ -250,11 +260,12 @@ class AsyncClient:
 
     async def list(self, query: Query = Query()) -> Page:
         """The ledger's jobs that match, a page at a time; nothing is asked of the service."""
-        expect("query", query, Query, "a batchkit.Query", hint="such as batchkit.Query(name='nightly-*', limit=10)")
+        expect("query", query, Query, "a batchkit.Query", hint=_QUERY)
         return select(await self._ledger.jobs(), query)
 
     async def list_remote(self, query: Query = Query()) -> RemotePage:
         """The batches at the service that match, ours and others', a page at a time."""
+        expect("query", query, Query, "a batchkit.Query", hint=_QUERY)
         return await remote.listed(self._works().pump.apis, self._ledger, query)
 
     async def show_remote(self, job: Job | str) -> tuple[Remote, ...]:
@@ -292,7 +303,7 @@ class AsyncClient:
         """
         from batchkit.doctor import Patient, consult
 
-        expect_call(timeout_s=timeout_s)
+        expect_call(deployment=deployment, facts=facts, timeout_s=timeout_s)
         brisk = replace(self._settings, max_attempts=1)
         patient = Patient(
             target=self._load_target,
@@ -331,6 +342,14 @@ class AsyncClient:
         if self._worker is not None:
             self._worker.pump.stop.set()
 
+    async def cut_short(self) -> KeyboardInterrupt:
+        """What Ctrl-C says to code that does not await: where the job stands that was worked on, and how to go on."""
+        with suppress(BatchkitError):
+            if self._last is not None:
+                stopped = interrupted(await self._ledger.job(self._last))
+                return KeyboardInterrupt(f"{stopped}; next: {in_python(stopped.hint)}")
+        return KeyboardInterrupt("stopped; what was begun is in the ledger, and the same call again goes on")
+
     @asynccontextmanager
     async def _alone(self, target: Target) -> AsyncIterator[AsyncClient]:
         """A client of one target of a pool, with the same ledger."""
@@ -361,6 +380,7 @@ class AsyncClient:
         return self._worker
 
     async def _saw(self, progress: Progress) -> None:
+        self._last = progress.job
         self._on_progress(progress)
         await self._measure()
 
@@ -379,7 +399,8 @@ class AsyncClient:
 
     async def _known(self, job: Job | str) -> Job:
         expect("job", job, (str, Job), "a Job or its name")
-        return await self._ledger.job(job)
+        self._last = await self._ledger.job(job)
+        return self._last
 
     async def _job(
         self,
@@ -390,11 +411,14 @@ class AsyncClient:
         shape: Shape = Shape(),
     ) -> Job:
         target, judged = self._works().pump.target, partial(judge, shape=shape)
-        return await self._intake.job(source, target, name=name, stem=stem, new_file=new_file, judge=judged)
+        self._last = None
+        self._last = await self._intake.job(source, target, name=name, stem=stem, new_file=new_file, judge=judged)
+        return self._last
 
 
 async def _checked(out: str | Path | None) -> Path | None:
     """A place for results, known to be writable before anything is spent on them."""
+    expect_call(out=out)
     if out is None:
         return None
     await asyncio.to_thread(check_writable, Path(out))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields
 from datetime import timedelta
+from types import NoneType
 from typing import Any
 
 from batchkit.errors import BatchkitError, InputError
@@ -11,6 +15,27 @@ from batchkit.text import visible
 
 MOST_NAME = 200
 _NAME = "such as name=f'nightly-{date.today()}'"
+_TEXT, _PATH, _NUMBER = (str, NoneType), (str, os.PathLike, NoneType), (int, float, NoneType)
+_MOMENT = "such as time.time() - 8 * 3600, or datetime(2026, 11, 1).timestamp()"
+_WORDS: Mapping[str, tuple[Any, str, str | None]] = {
+    "name": (_TEXT, "text", _NAME),
+    **dict.fromkeys(
+        "stem fingerprint deployment format model sql status state target after".split(), (_TEXT, "text", None)
+    ),
+    **dict.fromkeys(("out", "config", "facts", "metrics"), (_PATH, "a path", None)),
+    **dict.fromkeys("since until ended_since ended_until".split(), (_NUMBER, "a time in seconds since 1970", _MOMENT)),
+    "timeout_s": (_NUMBER, "a number of seconds", None),
+    **dict.fromkeys(("retries", "limit", "max_problems"), (int, "a whole number", None)),
+    "only": (Collection, "error codes or statuses", "such as only=['429', 'content_filter']"),
+    "columns": (Collection | None, "names of columns", "such as columns=['custom_id', 'text']"),
+    "params": (Mapping | None, "a mapping", "such as params={'max_tokens': 400}"),
+    "metadata": (Mapping, "a mapping", "such as metadata={'batchkit_job': 'nightly'}"),
+    "named": (Callable | None, "a function from a row and its number to its custom_id", None),
+    "on_progress": (Callable | None, "a function", "such as on_progress=print"),
+}
+"""What the words of a call may be, in whichever call they stand."""
+_LEAST = {**dict.fromkeys("timeout_s retries max_problems since until ended_since ended_until".split(), 0), "limit": 1}
+_MEND = "mend the call: nothing was sent"
 
 
 def expect(
@@ -24,17 +49,30 @@ def expect(
 ) -> None:
     """Raises `error` for a `value` of none of these kinds, as of isinstance; `words` say which are wanted."""
     if not isinstance(value, kinds):
-        raise error(f"{what} must be {words}, not {_kind(value)}", hint=hint or "mend the call: nothing was sent")
+        raise error(f"{what} must be {words}, not {_kind(value)}", hint=hint or _MEND)
 
 
-def expect_call(name: Any = None, timeout_s: Any = None, retries: Any = 0) -> None:
-    """Raises InputError for a job's name, a timeout or a number of retries that is none."""
-    job_name(name)
-    seconds = "timedelta.total_seconds() makes them" if isinstance(timeout_s, timedelta) else None
-    expect("timeout_s", timeout_s, (int, float, type(None)), "a number of seconds", hint=seconds)
-    expect("retries", retries, int, "a whole number")
-    if retries < 0:
-        raise InputError(f"retries must be 0 or more, not {retries}", hint="mend the call: nothing was sent")
+def expect_call(**given: Any) -> None:
+    """Raises InputError for a word of a call that is given something of another kind, or too little."""
+    for word, value in given.items():
+        kinds, words, hint = _WORDS[word]
+        seconds = "timedelta.total_seconds() makes them" if isinstance(value, timedelta) else None
+        expect(word, value, kinds, words, hint=seconds or hint)
+        if word in _LEAST and value is not None and not value >= _LEAST[word]:  # NaN is neither
+            raise InputError(f"{word} must be {_LEAST[word]} or more, not {value}", hint=_MEND)
+
+
+def expect_numbers(given: Any, *, least: int, error: type[BatchkitError]) -> None:
+    """Raises `error` for a field of a dataclass of numbers that holds something else, or less than `least`. What is
+    whole by default must be whole, and what may be left out may be None."""
+    for item in fields(given):
+        kinds, words = ((int, float), "a number") if isinstance(item.default, float) else (int, "a whole number")
+        value = getattr(given, item.name)
+        if value is None and item.default is None:
+            continue
+        expect(item.name, value, kinds, words, error=error)
+        if not value >= least:
+            raise error(f"{item.name} must be {least} or more, not {value}", hint=_MEND)
 
 
 def job_name(name: Any) -> str | None:

@@ -20,6 +20,7 @@ from batchkit.builder import split
 from batchkit.builder.check import check
 from batchkit.builder.deployments import elsewhere
 from batchkit.builder.lines import REQUESTS, encode, judged
+from batchkit.builder.rows import is_frame
 from batchkit.clock import Clock
 from batchkit.collector.account import retryable
 from batchkit.collector.merge import changed, leftovers
@@ -66,7 +67,7 @@ class Intake:
         if isinstance(source, (str, os.PathLike)):
             stem = stem or Path(source).stem
         else:
-            kind = () if isinstance(source, (Mapping, bytes)) or hasattr(source, "__arrow_c_stream__") else Iterable
+            kind = () if isinstance(source, (Mapping, bytes)) or is_frame(source) else Iterable
             expect("source", source, kind, "request lines, or the path of a file of them", hint=REQUESTS)
         name = job_name(name)
         async with self._staging() as directory:

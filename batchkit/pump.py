@@ -139,7 +139,7 @@ class Pump:
             if hold.lost.is_set():
                 raise LeaseLost()
             if not telling.done():
-                raise _interrupted(job)
+                raise interrupted(job)
             telling.result()
         finally:
             for task in (telling, *ending):
@@ -208,7 +208,7 @@ class Pump:
         which the ledger allows anywhere.
         """
         if self.stop.is_set():
-            raise _interrupted(await hold.job())
+            raise interrupted(await hold.job())
         doing = asyncio.ensure_future(turn(self, hold))
         ending = [asyncio.ensure_future(event.wait()) for event in (self.stop, hold.lost)]
         try:
@@ -221,7 +221,7 @@ class Pump:
             if hold.lost.is_set():
                 raise LeaseLost()
             if not doing.done():
-                raise _interrupted(await hold.job())
+                raise interrupted(await hold.job())
             return doing.result()
         except Unavailable as error:
             # Once batches run at the service, its troubles only move the next look.
@@ -238,7 +238,7 @@ class Pump:
 
     def _check(self, job: Job, deadline: float | None) -> None:
         if self.stop.is_set():
-            raise _interrupted(job)
+            raise interrupted(job)
         if deadline is not None and self.clock.now() >= deadline:
             raise Unfinished(f"job {job.name!r} is not finished yet ({standing(job)})", hint=_go_on(job))
 
@@ -318,7 +318,8 @@ def _not_worse(job: Job, outcome: Outcome) -> Outcome:
     return outcome if before is None or given_up or outcome.ok >= before.ok else before
 
 
-def _interrupted(job: Job) -> Interrupted:
+def interrupted(job: Job) -> Interrupted:
+    """The end of work on a job that goes on another time."""
     return Interrupted(f"stopped; job {job.name!r} is safe in the ledger ({standing(job)})", hint=_go_on(job))
 
 

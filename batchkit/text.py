@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable
+from datetime import date
 from typing import Any
 
 
@@ -39,6 +40,11 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "�
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
+def plain(value: object) -> str:
+    """What JSON has no type for, as text: times of a library's own, such as pandas', as all others."""
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
 def as_text(value: Any) -> str:
     """Any value as text: strings as they are, dates as ISO 8601, what JSON has no type for as Python writes it, all
     else as JSON. Raises TypeError, ValueError or RecursionError for what cannot be written."""
@@ -47,9 +53,9 @@ def as_text(value: Any) -> str:
     import orjson  # which most commands do without
 
     try:
-        written = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+        written = orjson.dumps(value, default=plain, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:  # an integer of more than 64 bits
-        return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(value, default=plain, ensure_ascii=False, separators=(",", ":"))
     if written.startswith(b'"'):  # in a text it needs no quotes
         return str(orjson.loads(written))
     return written.decode()

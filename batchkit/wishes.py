@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from batchkit.builder.rows import read_rows, rows_of
+from batchkit.builder.rows import mappings, read_rows
+from batchkit.given import expect_call
 
 if TYPE_CHECKING:
     from batchkit.collector.export import Shape
@@ -38,6 +39,7 @@ def shape_of(out: str | Path | None, wishes: Wishes) -> Shape:
         raise TypeError(f"there is no {', '.join(sorted(unknown))}; results take {', '.join(Wishes.__annotations__)}")
     columns, join = wishes.get("columns"), wishes.get("join")
     columns = (columns,) if isinstance(columns, str) else columns
+    expect_call(out=out, format=wishes.get("format"), columns=columns, named=wishes.get("named"))
     return Shape(
         format=format_of(None if out is None else Path(out), wishes.get("format")),
         columns=None if columns is None else tuple(columns),
@@ -53,4 +55,4 @@ def _readable(join: Any) -> Rows:
         place = join
         return lambda: read_rows(place)
     kept = list(join) if isinstance(join, Iterator) else join
-    return lambda: rows_of(kept)
+    return lambda: mappings(kept)

@@ -119,7 +119,7 @@ def test_the_kinds_of_requests() -> None:
 def test_a_body_may_be_a_function() -> None:
     made = batchkit.lines([{"q": "why"}], deployment="d", body=lambda row: {"input": row["q"]}, url="/v1/responses")
     assert [line.body for line in made] == [{"input": "why", "model": "d"}]
-    with pytest.raises(InputError, match="row 1: column 'q' is missing"):
+    with pytest.raises(InputError, match="row 1: the function of body failed: KeyError: 'q'"):
         list(batchkit.lines([{}], deployment="d", body=lambda row: {"input": row["q"]}))
 
 

@@ -6,13 +6,13 @@ import base64
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 import batchkit
 from batchkit import InputError, Limits, check
@@ -31,6 +31,43 @@ class Place(BaseModel):
 
     name: str
     near: list[Place] = []
+
+
+class Free(BaseModel):
+    """A model with a free dictionary."""
+
+    tags: dict[str, int]
+
+
+class Pair(BaseModel):
+    key: str
+    value: Any
+
+
+class Paired(BaseModel):
+    pairs: list[Pair]
+
+
+class Cat(BaseModel):
+    is_a: Literal["cat"]
+
+
+class Dog(BaseModel):
+    is_a: Literal["dog"]
+
+
+class Plain(BaseModel):
+    """What pydantic says in words that strict structured outputs do not know."""
+
+    default: int
+    near: Place = Field(description="next to it")
+    kind: str | None = None
+    pet: Cat | Dog = Field(discriminator="is_a")
+
+
+def strict(**properties: Any) -> dict[str, Any]:
+    """A schema of one object, all whose properties are required."""
+    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
 
 
 def png(width: int, height: int) -> bytes:
@@ -142,13 +179,12 @@ def test_structured_outputs_from_a_model_and_from_a_file(tmp_path: Path) -> None
     assert (place["additionalProperties"], place["required"]) == (False, ["name", "near"])
     path = tmp_path / "city.schema.json"
     properties = {"name": {"type": "string"}}
-    strict = {"type": "object", "properties": properties, "required": ["name"], "additionalProperties": False}
-    path.write_bytes(orjson.dumps(strict))
-    (response,) = build(rows, url="/v1/responses", schema=str(path))
+    path.write_bytes(orjson.dumps(strict(**properties)))
+    (response,) = build(rows, url="/v1/responses", schema=path)
     assert response["body"]["text"]["format"] == {
         "type": "json_schema",
         "name": "city",
-        "schema": strict,
+        "schema": strict(**properties),
         "strict": True,
     }
 
@@ -163,11 +199,49 @@ def test_structured_outputs_from_a_model_and_from_a_file(tmp_path: Path) -> None
         ("tests.test_making:Nothing", "Nothing"),
         ("nowhere.json", "no such file"),
         (Path, "no pydantic model"),
+        (
+            strict(tags={"type": "object", "additionalProperties": {"type": "string"}}),
+            "properties.tags is an object of",
+        ),
+        (strict(tags={"type": ["object", "null"]}), "properties.tags is an object of any keys"),
+        (strict(a={"type": "array", "items": {"type": "object"}}), "properties.a.items is an object of any keys"),
+        (strict(a={"oneOf": [{"type": "string"}]}), "properties.a has oneOf"),
+        (strict(a={"type": "array", "prefixItems": [{"type": "string"}]}), "properties.a has prefixItems"),
+        (strict(a={}), "properties.a does not say of which type it is"),
+        (strict(a={"type": "array"}), "properties.a is a list of anything"),
+        (strict(a={"$ref": "#/$defs/A", "description": "x"}), r"properties.a says more beside its \$ref"),
+        (strict(a={"$ref": "#/$defs/A"}), "which is not there"),
+        ({"name": "two words", "schema": strict()}, "the schema's name is 'two words'"),
+        (Free, r"schema\.properties\.tags is an object of any keys"),
+        (Paired, r"schema\.\$defs\.Pair\.properties\.value does not say of which type"),
     ],
 )
 def test_a_schema_that_the_service_would_refuse_is_refused(schema: Any, words: str) -> None:
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=words) as refused:
         build([{"a": "x"}], schema=schema)
+    assert refused.value.hint
+
+
+def schema_of(model: Any) -> dict[str, Any]:
+    (line,) = build([{"a": "x"}], schema=model)
+    found: dict[str, Any] = line["body"]["response_format"]["json_schema"]
+    return found
+
+
+def test_a_model_is_said_in_words_that_the_service_knows(caplog: pytest.LogCaptureFixture) -> None:
+    made = schema_of(Plain)["schema"]
+    assert made["required"] == ["default", "near", "kind", "pet"]
+    assert made["properties"]["near"] == {"description": "next to it", "anyOf": [{"$ref": "#/$defs/Place"}]}
+    assert made["properties"]["kind"] == {"anyOf": [{"type": "string"}, {"type": "null"}], "title": "Kind"}
+    assert [*made["properties"]["pet"]] == ["title", "anyOf"]
+    assert not caplog.records
+    schema_of(strict(n={"type": "integer", "minimum": 0}))
+    assert "schema.properties.n has minimum, which Azure's guide says" in caplog.text
+
+
+def test_a_loose_schema_is_left_as_it_is() -> None:
+    loose = {"name": "Free", "schema": Free.model_json_schema(), "strict": False}
+    assert schema_of(loose) == loose
 
 
 def test_images_by_address_and_by_file(tmp_path: Path, command: Command) -> None:

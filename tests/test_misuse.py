@@ -128,9 +128,16 @@ def test_wrong_kinds_of_things_for_lines(given: dict[str, Any], said: str) -> No
     assert refused.value.hint
 
 
-def test_what_a_function_of_the_users_own_raises_is_left_to_the_user() -> None:
-    with pytest.raises(ZeroDivisionError):
-        list(batchkit.lines([ROW], deployment="d", body=lambda row: {"n": 1 // 0}))
+def test_what_a_function_of_the_users_own_raises_is_told_with_its_row() -> None:
+    table = [{"sku": "x", "n": 1}, {"sku": "y", "n": 0}]
+    words = r"row 2 \('y'\): the function of body failed: ZeroDivisionError: integer"
+    with pytest.raises(InputError, match=words) as failed:
+        list(batchkit.lines(table, deployment="d", custom_id="sku", body=lambda row: {"n": 1 // row["n"]}))
+    assert isinstance(failed.value.__cause__, ZeroDivisionError)
+    with pytest.raises(InputError, match=r"^row 2: the function of custom_id failed: ZeroDivisionError"):
+        list(batchkit.lines(table, deployment="d", custom_id=lambda row: str(1 // row["n"]), body="{n}"))
+    with pytest.raises(InputError, match=r"^row 1: .* failed: KeyError: 'nope' \(the row has: sku, n\)"):
+        list(batchkit.lines(table, deployment="d", body=lambda row: {"n": row["nope"]}))
 
 
 def test_a_directory_for_images_may_be_text(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_a_query_on_a_file_and_on_a_database(tmp_path: Path) -> None:
     ("source", "sql", "words"),
     [
         ("{}.csv", "select nothing from rows", "nothing"),
+        ("{}.csv", "-- nothing", "the query is empty"),
         ("{}.csv", "select id, id from rows", "more than once"),
         ("nowhere.csv", "select 1", "no such file"),
         ("sqlite:///{}.db", "select * from nowhere", "no such table"),

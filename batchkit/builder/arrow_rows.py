@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 from batchkit.disk import reading
 from batchkit.errors import InputError, MissingExtra
 
+_COLUMN = "give the dataframe that it is a column of, or make one of it: column.to_frame()"
+_MIXED = "give each column values of one type, or give the rows as mappings: frame.to_dict('records')"
+_UNNAMED = re.compile(r"__index_level_\d+__")
+"""What pandas numbers its rows by, where that has no name."""
 _ROWS = 256
 """Rows in hand at once: enough to make the cost of a batch vanish, few enough for rows of long text."""
 
@@ -36,9 +41,19 @@ def arrow_file(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def arrow_stream(source: Any) -> Iterator[dict[str, Any]]:
-    """The rows of a dataframe."""
-    pyarrow = _pyarrow()
-    yield from _rows(pyarrow.RecordBatchReader.from_stream(source), type(source).__name__)
+    """The rows of a dataframe. Raises InputError for a single column, and for what Arrow has no type for."""
+    pyarrow, name = _pyarrow(), type(source).__name__
+    try:
+        if not hasattr(source, "__arrow_c_stream__"):  # pandas before 2.2
+            source = pyarrow.Table.from_pandas(source)
+        yield from _rows(pyarrow.RecordBatchReader.from_stream(source), name)
+    except pyarrow.ArrowException as error:
+        words = str(error).splitlines()[0]
+        if "non-struct type" in words:
+            raise InputError(
+                f"rows must be mappings or a dataframe, not a single column ({name})", hint=_COLUMN
+            ) from None
+        raise InputError(f"the {name} cannot be read as Arrow: {words}", hint=_MIXED) from None
 
 
 class Frame:
@@ -53,6 +68,7 @@ class Frame:
 
 def _rows(batches: Iterable[Any], where: object) -> Iterator[dict[str, Any]]:
     for batch in batches:
+        batch = batch.select([index for index, name in enumerate(batch.schema.names) if not _UNNAMED.fullmatch(name)])
         names = batch.schema.names
         if len(set(names)) < len(names):
             raise InputError(f"{where} names a column more than once")

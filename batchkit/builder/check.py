@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, BinaryIO
 
 from batchkit.builder.findings import Findings
@@ -15,10 +16,13 @@ from batchkit.builder.strict import BOM, Flaw, parse, wide_encoding
 from batchkit.builder.tokens import Tally
 from batchkit.config import Limits
 from batchkit.disk import PIECE, blocks, reading
+from batchkit.given import expect, expect_call
 from batchkit.model import CheckReport, Problem
 
 if TYPE_CHECKING:
     from batchkit.config.facts import Facts
+
+_LINES = "batchkit.lines(rows, deployment=…, body=…) makes request lines of rows, and Client.submit judges them"
 
 
 def check(
@@ -39,6 +43,14 @@ def check(
     `model` is the deployment's where its name does not tell, and `facts` what is published of models.
     Raises LocalError when the file cannot be read.
     """
+    expect("path", path, (str, os.PathLike), "a path to a file of request lines", hint=_LINES)
+    expect("limits", limits, (Limits, NoneType), "a batchkit.Limits", hint="such as batchkit.Limits(max_lines=50_000)")
+    expect("tally", tally, (Tally, NoneType), "a Tally")
+    if facts is not None:
+        from batchkit.config.facts import Facts
+
+        expect("facts", facts, Facts, "the facts that load_facts reads")
+    expect_call(max_problems=max_problems, model=model)
     path = Path(path)
     found = _File(Findings(max_problems, str(path)), tally, Rules(azure=azure, model=model, facts=facts))
     if path.suffix.lower() in TABLES:

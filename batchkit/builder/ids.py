@@ -10,6 +10,7 @@ import orjson
 from batchkit.builder.rows import Row
 from batchkit.builder.template import OnMissing, Template, text
 from batchkit.errors import InputError
+from batchkit.text import plain
 
 HASH = "@hash"
 """As `custom_id`: the row's content names it."""
@@ -53,7 +54,7 @@ def columns_of(custom_id: object) -> frozenset[str]:
 def hashed(row: Row) -> str:
     """32 hexadecimal digits of the SHA-256 of a row's content, whatever the order of its columns."""
     try:
-        written = orjson.dumps(dict(row), default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+        written = orjson.dumps(dict(row), default=plain, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     except TypeError as error:
         raise InputError(f"the row cannot be hashed: {error}", hint=UNIQUE) from None
     return hashlib.sha256(written).hexdigest()[:32]

@@ -17,15 +17,15 @@ from batchkit.builder.findings import RULES, shown, told
 from batchkit.builder.ids import Name, columns_of, namer
 from batchkit.builder.images import Images
 from batchkit.builder.kinds import CONTENT, PLACES, path_of
-from batchkit.builder.rows import Row, rows_of
+from batchkit.builder.rows import ROW, SUCH_ROWS, Row, is_frame, rows_of
 from batchkit.builder.rules import Rules
 from batchkit.builder.schema import load_schema
 from batchkit.builder.template import OnMissing, SkipRow, Template
 from batchkit.builder.template import jinja as filled_by_jinja
-from batchkit.errors import InputError
+from batchkit.errors import BatchkitError, InputError
 from batchkit.given import expect, warn
 from batchkit.model import CHAT, URLS, Line
-from batchkit.text import nearest
+from batchkit.text import nearest, shortened
 
 _log = logging.getLogger(__name__)
 Body = Callable[[Row], Mapping[str, Any]]
@@ -33,6 +33,7 @@ _HOLE = "\0batchkit\0"
 _MOST_SHOWN = 20
 """How many columns an error names."""
 _BODY = "such as 'Classify: {text}', or lambda row: {'messages': [{'role': 'user', 'content': row['text']}]}"
+_FUNCTION = "mend the function, or leave such rows out before they are given: nothing was sent"
 REQUESTS = "batchkit.lines(rows, deployment=…, body=…) makes request lines of rows"
 _DEPLOYMENT = "the name that the deployment has in the portal, such as 'gpt-4o-batch'"
 
@@ -109,19 +110,29 @@ class Lines:
                 seen.update(map(str, row))
                 if self.uniform:
                     _check_columns(wanted, seen)
+            called = ""
             try:
-                yield number, name(row, number), content(row)
+                called = name(row, number)
+                yield number, called, content(row)
             except SkipRow:
                 self.skipped += 1
             except InputError as error:
                 raise InputError(f"row {number}: {error}", hint=error.hint) from None
-            except KeyError as error:
-                raise InputError(f"row {number}: column {error} is missing") from None
-            except (AttributeError, TypeError, IndexError):
-                expect(f"row {number}", row, Mapping, "a mapping from column to value")
-                raise  # a function of the user's own
+            except BatchkitError:
+                raise
+            except Exception as error:
+                expect(f"row {number}", row, Mapping, ROW, hint=SUCH_ROWS)
+                raise _of_the_user(error, row, number, called) from error
         if number:
             _check_columns(wanted, seen)
+
+
+def _of_the_user(error: Exception, row: Row, number: int, called: str) -> InputError:
+    """What a function of the user's own raised, with the row it was given, and its custom_id where that is made."""
+    where = f"row {number}" if called in ("", f"row-{number}") else f"row {number} ({shown(called)})"
+    there = f" (the row has: {', '.join([*map(str, row)][:_MOST_SHOWN])})" if isinstance(error, KeyError) else ""
+    said = f"{type(error).__name__}: {shortened(str(error), 200)}{there}"
+    return InputError(f"{where}: the function of {'body' if called else 'custom_id'} failed: {said}", hint=_FUNCTION)
 
 
 def _check_columns(wanted: Collection[str], seen: Collection[str]) -> None:
@@ -151,7 +162,8 @@ def lines(
 ) -> Lines:
     """One request line for each row, lazily.
 
-    `rows` are mappings from column to value, or a dataframe (anything with the Arrow PyCapsule interface). `body` is a
+    `rows` are mappings from column to value, or a dataframe (of any pandas, or of whatever has the Arrow PyCapsule
+    interface). `body` is a
     prompt with `{column}` fields, or a function from a row to the request's body. `custom_id` is the column that names
     a row, a template such as `{country}-{sku}`, `@hash` for a hash of the row, or a function; without it rows are
     called `row-1`, `row-2`, … Rows that can be read only once (a generator, a reader) make lines that can be used only
@@ -208,7 +220,7 @@ def lines(
         url=url,
         alike=isinstance(body, str),
         wanted=wanted,
-        uniform=hasattr(rows, "__arrow_c_stream__"),
+        uniform=is_frame(rows),
         constant=constant,
     )
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from batchkit.disk import PIECE, reading
 from batchkit.errors import InputError
-from batchkit.given import expect
+from batchkit.given import expect, expect_call
 
 Row = Mapping[str, Any]
 
@@ -19,7 +19,8 @@ TABLES = frozenset({".csv", ".tsv", ".tab", ".parquet", ".arrow", ".feather", ".
 _TEXT = frozenset({".csv", ".tsv", ".tab", ".txt"})
 _JSONL = frozenset({".jsonl", ".ndjson"})
 STDIN = "-"
-_ROWS = "such as [{'column': 'value'}], csv.DictReader(file), or a dataframe of polars or pandas"
+ROW = "a mapping from column to value"
+SUCH_ROWS = "such as [{'column': 'value'}], csv.DictReader(file), or a dataframe of polars or pandas"
 
 
 def read_rows(source: str | Path, *, sql: str | None = None) -> Iterator[Row]:
@@ -30,6 +31,7 @@ def read_rows(source: str | Path, *, sql: str | None = None) -> Iterator[Row]:
     Raises InputError that names the row, and MissingExtra for Parquet, Arrow and SQL without their extras.
     """
     expect("source", source, (str, os.PathLike), "a path", hint="batchkit.lines takes rows as they are")
+    expect_call(sql=sql)
     if sql is not None:
         from batchkit.builder.sql_rows import select
 
@@ -51,7 +53,7 @@ def read_rows(source: str | Path, *, sql: str | None = None) -> Iterator[Row]:
 
 def rows_of(source: Any) -> Iterable[Row]:
     """Rows from what a program holds: an iterable of mappings, or a dataframe (the Arrow PyCapsule interface)."""
-    if hasattr(source, "__arrow_c_stream__"):
+    if is_frame(source):
         from batchkit.builder.arrow_rows import Frame, arrow_stream
 
         return arrow_stream(source) if isinstance(source, Iterator) else Frame(source)
@@ -59,9 +61,22 @@ def rows_of(source: Any) -> Iterable[Row]:
         hint = f"batchkit.read_rows({str(source)!r}) reads them from a file"
         raise InputError("rows are mappings or a dataframe, not the path of a file", hint=hint)
     kind = () if isinstance(source, (Mapping, bytes)) else Iterable
-    expect("rows", source, kind, "mappings or a dataframe", hint=_ROWS)
+    expect("rows", source, kind, "mappings or a dataframe", hint=SUCH_ROWS)
     rows: Iterable[Row] = source
     return rows
+
+
+def is_frame(source: Any) -> bool:
+    """Whether rows come as columns: by the Arrow PyCapsule interface, or as pandas had them before it had that."""
+    before = type(source).__module__.startswith("pandas.") and hasattr(source, "itertuples")
+    return before or hasattr(source, "__arrow_c_stream__")
+
+
+def mappings(source: Any) -> Iterator[Row]:
+    """As `rows_of`, each held to be a mapping."""
+    for number, row in enumerate(rows_of(source), 1):
+        expect(f"row {number}", row, Mapping, ROW, hint=SUCH_ROWS)
+        yield row
 
 
 def _opened(path: Path) -> Iterator[Row]:

@@ -61,6 +61,8 @@ def _from_file(path: Path, query: str) -> Iterator[dict[str, Any]]:
             name = re.sub(r"[*?\[]", r"[\g<0>]", str(path)).replace("'", "''")
             database.execute(f"CREATE VIEW {TABLE} AS SELECT * FROM '{name}'")
             found = database.execute(query)
+            if found is None:  # as of a comment
+                raise InputError("the query is empty", hint=f"such as select * from {TABLE}")
             names = [column[0] for column in found.description or ()]
             _unique(names)
             while rows := found.fetchmany(_ROWS):

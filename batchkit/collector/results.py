@@ -23,7 +23,8 @@ class Results:
 
     `sha256` is the hash of the file they were written to, if they were. `news` is whether this call changed anything:
     it ended the job, or wrote a file that was not there as it is. Whatever takes the Arrow stream interface takes
-    results as they are, such as `polars.DataFrame(results)` or `pyarrow.table(results)`.
+    results as they are, such as `polars.DataFrame(results)` or `pyarrow.table(results)`; any pandas takes
+    `results.to_arrow().to_pandas()`.
 
     Rows that failed are results too: `raise_for_failures()` makes an exception of them, and where no row is good a
     warning is logged.

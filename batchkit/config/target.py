@@ -15,6 +15,7 @@ from batchkit.config.credentials import Credential, Secret
 from batchkit.config.endpoint import LOOPBACK as LOOPBACK
 from batchkit.config.endpoint import Dialect as Dialect
 from batchkit.errors import ConfigError
+from batchkit.given import expect_numbers
 from batchkit.moving import POOLED
 
 LOCAL_POLL_S = 2.0
@@ -34,6 +35,9 @@ class Limits:
     """How many tokens of all that is submitted the deployment's queue may hold; None: learned from the service."""
     files: int | None = None
     """How many input files the resource may hold. None: 500, or 10,000 with expiry, on Azure (its limits page)."""
+
+    def __post_init__(self) -> None:
+        expect_numbers(self, least=1, error=ConfigError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,9 @@ class Settings:
     max_attempts: int = 5
     max_attempts_s: float = 120.0
     retry_after_cap_s: float = 900.0
+
+    def __post_init__(self) -> None:
+        expect_numbers(self, least=0, error=ConfigError)
 
     def quota_wait(self, tries: int) -> float:
         """Seconds to wait after the `tries`-th refusal for quota: doubling, with a cap, for as long as it takes."""

@@ -75,6 +75,8 @@ def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapp
     """What is written of the target to work with. Raises ConfigError."""
     env = os.environ if env is None else env
     expect("a target", name, (str, type(None)), "the name of one in the targets file, or a Target", error=ConfigError)
+    expect("config", config, (str, os.PathLike, type(None)), "the path of a targets file", error=ConfigError)
+    expect("env", env, Mapping, "a mapping", error=ConfigError)
     config = None if config is None else Path(config)
     name = name or env.get("BATCHKIT_TARGET") or None
     if name is None and config is None and not env.get("BATCHKIT_CONFIG"):

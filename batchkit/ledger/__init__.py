@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from types import NoneType
 
 from batchkit.config import data_home
 from batchkit.disk import Workdir
 from batchkit.errors import ConfigError
+from batchkit.given import expect
 from batchkit.ledger.hold import Hold
 from batchkit.ledger.lease import Terms
 from batchkit.ledger.sqlite import SqliteStore
@@ -24,6 +26,7 @@ def open_ledger(url: str | Path | None = None, *, terms: Terms = Terms()) -> tup
     beside it and move with it; or `postgresql://[user@]host/database`, whose working files lie in the user's own
     directory. Nothing is touched on disk, and nothing connected to, before the first use.
     """
+    expect("ledger", url, (str, os.PathLike, NoneType), "a path or URL", error=ConfigError)
     text = str(url or os.environ.get("BATCHKIT_LEDGER") or data_home() / "ledger.sqlite3")
     if text.startswith(("postgresql://", "postgres://")):
         from batchkit.ledger.postgres import PostgresStore

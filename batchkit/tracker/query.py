@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from batchkit.errors import UsageError
+from batchkit.given import expect_call
 from batchkit.model import Batch, Job
 
 
@@ -30,6 +31,9 @@ class Query:
     oldest_first: bool = False
     limit: int = 50
     after: str | None = None
+
+    def __post_init__(self) -> None:
+        expect_call(**{item.name: getattr(self, item.name) for item in fields(self) if item.name != "oldest_first"})
 
 
 @dataclass(frozen=True, slots=True)
