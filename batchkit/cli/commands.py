@@ -31,7 +31,7 @@ COMMANDS = {
         KEEP,
         "Look whether endpoint, credential, deployment, ledger and this machine are fit for work.",
     ),
-    "limits": ("limits", KEEP, "What is published of limits, quotas, models, regions and api-versions, with dates"),
+    "limits": ("limits", KEEP, "What is published of limits, quotas, models, regions and api-versions, with dates."),
     "files": ("stored", KEEP, "The input files at the service, and sweep those nobody needs."),
     "emulate": ("emulate", KEEP, "An offline Azure OpenAI batch service on this machine."),
 }

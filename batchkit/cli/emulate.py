@@ -41,8 +41,8 @@ def emulate(
         typer.Option(
             "--deployment",
             "-d",
-            metavar="NAME[:MODEL[:SKU[:ENQUEUED_LIMIT]]]",
-            help="A deployment there is, such as gpt-4o-batch:gpt-4o:GlobalBatch:50M; again for more. "
+            metavar="NAME[:MODEL…]",
+            help="A deployment there is, such as d1:gpt-4o:GlobalBatch:50M: its model, type and quota; again for more. "
             "[default: every name is one]",
         ),
     ] = None,

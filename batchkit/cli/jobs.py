@@ -137,7 +137,7 @@ def run(
     join: Annotated[bool, typer.Option("--join", help="Put the columns of the input first.")] = False,
     each: Each = False,
     retries: Annotated[
-        int, typer.Option("--retries", min=0, max=20, help="Ask again up to N times for rows that may yet succeed.")
+        int, typer.Option("--retries", min=0, max=20, help="Ask again up to so often for rows that may yet succeed.")
     ] = 0,
     overwrite: rows.Overwrite = False,
     strict: rows.Strict = False,

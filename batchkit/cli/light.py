@@ -9,7 +9,7 @@ from typing import Any
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 _TYPE = re.compile(r"list\[(\w+)\]| range")
-"""What a type is called besides its name: that a flag is repeatable, and within which bounds, is said behind it."""
+"""What a type is called besides its name: that a flag is repeatable is said in its help."""
 
 
 class LightCommand(TyperCommand):
@@ -32,6 +32,10 @@ class _Option(TyperOption):
 
     def display_type_rich(self, ctx: Any) -> str | None:
         return None if self.is_flag else _TYPE.sub(r"\1", super().display_type_rich(ctx) or "")
+
+    def _get_number_range_help_str(self) -> str | None:
+        """Bounds that nobody meets are not worth the width: who does is told them."""
+        return None
 
     def _get_default_string(self, **given: Any) -> str:
         return self.show_default if isinstance(self.show_default, str) else super()._get_default_string(**given)

@@ -36,7 +36,7 @@ def list_jobs(
         typer.Option("--metadata", help="With --remote: key=value of the batch; repeatable."),
     ] = None,
     order: Annotated[str, typer.Option("--order", help="newest or oldest first.")] = "newest",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many a page.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many to a page.")] = 50,
     after: Annotated[str | None, typer.Option("--after", help="Go on after this one.", metavar="JOB")] = None,
     remote: Annotated[bool, typer.Option("--remote", help="The service's batches instead, ours and others'.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,

@@ -32,7 +32,10 @@ def _option(kind: Any, flag: str, help: str, *more: str, **options: Any) -> Any:
 
 MAKE: dict[str, Any] = {
     "deployment": _option(
-        str | None, "--deployment", "The Global-Batch deployment. Needed for rows. [default: the target's]", "-d"
+        str | None,
+        "--deployment",
+        "The Global-Batch deployment. Needed for rows. [default: with run, the target's]",
+        "-d",
     ),
     "prompt": _option(str | None, "--prompt", "The prompt, with {column} fields. Needed for rows.", "-p"),
     "template": _option(

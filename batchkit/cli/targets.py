@@ -31,7 +31,7 @@ app = typer.Typer(
     cls=LightGroup, help="The targets file: services under a name.", no_args_is_help=True, add_completion=False
 )
 Config = Annotated[
-    Path | None, typer.Option("--config", help="The targets file (default: ~/.config/batchkit/targets.toml).")
+    Path | None, typer.Option("--config", help="The targets file. [default: ~/.config/batchkit/targets.toml]")
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The target's name.")]
 Some = Annotated[str | None, typer.Argument(metavar="[NAME]", help="A target (default: the one in use).")]
@@ -44,7 +44,7 @@ def add(
     name: Name,
     endpoint: Annotated[str, typer.Option("--endpoint", help="The resource's address, as the portal shows it.")],
     dialect: Annotated[
-        str | None, typer.Option("--dialect", help="v1, dated or openai (default: dated with --api-version, else v1).")
+        str | None, typer.Option("--dialect", help="v1, dated or openai. [default: dated with --api-version, else v1]")
     ] = None,
     api_version: Annotated[str | None, typer.Option("--api-version", help="For the dated API.")] = None,
     plain_http: Annotated[
@@ -60,7 +60,7 @@ def add(
         str | None, typer.Option("--keyring", help="SERVICE/USER of the OS keyring (extra keyring).")
     ] = None,
     entra: Annotated[bool, typer.Option("--entra", help="Tokens of Microsoft Entra ID (extra entra).")] = False,
-    scope: Annotated[str | None, typer.Option("--scope", help="What tokens are asked for (default: Azure's).")] = None,
+    scope: Annotated[str | None, typer.Option("--scope", help="What tokens are asked for. [default: Azure's]")] = None,
     client_id: Annotated[str | None, typer.Option("--client-id", help="A user-assigned managed identity.")] = None,
     auth: Annotated[str | None, typer.Option("--auth", help="How a key is sent: api-key or bearer.")] = None,
     header: Annotated[list[str] | None, typer.Option("--header", help="NAME=VALUE, for a gateway; no secret.")] = None,
@@ -70,7 +70,7 @@ def add(
     poll: Annotated[float | None, typer.Option("--poll", help="Seconds between looks; 60 or more on Azure.")] = None,
     expires: Annotated[int | None, typer.Option("--expires", help="Seconds until files expire; 0: never.")] = None,
     enqueued_tokens: Annotated[
-        int | None, typer.Option("--enqueued-tokens", help="The deployment's quota (default: learned).")
+        int | None, typer.Option("--enqueued-tokens", help="The deployment's quota. [default: learned]")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the target of this name.")] = False,
     config: Config = None,
