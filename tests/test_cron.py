@@ -15,11 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from batchkit import AsyncClient, Client, LocalError, ManualClock, Settings
+from batchkit import AsyncClient, Client, LocalError, ManualClock, Settings, Target
 from batchkit.config.credentials import Credential, Secret
 from batchkit.disk import Workdir
 from batchkit.due import due_at, is_due
-from batchkit.emulator import Emulator
+from batchkit.emulator import Emulator, Pace
 from batchkit.errors import (
     BatchkitError,
     CancelWished,
@@ -374,6 +374,37 @@ def test_rows_are_asked_again_though_a_member_is_gone_whose_rows_are_here(
         client.run(request_lines(8), name="nightly")
         assert client.fetch("nightly").report.total == 8
         assert (asked, client.show("nightly").service) == (8, replace(east, pool=(north, west)).service)
+
+
+def test_two_hosts_whose_pools_differ_do_not_move_a_job_to_and_fro(make_world: Callable[..., World]) -> None:
+    slow, b, c = make_world(pace=Pace(running_s=50_000.0)), make_world(), make_world()
+    east, west, north = (replace(w.target(), name=name) for w, name in ((slow, "east"), (b, "west"), (c, "north")))
+    one, other = (replace(east, name="eu", pool=(east, more)) for more in (west, north))
+    refused: list[ConfigError] = []
+
+    def turn(pool: Target) -> None:
+        with Client(pool, ledger=slow.home / "l.sqlite3", clock=slow.clock) as client:
+            slow.clock.advance(120)
+            try:
+                client.run_due()
+            except ConfigError as error:
+                refused.append(error)
+
+    with Client(one, ledger=slow.home / "l.sqlite3", clock=slow.clock) as client:
+        client.submit(request_lines(1), name="nightly")
+    for _ in range(5):
+        turn(other)
+        turn(one)
+    with Client(other, ledger=slow.home / "l.sqlite3", clock=slow.clock) as client:
+        job = client.show("nightly")
+        assert len([event for event in job.events if event.kind == "target"]) == 3, "an edit, undone, and made again"
+        assert job.service == other.service
+        assert len(refused) == 4
+        assert all(one.service in str(error) and other.service in str(error) for error in refused)
+        assert "make them the same" in refused[0].hint
+        slow.clock.advance(60_000)
+        assert [done.name for done in client.run_due()] == ["nightly"], "it goes on where it is"
+        assert client.fetch("nightly").report.total == 1
 
 
 def test_a_job_whose_pool_was_edited_is_cancelled_though_somebody_holds_it(make_world: Callable[..., World]) -> None:
