@@ -82,8 +82,10 @@ def _unfinished(job: Job, now: float) -> Unfinished:
     counts = job.counts
     seen = max((batch.looked_at or 0.0 for part in job.parts for batch in part.batches), default=0.0)
     ago = f", as seen {duration(now - seen)} ago" if seen else ""
+    name = quote(job.name)
+    give_up = f"; batchkit cancel {name} --give-up ends it without that" if job.owed else ""
     return Unfinished(
-        f"job {job.name!r} is not finished: {job.status or job.state}, "
+        f"job {job.name!r} is not finished: {(job.owed and job.held) or job.status or job.state}, "
         f"{counts.completed + counts.failed} of {plural(counts.total, 'row')}{ago}",
-        hint=f"batchkit track {quote(job.name)}  # or the same command again later",
+        hint=f"batchkit track {name}  # or the same command again later{give_up}",
     )

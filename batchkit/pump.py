@@ -328,16 +328,16 @@ def standing(job: Job) -> str:
     running = sum(part.state in (State.RUNNING, State.SUBMITTING) and part.id not in ended for part in job.parts)
     if running:
         return f"{running} {'batch runs' if running == 1 else 'batches run'} on at the service and will be billed"
-    return f"nothing runs at the service; {job.state}"
+    return f"nothing runs at the service; {job.held or job.state}"
 
 
 def _go_on(job: Job) -> str:
     if job.collected and job.settled_at is None:
         return "the same command again tells it and ends it"
+    if job.owed:
+        return f"the same command again goes on; batchkit cancel {quote(job.name)} --give-up ends it without that"
     if job.cancelled_at is not None:
-        forgotten = any(part.held == poll.UNKNOWN for part in job.parts)
-        give_up = f"; batchkit cancel {quote(job.name)} --give-up ends it without what the service forgot"
-        return "the same command again goes on" + (give_up if forgotten else "")
+        return "the same command again goes on"
     if job.settled_at is not None:
         return f"batchkit fetch {quote(job.name)} -o results.csv"
     name = quote(job.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 
 def visible(text: str, limit: int = 2000) -> str:
@@ -53,6 +54,11 @@ def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str | Non
 
     folded = {name.casefold(): name for name in known}
     return next((folded[found] for found in get_close_matches(word.casefold(), sorted(folded), 1, likeness)), None)
+
+
+def utc(moment: float) -> str:
+    """A moment (Unix seconds) for people, to the minute: `16:42 UTC`."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%H:%M UTC")
 
 
 def duration(seconds: float) -> str:

@@ -127,8 +127,10 @@ def cancel(
     with opened(face, where) as session:
         told, found = session.act(lambda client: _stop(client, face, job, wait=wait), watching=face.following)
     if _too_late(told):
-        face.data(documents.job(found), [f"{found.name}: nothing to cancel, it is {told.status}"])
-        face.next(f"batchkit fetch {quote(found.name)} -o results.csv")
+        face.data(documents.job(found), [f"{found.name}: nothing to cancel, it is {told.held or told.status}"])
+        name = quote(found.name)
+        fetch, give_up = f"batchkit fetch {name} -o results.csv", f"batchkit cancel {name} --give-up  # does not wait"
+        face.next(give_up if told.owed and found.settled_at is None else fetch)
         return
     face.data(documents.job(found), [f"{found.name}: {standing(found)}", *_billed(found)])
     if found.settled_at is None:
