@@ -341,7 +341,8 @@ def test_a_batch_that_names_no_file_of_its_rows_is_waited_for_in_words_and_can_b
     """What one command says is waited for, no other denies, and each names what ends it."""
     write_lines(shell.home / "lines.jsonl", request_lines(1))
     with emulating(shell, "--fault", "drop_rows,1") as env:
-        code, _, err = shell("run", "lines.jsonl", "-o", "o.csv", "--name", "n", "--every", "1", "--timeout", "2", **env)
+        run = ("run", "lines.jsonl", "-o", "o.csv", "--name", "n", "--every", "1", "--timeout", "2")
+        code, _, err = shell(*run, **env)
         assert code == 7
         said = [line for line in err.splitlines() if "is not named yet; it is waited for until" in line]
         assert len(said) == 2, "one line while it waits, and how it ended"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pydoc
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
@@ -276,3 +278,31 @@ def test_what_a_notebook_does_twice_or_by_short_words(make_world: Callable[..., 
             with pytest.raises(InputError):
                 client.run(lines, **wrong)
     assert len(world.batches()) == 1
+
+
+FORKED = """
+import os, sys
+from batchkit import Client, UsageError
+client = Client(ledger=sys.argv[1])
+client.list()
+if os.fork() == 0:
+    try:
+        client.list()
+    except UsageError as error:
+        print(error, "-", error.hint)
+    client.close()
+    with Client(ledger=sys.argv[1]) as own:
+        print(len(own.list()), flush=True)
+    os._exit(0)
+os.wait()
+client.close()
+"""
+
+
+def test_a_client_of_before_a_fork_says_so_instead_of_waiting_for_ever(tmp_path: Path) -> None:
+    ledger = str(tmp_path / "ledger.sqlite3")
+    made = subprocess.run([sys.executable, "-c", FORKED, ledger], capture_output=True, text=True, timeout=60)
+    words, count = made.stdout.splitlines()
+    assert "was made before the process was forked" in words
+    assert "make a new Client in the child" in words
+    assert (count, made.returncode, made.stderr) == ("0", 0, "")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from batchkit.collector.account import Account
 from batchkit.collector.export import Shape, lines, write
-from batchkit.collector.merge import merge
+from batchkit.collector.lines import names_of, text
+from batchkit.collector.merge import Row, merge
 from batchkit.collector.statistics import Statistics
 from batchkit.collector.verdict import verdict
-from batchkit.disk import Workdir, local_errors
+from batchkit.disk import PIECE, Workdir, blocks, lines_name, local_errors
 from batchkit.model import Job, Result
 from batchkit.prices import Prices
 
@@ -82,10 +84,26 @@ def collect(job: Job, workdir: Workdir, out: Path | None, shape: Shape, replacea
 
 
 def judge(job: Job, lines: Path, shape: Shape) -> None:
-    """Raise UsageError for columns that the results will not have, and InputError for rows that cannot be read, before
-    anything is spent. `lines` is a file of the job's requests."""
+    """Raise UsageError for columns that the results will not have, and InputError for rows that cannot be read or,
+    where nothing was sent of the job yet, are not its rows. `lines` is the first file of its requests, beside which are
+    the others."""
     if not shape.plain:
         shape.table(job, _first_line(lines))
+    files = [lines.with_name(lines_name(0, part.number)) for part in job.parts if part.round == 0]
+    if not any(part.intent for part in job.parts) and all(file.exists() for file in files):
+        _fit(job, files, shape)
+
+
+def fit(job: Job, workdir: Workdir, shape: Shape) -> None:
+    """Raise InputError where the rows to be joined are not those of the job."""
+    _fit(job, [workdir.lines(part) for part in job.parts if part.round == 0], shape)
+
+
+def _fit(job: Job, files: Iterable[Path], shape: Shape) -> None:
+    if shape.rows is not None:
+        rows = (Row(Result(text(name), ok=False), b"", None) for name in _names(files))
+        for _ in islice(shape.pairs(rows), job.lines):  # no step further, which would tell of rows that are left over
+            pass
 
 
 def survey(job: Job, workdir: Workdir, prices: Prices | None) -> dict[str, Any]:
@@ -93,6 +111,14 @@ def survey(job: Job, workdir: Workdir, prices: Prices | None) -> dict[str, Any]:
     account, seen = Account(job.name), Statistics(job)
     seen.gather(row.result for row in merge(job, workdir, account))
     return seen.document(account, prices)
+
+
+def _names(files: Iterable[Path]) -> Iterator[bytes]:
+    """The custom_ids in files of requests."""
+    for path in files:
+        with local_errors(path), path.open("rb", buffering=PIECE) as file:
+            for lines in blocks(file):
+                yield from (name for name in names_of(lines) if name is not None)
 
 
 def _encoded(job: Job, workdir: Workdir, account: Account, shape: Shape) -> Generator[bytes, None, None]:
