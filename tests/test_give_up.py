@@ -382,8 +382,8 @@ def test_what_is_tried_again_is_not_waited_for_beyond_the_deadline(world: World)
     wire = Fated(there)
 
     async def work() -> list[float]:
-        took = []
-        async with facing(wire, world) as client:
+        took, ledger = [], world.home / "ledger.sqlite3"
+        async with AsyncClient(world.target(), ledger=ledger, clock=world.clock, transport=wire) as client:
             await client.submit(ROWS, name="nightly")
             for late_s in (1.0, 3.0, 9.0):
                 world.clock.advance(100)
