@@ -35,7 +35,7 @@ from batchkit.model import Batch, Job, Part, State
 
 from .conftest import KEY, SMALL, World, request_lines
 from .processes import zygote
-from .shell import Shell
+from .shell import Shell, write_lines
 from .test_submit_once import Wire, creating
 
 COMMAND = "run rows.csv -o out.csv --name nightly --custom-id sku --prompt {text} -d gpt-4o-batch --once".split()
@@ -528,3 +528,27 @@ def test_a_job_goes_on_where_its_lines_are_brought(world: World, ledger_url: str
 
     asyncio.run(work())
     assert len(world.batches()) == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["lines.jsonl", "-o", "out.jsonl", "--name", "nightly"]])
+def test_an_outage_is_said_when_it_begins_and_then_hourly(
+    make_world: Callable[..., World], shell: Shell, arguments: list[str]
+) -> None:
+    world = make_world()
+    write_lines(shell.home / "lines.jsonl", request_lines(2))
+    env = {"AZURE_OPENAI_ENDPOINT": world.service.url, "AZURE_OPENAI_API_KEY": KEY, "BATCHKIT_LEDGER": "l.sqlite3"}
+    with Client(world.target(), ledger=shell.home / "l.sqlite3", clock=world.clock) as client:
+        client.submit(shell.home / "lines.jsonl", name="nightly")
+    world.service.inject("throttle,99999,call=any")
+    command = ["run", *arguments, "--once", "--quiet"]
+    said = []
+    for _ in range(3):
+        code, out, err = shell(*command, **env)
+        said.append(err)
+        assert (code, out) == (6, "")
+    assert said[0].startswith("error: ")
+    assert said[1:] == ["", ""]
+    (mark,) = (shell.home / "l.jobs").glob(".outage")
+    os.utime(mark, (time.time() - 3601, time.time() - 3601))
+    assert shell(*command, **env)[2].startswith("error: ")
+    assert shell(*command[:-1], **env)[2].count("error: ") == 1, "who did not ask for quiet hears it"
