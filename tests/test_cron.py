@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 
 from batchkit import AsyncClient, Client, LocalError, ManualClock, Settings, Target
@@ -32,10 +33,12 @@ from batchkit.errors import (
 )
 from batchkit.ledger import open_ledger
 from batchkit.model import Batch, Job, Part, State
+from batchkit.pump import Progress
 
 from .conftest import KEY, SMALL, World, request_lines
 from .processes import zygote
 from .shell import Shell, write_lines
+from .test_schemas import validate
 from .test_submit_once import Wire, creating
 
 COMMAND = "run rows.csv -o out.csv --name nightly --custom-id sku --prompt {text} -d gpt-4o-batch --once".split()
@@ -461,6 +464,58 @@ def test_the_trouble_of_one_job_hides_neither_anothers_end_nor_its_trouble(
     assert (code, out.count("0 ok + ")) == (12, 2), out + err
     assert err.count("of 'first' failed") == err.count("of 'last' failed") == 1, err
     assert err.count("lines.jsonl: ") == 2, err
+
+
+def test_all_troubles_of_a_turn_are_in_the_one_document(make_world: Callable[..., World], shell: Shell) -> None:
+    world = make_world(fail_rate=1.0)
+    ledger = shell.home / "l.sqlite3"
+    with Client(world.target(), ledger=ledger, clock=world.clock) as client:
+        for name in ("a", "b", "c"):
+            client.submit(request_lines(3), name=name)
+        world.clock.advance(4000)
+        place = shell.home / "l.jobs" / client.show("c").id / "0-000.lines.jsonl"
+        place.unlink()
+        place.mkdir()
+    env = {"AZURE_OPENAI_ENDPOINT": world.service.url, "AZURE_OPENAI_API_KEY": KEY}
+    code, _, err = shell("run", "--once", "--json", "--ledger", str(ledger), **env)
+    document = orjson.loads(err)
+    validate("error", document)
+    assert (code, document["exit"]) == (12, 12)
+    assert [(other["exit"], other["code"]) for other in document["also"]] == [(8, "results.rows_failed")] * 2
+    assert {word for other in document["also"] for word in ("'a'", "'b'") if word in other["message"]} == {"'a'", "'b'"}
+    assert all(str(ledger) in other["hint"] for other in document["also"])
+
+
+def test_who_interrupts_many_jobs_learns_which_had_their_turn(world: World) -> None:
+    ledger, brief = world.home / "l.sqlite3", Settings(grace_s=0.0)
+
+    async def work() -> Interrupted:
+        async with AsyncClient(world.target(), ledger=ledger, clock=world.clock, settings=brief) as client:
+            for name in ("first", "second", "third"):
+                await client.submit(request_lines(2), name=name)
+                world.clock.advance(1)
+        world.clock.advance(4000)
+        ended: list[str] = []
+
+        def seen(step: Progress) -> None:
+            ended.append(step.job.name)
+            if len(ended) == 2:
+                client.interrupt()
+
+        async with AsyncClient(
+            world.target(), ledger=ledger, clock=world.clock, settings=brief, on_progress=seen
+        ) as client:
+            with pytest.raises(Interrupted) as stopped:
+                await client.run_due()
+            names = [job.name for job in await client.list()]
+            assert len(names) == 3
+            assert [job.name for job in stopped.value.done] == ended
+            assert all(job.settled_at is not None for job in stopped.value.done)
+        async with AsyncClient(world.target(), ledger=ledger, clock=world.clock) as client:
+            assert [job.name for job in await client.run_due()] == ["first"], "which the next turn ends"
+        return stopped.value
+
+    assert asyncio.run(work()).exit == 130
 
 
 def test_a_job_of_one_target_that_is_asked_again_by_a_pool_stays_there(make_world: Callable[..., World]) -> None:

@@ -109,7 +109,9 @@ class Face:
         one who asked for quiet: cron would send a mail each minute.
         """
         if self.as_json:
-            document = documents.error(error) | {"hint": self.complete(error.hint)}
+            document = documents.error(error)
+            for told in (document, *document.get("also", ())):
+                told["hint"] = self.complete(told["hint"])
             sys.stderr.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
             sys.stderr.flush()
         elif self._logs:
