@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -13,6 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from batchkit.aside import begin
+from batchkit.errors import UsageError
 
 T = TypeVar("T")
 _PATIENCE_S = 15.0
@@ -33,7 +35,7 @@ class Bridge:
     def __init__(self, cut_short: Callable[[], Coroutine[Any, Any, KeyboardInterrupt]]) -> None:
         """`cut_short` says what an interrupt left behind."""
         self._cut_short = cut_short
-        self._loop = Loop()
+        self._loop, self._process = Loop(), os.getpid()
         self._thread = threading.Thread(target=self._loop.run_forever, name="batchkit", daemon=True)
         self._thread.start()
 
@@ -42,6 +44,12 @@ class Bridge:
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("a Client cannot be used from its own on_progress; use AsyncClient there")
+        if self._forked:
+            work.close()
+            raise UsageError(
+                "this Client was made before the process was forked, and works only where it was made",
+                hint="make a new Client in the child process, which shares the ledger with it",
+            )
         if self.closed:
             work.close()
             raise RuntimeError("this Client is closed; make a new one")
@@ -74,10 +82,15 @@ class Bridge:
 
     @property
     def closed(self) -> bool:
-        return self._loop.is_closed()
+        return self._loop.is_closed() or self._forked
+
+    @property
+    def _forked(self) -> bool:
+        """Whether this is a child of the process that has the thread."""
+        return os.getpid() != self._process
 
     def close(self) -> None:
-        if not self._loop.is_closed():
+        if not self.closed:
             self._settle()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()

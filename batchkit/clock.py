@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import ContextVar
 from typing import Protocol, runtime_checkable
 
 
@@ -14,6 +15,10 @@ class Clock(Protocol):
     def now(self) -> float: ...
     def monotonic(self) -> float: ...
     async def sleep(self, seconds: float) -> None: ...
+
+
+DEADLINE: ContextVar[float | None] = ContextVar("batchkit deadline", default=None)
+"""Until when, by the clock's `now`, whoever waits for the work of this context does so."""
 
 
 class SystemClock:

@@ -11,7 +11,7 @@ from shlex import quote
 from batchkit.collector.export import Shape
 from batchkit.collector.results import Results, collect
 from batchkit.collector.verdict import verdict
-from batchkit.disk import sha256
+from batchkit.disk import already_there, sha256
 from batchkit.errors import BatchkitError, LedgerBusy, LocalError, Unfinished
 from batchkit.hints import in_python
 from batchkit.ledger import WROTE, Hold
@@ -57,10 +57,9 @@ JOINED = "joined"
 
 async def merged(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overwrite: bool) -> Results:
     """What is on this machine of a job, whoever works on it."""
-    wrote = [event.detail.partition(" ") for event in await pump.ledger.events(job) if event.kind == WROTE]
-    ours = {digest for digest, _, _ in wrote}
+    ours, joined = await _written(pump, job)
     if out is not None and shape.rows is None and not overwrite:
-        await asyncio.to_thread(_keep_joined, out, {digest for digest, _, how in wrote if how == JOINED})
+        await asyncio.to_thread(_keep_joined, out, joined)
     new = out is not None and not await asyncio.to_thread(out.exists)
     results = await asyncio.to_thread(collect, job, pump.workdir, out, shape, None if overwrite else ours)
     if results.sha256 is not None and results.sha256 not in ours:
@@ -69,6 +68,23 @@ async def merged(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overwr
         new = True
     results.news = new
     return results
+
+
+async def foresee(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overwrite: bool) -> None:
+    """Raise LocalError for what is at `out` before something is spent on the job, as `merged` would at last."""
+    if out is None or overwrite:
+        return
+    ours, joined = await _written(pump, job)
+    if shape.rows is None:
+        await asyncio.to_thread(_keep_joined, out, joined)
+    if await asyncio.to_thread(out.exists) and await asyncio.to_thread(sha256, out) not in ours:
+        raise already_there(out)
+
+
+async def _written(pump: Pump, job: Job) -> tuple[set[str], set[str]]:
+    """The hashes of the files of results that were written for a job, and of those with columns of the input."""
+    wrote = [event.detail.partition(" ") for event in await pump.ledger.events(job) if event.kind == WROTE]
+    return {digest for digest, _, _ in wrote}, {digest for digest, _, how in wrote if how == JOINED}
 
 
 def _keep_joined(out: Path, joined: set[str]) -> None:
@@ -82,8 +98,10 @@ def _unfinished(job: Job, now: float) -> Unfinished:
     rows = job.so_far
     seen = max((batch.looked_at or 0.0 for part in job.parts for batch in part.batches), default=0.0)
     ago = f", as seen {duration(now - seen)} ago" if seen else ""
+    name = quote(job.name)
+    give_up = f"; batchkit cancel {name} --give-up ends it without that" if job.owed else ""
     return Unfinished(
-        f"job {job.name!r} is not finished: {job.status or job.state}, "
+        f"job {job.name!r} is not finished: {(job.owed and job.held) or job.status or job.state}, "
         f"{rows.total - rows.pending} of {plural(rows.total, 'row')}{ago}",
-        hint=f"batchkit track {quote(job.name)}  # or the same command again later",
+        hint=f"batchkit track {name}  # or the same command again later{give_up}",
     )

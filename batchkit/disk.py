@@ -257,6 +257,19 @@ def check_writable(path: Path) -> None:
         temporary.unlink()
 
 
+def lately(path: Path, seconds: float) -> bool:
+    """Whether this was asked of `path`, a mark, within so many seconds with the answer no. One that cannot be written
+    never was."""
+    try:
+        if 0 <= time.time() - path.stat().st_mtime < seconds:
+            return True
+    except OSError:
+        pass
+    with suppress(OSError):
+        path.touch(PRIVATE)
+    return False
+
+
 def length(path: Path) -> int:
     """The bytes of a file; 0 where there is none."""
     try:

@@ -40,7 +40,7 @@ class BatchkitError(Exception):
     done: tuple[Job, ...] = ()
     """The jobs that had their turn all the same, where `run_due` raises this."""
     also: tuple[BatchkitError, ...] = ()
-    """The lesser troubles of other jobs, where `run_due` raises this."""
+    """The lesser troubles of other jobs, where `run_due` raises this, or `run --once --json` prints it."""
 
     def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
         super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])

@@ -337,6 +337,12 @@ class Job:
         return all(part.collected for part in self.parts)
 
     @property
+    def owed(self) -> bool:
+        """Whether it waits for what the service owes it: a batch that it does not know, or files that it does not
+        name."""
+        return any(part.state is State.RUNNING and part.held for part in self.parts)
+
+    @property
     def held(self) -> str | None:
         """Why the job waits."""
         return next((part.held for part in self.parts if part.held and not part.collected), None)

@@ -13,7 +13,7 @@ import httpx
 
 from batchkit.api.service import Service
 from batchkit.builder.deployments import rename
-from batchkit.clock import Clock
+from batchkit.clock import DEADLINE, Clock
 from batchkit.collector import fetch
 from batchkit.config import Settings, Target
 from batchkit.disk import Workdir
@@ -183,7 +183,7 @@ class Pump:
         deadline = None if timeout_s is None else self.clock.now() + timeout_s
         async with holding(self.ledger, job, hold) as hold:
             while True:
-                nexts = [await self._one(turn, hold, patient=not once) for turn in turns]
+                nexts = [await self._one(turn, hold, deadline, patient=not once) for turn in turns]
                 waits = [later for later in nexts if isinstance(later, Next) and not later.done]
                 first = min(waits, key=lambda later: later.at or 0.0, default=None)
                 job = await hold.job()
@@ -201,7 +201,7 @@ class Pump:
         await self._sleep_until(until, deadline)
         self._check(job, deadline)
 
-    async def _one(self, turn: Turn, hold: Hold, *, patient: bool) -> Next | BatchkitError:
+    async def _one(self, turn: Turn, hold: Hold, deadline: float | None, *, patient: bool) -> Next | BatchkitError:
         """One turn, or its trouble: that of one room must not keep the others from what they can do.
 
         Asked to stop, a turn may for a moment finish a creating request that is on its way; anything else is cut short,
@@ -209,7 +209,9 @@ class Pump:
         """
         if self.stop.is_set():
             raise interrupted(await hold.job())
+        awaited = DEADLINE.set(deadline)
         doing = asyncio.ensure_future(turn(self, hold))
+        DEADLINE.reset(awaited)
         ending = [asyncio.ensure_future(event.wait()) for event in (self.stop, hold.lost)]
         try:
             await asyncio.wait({doing, *ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -329,16 +331,16 @@ def standing(job: Job) -> str:
     running = sum(part.state in (State.RUNNING, State.SUBMITTING) and part.id not in ended for part in job.parts)
     if running:
         return f"{running} {'batch runs' if running == 1 else 'batches run'} on at the service and will be billed"
-    return f"nothing runs at the service; {job.state}"
+    return f"nothing runs at the service; {job.held or job.state}"
 
 
 def _go_on(job: Job) -> str:
     if job.collected and job.settled_at is None:
         return "the same command again tells it and ends it"
+    if job.owed:
+        return f"the same command again goes on; batchkit cancel {quote(job.name)} --give-up ends it without that"
     if job.cancelled_at is not None:
-        forgotten = any(part.held == poll.UNKNOWN for part in job.parts)
-        give_up = f"; batchkit cancel {quote(job.name)} --give-up ends it without what the service forgot"
-        return "the same command again goes on" + (give_up if forgotten else "")
+        return "the same command again goes on"
     if job.settled_at is not None:
         return f"batchkit fetch {quote(job.name)} -o results.csv"
     name = quote(job.name)

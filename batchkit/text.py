@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 
@@ -77,6 +77,11 @@ def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str | Non
 
     folded = {name.casefold(): name for name in known}
     return next((folded[found] for found in get_close_matches(word.casefold(), sorted(folded), 1, likeness)), None)
+
+
+def utc(moment: float) -> str:
+    """A moment (Unix seconds) for people, to the minute: `16:42 UTC`."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%H:%M UTC")
 
 
 def duration(seconds: float) -> str:

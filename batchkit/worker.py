@@ -14,8 +14,8 @@ from typing import Any
 from batchkit import moving
 from batchkit.collector.answers import lost
 from batchkit.collector.export import Shape
-from batchkit.collector.results import Results, collect
-from batchkit.delivery import deliver, merged
+from batchkit.collector.results import Results, collect, fit
+from batchkit.delivery import deliver, foresee, merged
 from batchkit.due import is_due
 from batchkit.errors import (
     BatchkitError,
@@ -113,10 +113,14 @@ class Worker:
         deadline = None if timeout_s is None else clock.now() + timeout_s
         async with AsyncExitStack() as stack:
             hold = await stack.enter_async_context(self._lease(job))
+            if not any(part.intent for part in job.parts):
+                await foresee(self.pump, job, out, shape, overwrite=overwrite)
             while True:
                 left_s = None if deadline is None else deadline - clock.now()
                 job = await self.turns(job, ALL, once=once, timeout_s=left_s, hold=hold)
                 if job.collected and job.round < retries and await self._worth_asking(job):
+                    await foresee(self.pump, job, out, shape, overwrite=overwrite)
+                    await asyncio.to_thread(fit, job, self.pump.workdir, shape)
                     if hold is None:
                         hold = await stack.enter_async_context(holding(self.pump.ledger, job))
                     if await self.intake.round(job, self.pump.target, hold=hold, wished=False):
@@ -146,7 +150,8 @@ class Worker:
         async def act(job: Job) -> float | None:
             due: float | None = None
             async with self._lease(job) as hold:
-                async with aclosing(self.steps(job, ALL if settled else ALL[:2], once=True, hold=hold)) as turns:
+                which, left_s = ALL if settled else ALL[:2], None if deadline is None else deadline - pump.clock.now()
+                async with aclosing(self.steps(job, which, once=True, timeout_s=left_s, hold=hold)) as turns:
                     async for progress in turns:
                         job, due = progress.job, progress.next_look_at
                 if settled and job.collected:
@@ -214,6 +219,16 @@ class Worker:
 
     async def give_up(self, job: Job) -> Job:
         """End a job without what the service does not know or hand out; what can be had is had first."""
+        try:
+            return await self._given_up(job)
+        except LeaseLost:
+            raise
+        except LedgerBusy as busy:
+            again = f"batchkit cancel {quote(job.name)} --give-up"
+            hint = f"{again}  # once that process has ended or is stopped; by its next look it cancels what it can"
+            raise LedgerBusy(str(busy), hint=hint) from None
+
+    async def _given_up(self, job: Job) -> Job:
         async with self._lease(job) as hold:
             with suppress(Redirected, Refused, Unavailable, LocalError):
                 await self.turns(job, ALL, once=True, hold=hold)

@@ -13,13 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 
-from batchkit import AsyncClient, Client, LocalError, ManualClock, Settings
+from batchkit import AsyncClient, Client, LocalError, ManualClock, Settings, Target
 from batchkit.config.credentials import Credential, Secret
 from batchkit.disk import Workdir
 from batchkit.due import due_at, is_due
-from batchkit.emulator import Emulator
+from batchkit.emulator import Emulator, Pace
 from batchkit.errors import (
     BatchkitError,
     CancelWished,
@@ -32,10 +33,12 @@ from batchkit.errors import (
 )
 from batchkit.ledger import open_ledger
 from batchkit.model import Batch, Job, Part, State
+from batchkit.pump import Progress
 
 from .conftest import KEY, SMALL, World, request_lines
 from .processes import zygote
-from .shell import Shell
+from .shell import Shell, write_lines
+from .test_schemas import validate
 from .test_submit_once import Wire, creating
 
 COMMAND = "run rows.csv -o out.csv --name nightly --custom-id sku --prompt {text} -d gpt-4o-batch --once".split()
@@ -376,6 +379,37 @@ def test_rows_are_asked_again_though_a_member_is_gone_whose_rows_are_here(
         assert (asked, client.show("nightly").service) == (8, replace(east, pool=(north, west)).service)
 
 
+def test_two_hosts_whose_pools_differ_do_not_move_a_job_to_and_fro(make_world: Callable[..., World]) -> None:
+    slow, b, c = make_world(pace=Pace(running_s=50_000.0)), make_world(), make_world()
+    east, west, north = (replace(w.target(), name=name) for w, name in ((slow, "east"), (b, "west"), (c, "north")))
+    one, other = (replace(east, name="eu", pool=(east, more)) for more in (west, north))
+    refused: list[ConfigError] = []
+
+    def turn(pool: Target) -> None:
+        with Client(pool, ledger=slow.home / "l.sqlite3", clock=slow.clock) as client:
+            slow.clock.advance(120)
+            try:
+                client.run_due()
+            except ConfigError as error:
+                refused.append(error)
+
+    with Client(one, ledger=slow.home / "l.sqlite3", clock=slow.clock) as client:
+        client.submit(request_lines(1), name="nightly")
+    for _ in range(5):
+        turn(other)
+        turn(one)
+    with Client(other, ledger=slow.home / "l.sqlite3", clock=slow.clock) as client:
+        job = client.show("nightly")
+        assert len([event for event in job.events if event.kind == "target"]) == 3, "an edit, undone, and made again"
+        assert job.service == other.service
+        assert len(refused) == 4
+        assert all(one.service in str(error) and other.service in str(error) for error in refused)
+        assert "make them the same" in refused[0].hint
+        slow.clock.advance(60_000)
+        assert [done.name for done in client.run_due()] == ["nightly"], "it goes on where it is"
+        assert client.fetch("nightly").report.total == 1
+
+
 def test_a_job_whose_pool_was_edited_is_cancelled_though_somebody_holds_it(make_world: Callable[..., World]) -> None:
     down, up = make_world(faults=["html,502,call=any"]), make_world(fail_rate=0.0)
     east, west = replace(down.target(), name="east"), replace(up.target(), name="west")
@@ -430,6 +464,58 @@ def test_the_trouble_of_one_job_hides_neither_anothers_end_nor_its_trouble(
     assert (code, out.count("0 ok + ")) == (12, 2), out + err
     assert err.count("of 'first' failed") == err.count("of 'last' failed") == 1, err
     assert err.count("lines.jsonl: ") == 2, err
+
+
+def test_all_troubles_of_a_turn_are_in_the_one_document(make_world: Callable[..., World], shell: Shell) -> None:
+    world = make_world(fail_rate=1.0)
+    ledger = shell.home / "l.sqlite3"
+    with Client(world.target(), ledger=ledger, clock=world.clock) as client:
+        for name in ("a", "b", "c"):
+            client.submit(request_lines(3), name=name)
+        world.clock.advance(4000)
+        place = shell.home / "l.jobs" / client.show("c").id / "0-000.lines.jsonl"
+        place.unlink()
+        place.mkdir()
+    env = {"AZURE_OPENAI_ENDPOINT": world.service.url, "AZURE_OPENAI_API_KEY": KEY}
+    code, _, err = shell("run", "--once", "--json", "--ledger", str(ledger), **env)
+    document = orjson.loads(err)
+    validate("error", document)
+    assert (code, document["exit"]) == (12, 12)
+    assert [(other["exit"], other["code"]) for other in document["also"]] == [(8, "results.rows_failed")] * 2
+    assert {word for other in document["also"] for word in ("'a'", "'b'") if word in other["message"]} == {"'a'", "'b'"}
+    assert all(str(ledger) in other["hint"] for other in document["also"])
+
+
+def test_who_interrupts_many_jobs_learns_which_had_their_turn(world: World) -> None:
+    ledger, brief = world.home / "l.sqlite3", Settings(grace_s=0.0)
+
+    async def work() -> Interrupted:
+        async with AsyncClient(world.target(), ledger=ledger, clock=world.clock, settings=brief) as client:
+            for name in ("first", "second", "third"):
+                await client.submit(request_lines(2), name=name)
+                world.clock.advance(1)
+        world.clock.advance(4000)
+        ended: list[str] = []
+
+        def seen(step: Progress) -> None:
+            ended.append(step.job.name)
+            if len(ended) == 2:
+                client.interrupt()
+
+        async with AsyncClient(
+            world.target(), ledger=ledger, clock=world.clock, settings=brief, on_progress=seen
+        ) as client:
+            with pytest.raises(Interrupted) as stopped:
+                await client.run_due()
+            names = [job.name for job in await client.list()]
+            assert len(names) == 3
+            assert [job.name for job in stopped.value.done] == ended
+            assert all(job.settled_at is not None for job in stopped.value.done)
+        async with AsyncClient(world.target(), ledger=ledger, clock=world.clock) as client:
+            assert [job.name for job in await client.run_due()] == ["first"], "which the next turn ends"
+        return stopped.value
+
+    assert asyncio.run(work()).exit == 130
 
 
 def test_a_job_of_one_target_that_is_asked_again_by_a_pool_stays_there(make_world: Callable[..., World]) -> None:
@@ -497,3 +583,27 @@ def test_a_job_goes_on_where_its_lines_are_brought(world: World, ledger_url: str
 
     asyncio.run(work())
     assert len(world.batches()) == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["lines.jsonl", "-o", "out.jsonl", "--name", "nightly"]])
+def test_an_outage_is_said_when_it_begins_and_then_hourly(
+    make_world: Callable[..., World], shell: Shell, arguments: list[str]
+) -> None:
+    world = make_world()
+    write_lines(shell.home / "lines.jsonl", request_lines(2))
+    env = {"AZURE_OPENAI_ENDPOINT": world.service.url, "AZURE_OPENAI_API_KEY": KEY, "BATCHKIT_LEDGER": "l.sqlite3"}
+    with Client(world.target(), ledger=shell.home / "l.sqlite3", clock=world.clock) as client:
+        client.submit(shell.home / "lines.jsonl", name="nightly")
+    world.service.inject("throttle,99999,call=any")
+    command = ["run", *arguments, "--once", "--quiet"]
+    said = []
+    for _ in range(3):
+        code, out, err = shell(*command, **env)
+        said.append(err)
+        assert (code, out) == (6, "")
+    assert said[0].startswith("error: ")
+    assert said[1:] == ["", ""]
+    (mark,) = (shell.home / "l.jobs").glob(".outage")
+    os.utime(mark, (time.time() - 3601, time.time() - 3601))
+    assert shell(*command, **env)[2].startswith("error: ")
+    assert shell(*command[:-1], **env)[2].count("error: ") == 1, "who did not ask for quiet hears it"

@@ -335,3 +335,23 @@ def test_what_is_here_can_be_read_while_another_follows_the_job(world: World, tm
 def test_a_job_that_is_not_there_needs_no_word(shell: Shell) -> None:
     code, _, err = shell("cancel", "nosuch")
     assert (code, "there is no job 'nosuch'" in err, "--yes" in err) == (2, True, False), err
+
+
+def test_a_batch_that_names_no_file_of_its_rows_is_waited_for_in_words_and_can_be_ended(shell: Shell) -> None:
+    """What one command says is waited for, no other denies, and each names what ends it."""
+    write_lines(shell.home / "lines.jsonl", request_lines(1))
+    with emulating(shell, "--fault", "drop_rows,1") as env:
+        run = ("run", "lines.jsonl", "-o", "o.csv", "--name", "n", "--every", "1", "--timeout", "2")
+        code, _, err = shell(*run, **env)
+        assert code == 7
+        said = [line for line in err.splitlines() if "is not named yet; it is waited for until" in line]
+        assert len(said) == 2, "one line while it waits, and how it ended"
+        assert err.endswith("batchkit cancel n --give-up ends it without that\n")
+        code, _, err = shell("fetch", "n", "-o", "o.csv", **env)
+        assert (code, "is not named yet" in err, "cancel n --give-up" in err) == (7, True, True)
+        code, out, err = shell("cancel", "n", "--yes", "--no-wait", **env)
+        assert (code, "is not named yet" in out, "cancel n --give-up" in err) == (0, True, True)
+        assert "batchkit fetch" not in err
+        assert shell("cancel", "n", "--yes", "--give-up", **env)[0] == 10
+        code, out, _ = shell("fetch", "n", "-o", "o.csv", **env)
+        assert (code, "1 missing" in out) == (10, True)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
-from batchkit import AsyncClient, Report, Settings
+from batchkit import AsyncClient, Client, Report, Settings
 from batchkit.emulator import Pace
-from batchkit.errors import BatchkitError, ConfigError, Refused, Unavailable, Unfinished
+from batchkit.errors import BatchkitError, ConfigError, LedgerBusy, Refused, Unavailable, Unfinished
+from batchkit.ledger import open_ledger
 from batchkit.model import GIVEN_UP, SILENT_S, Job, State
 
 from .conftest import SMALL, World, request_lines
@@ -355,3 +360,52 @@ def test_a_probe_whose_results_are_never_named_can_be_ended(make_world: Callable
         ended = client.cancel(job, give_up=True)
         assert (ended.state, ended.outcome and ended.outcome.missing) == (State.SETTLED, 1)
         assert client.files()[0] == (), "its input file is gone, too"
+
+
+def test_a_job_that_another_process_holds_is_not_given_up_and_says_who_that_is(world: World) -> None:
+    async def work() -> None:
+        async with facing(Fated(there), world) as client:
+            await client.submit(ROWS, name="nightly")
+            book, _ = open_ledger(world.home / "ledger.sqlite3")
+            hold = await book.hold(await book.job("nightly"))
+            with pytest.raises(LedgerBusy, match=f"by process {os.getpid()} on {socket.gethostname()}") as busy:
+                await client.cancel("nightly", give_up=True)
+            assert busy.value.hint.startswith("batchkit cancel nightly --give-up  # once that process has ended")
+            assert (await client.show("nightly")).cancelled_at is not None, "who holds it is told"
+            await hold.release()
+            await book.close()
+
+    asyncio.run(work())
+
+
+def test_what_is_tried_again_is_not_waited_for_beyond_the_deadline(world: World) -> None:
+    wire = Fated(there)
+
+    async def work() -> list[float]:
+        took, ledger = [], world.home / "ledger.sqlite3"
+        async with AsyncClient(world.target(), ledger=ledger, clock=world.clock, transport=wire) as client:
+            await client.submit(ROWS, name="nightly")
+            for late_s in (1.0, 3.0, 9.0):
+                world.clock.advance(100)
+                wire.fate, began = gone, world.clock.now()
+                with pytest.raises((Unfinished, Unavailable)):
+                    await client.run(ROWS, name="nightly", timeout_s=late_s)
+                took.append(world.clock.now() - began - late_s)
+            wire.fate = there
+            assert (await client.run(ROWS, name="nightly")).report.ok == 8, "nothing of it stays"
+        return took
+
+    assert max(asyncio.run(work())) <= 0.001
+
+
+def test_a_service_that_says_nothing_is_not_waited_for_beyond_the_deadline(world: World) -> None:
+    with world.client() as client:
+        client.submit(ROWS, name="nightly")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"http://127.0.0.1:{mute.getsockname()[1]}/openai/v1"
+        target = replace(world.target(), base_url=address, identity=world.target().service)
+        with Client(target, ledger=world.home / "ledger.sqlite3") as client:
+            began = time.monotonic()
+            with pytest.raises((Unfinished, Unavailable)):
+                client.run(ROWS, name="nightly", timeout_s=0.3)
+            assert time.monotonic() - began < 5

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pydoc
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
@@ -324,3 +326,31 @@ def test_params_that_would_replace_the_prompt() -> None:
     for url, key in (("chat", "messages"), ("embeddings", "input")):
         with pytest.raises(InputError, match=f"the prompt makes '{key}'"):
             batchkit.lines([{"a": "x"}], deployment="m", body="{a}", url=url, params={key: []})
+
+
+FORKED = """
+import os, sys
+from batchkit import Client, UsageError
+client = Client(ledger=sys.argv[1])
+client.list()
+if os.fork() == 0:
+    try:
+        client.list()
+    except UsageError as error:
+        print(error, "-", error.hint)
+    client.close()
+    with Client(ledger=sys.argv[1]) as own:
+        print(len(own.list()), flush=True)
+    os._exit(0)
+os.wait()
+client.close()
+"""
+
+
+def test_a_client_of_before_a_fork_says_so_instead_of_waiting_for_ever(tmp_path: Path) -> None:
+    ledger = str(tmp_path / "ledger.sqlite3")
+    made = subprocess.run([sys.executable, "-c", FORKED, ledger], capture_output=True, text=True, timeout=60)
+    words, count = made.stdout.splitlines()
+    assert "was made before the process was forked" in words
+    assert "make a new Client in the child" in words
+    assert (count, made.returncode, made.stderr) == ("0", 0, "")

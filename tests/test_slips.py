@@ -13,6 +13,8 @@ import pytest
 import batchkit
 from batchkit import Client, InputError, LocalError, Settings
 from batchkit.builder.lines import encode
+from batchkit.emulator import Reply
+from batchkit.errors import Unauthorized, Unfinished
 
 from .conftest import World, request_lines
 from .shell import Command, Shell, rows
@@ -225,3 +227,54 @@ def test_a_flag_is_named_only_where_it_helps(tmp_path: Path, command: Command, f
     assert (code, err.endswith("next:  is 'ticket' meant?\n")) == (3, True), err
     code, _, err = command(tmp_path, "build", "rows.jsonl", "-d", "d", *flags)
     assert (code, "Or say --on-missing skip or empty" in err) == (3, True), err
+
+
+def test_what_results_cannot_be_written_to_or_joined_with_is_found_before_anything_is_sent(
+    world: World, tmp_path: Path
+) -> None:
+    table, out = [{"sku": str(n), "a": "1"} for n in range(3)], tmp_path / "out.csv"
+    made = batchkit.lines(table, deployment="d", body="{a}", custom_id="sku")
+    with world.client() as client:
+        for wrong in (table[:2], [*reversed(table)], [{"sku": "other"}]):
+            with pytest.raises(InputError, match="not those of the job"):
+                client.run(made, name="n", out=out, join=wrong)
+        assert list(client.list()) == [], "nothing is kept that would be sent later"
+        with pytest.raises(Unfinished):
+            client.run(made, name="n", out=out, join=[{"sku": "left out"}, *table], once=True)
+    assert len(world.batches()) == 1
+
+
+def test_a_job_that_waits_to_be_sent_is_not_sent_for_a_file_that_holds_something_else(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    world, out = make_world(faults=["error,401,call=upload"]), tmp_path / "out.csv"
+    with world.client() as client:
+        with pytest.raises(Unauthorized):
+            client.submit(request_lines(2), name="n")
+        world.service.mend()
+        out.write_text("mine")
+        with pytest.raises(LocalError, match="holds something else"):
+            client.run(request_lines(2), name="n", out=out)
+        assert (out.read_text(), world.batches()) == ("mine", [])
+        assert client.run(request_lines(2), name="n", out=out, overwrite=True).report.total == 2
+
+
+@pytest.mark.parametrize("wrong", ["clash", "join"])
+def test_rows_are_not_asked_again_for_results_that_cannot_be_written(
+    make_world: Callable[..., World], tmp_path: Path, wrong: str
+) -> None:
+    busy = Reply(429, {"error": {"code": "429", "message": "no"}})
+    world = make_world(fail_rate=0.0, answer=lambda line: busy if line["custom_id"] == "row-1" else "yes")
+    out, table = tmp_path / "out.csv", [{"sku": f"row-{n}"} for n in range(6)]
+    with world.client() as client:
+        client.run(request_lines(6), name="n", out=out)
+        if wrong == "clash":
+            out.write_text("mine")
+            with pytest.raises(LocalError, match="holds something else"):
+                client.run(request_lines(6), name="n", out=out, retries=1)
+            assert out.read_text() == "mine"
+        else:
+            with pytest.raises(InputError, match="not those of the job"):
+                client.run(request_lines(6), name="n", out=out, join=table[2:], retries=1)
+        assert (len(world.batches()), client.show("n").round) == (1, 0)
+        assert client.run(request_lines(6), name="n", out=out, join=table, overwrite=True, retries=1).job.round == 1

@@ -11,7 +11,7 @@ from typing import TypeVar
 import tenacity
 
 from batchkit.api.attempts import Budget, Call, Failure, Verdict, backoff, verdict
-from batchkit.clock import Clock
+from batchkit.clock import DEADLINE, Clock
 from batchkit.config import Settings
 from batchkit.errors import BatchkitError, Unavailable, Uncertain
 
@@ -56,6 +56,8 @@ class Again:
 
         def stop(state: tenacity.RetryCallState) -> bool:
             late = self.clock.monotonic() - began > settings.max_attempts_s
+            deadline = DEADLINE.get()  # by then nobody waits for the next attempt any more
+            late = late or (deadline is not None and self.clock.now() + state.upcoming_sleep >= deadline)
             return late or state.attempt_number >= settings.max_attempts
 
         retrying = tenacity.AsyncRetrying(

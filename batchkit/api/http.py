@@ -19,7 +19,7 @@ from batchkit import wire
 from batchkit.api.again import Again, Failed
 from batchkit.api.attempts import Call, Failure, failure_of, failure_of_status, renews
 from batchkit.api.attempts import retry_after as asked_wait
-from batchkit.clock import Clock
+from batchkit.clock import DEADLINE, Clock
 from batchkit.config import Settings, Target
 from batchkit.config.credentials import Secret, hidden
 from batchkit.disk import length, receive
@@ -147,7 +147,9 @@ class Http:
             return made
 
         async def attempt() -> T:
-            async with self._answer(client, request, deadline_s) as response:
+            until = DEADLINE.get() if call is Call.READ else None  # anything else may have been done by then
+            left_s = deadline_s if until is None else min(deadline_s, max(0.0, until - self._clock.now()))
+            async with self._answer(client, request, left_s) as response:
                 content = await _read(response)
                 if headers is not None:
                     headers.update(response.headers)

@@ -40,6 +40,11 @@ def fingerprint(where: Where, source: str, making: Making, asked: Mapping[str, o
     return hashlib.sha256(words.encode()).hexdigest()
 
 
+def outage(where: Where) -> Path:
+    """The mark by which an outage is said once an hour: on this machine, whose cron it is that sends mails."""
+    return open_ledger(where.ledger)[1].root / ".outage"
+
+
 def rest(face: Face, where: Where, telling: Telling, known_as: str | None, out: Path | None) -> bool:
     """Whether nothing is to be done now for the job that this input is: its results are written, which ends the command
     as it did before; or its next turn is not due, which is raised as Unfinished."""

@@ -60,6 +60,10 @@ def error(error: BatchkitError) -> Document:
         "message": str(error),
         "hint": error.hint,
     }
+    if error.also:
+        document["also"] = [
+            {"code": other.code, "exit": other.exit, "message": str(other), "hint": other.hint} for other in error.also
+        ]
     if isinstance(error, InputError) and error.problems:
         document["problems"] = [asdict(problem) for problem in error.problems]
     return document

@@ -15,10 +15,13 @@ def judge(face: Face, jobs: Iterable[Job], *troubles: BatchkitError) -> None:
     """Say of each job what is wrong with its rows, and raise the worst of it and of the other `troubles`."""
     errors = sorted((*filter(None, map(settled, jobs)), *troubles), key=lambda error: error.exit)
     if errors:
-        if not face.as_json:  # where an error is one document
-            for error in errors[:-1]:
+        *others, worst = errors
+        if face.as_json:  # where an error is one document
+            worst.also = tuple(others)
+        else:
+            for error in others:
                 face.fail(error)
-        raise errors[-1]
+        raise worst
 
 
 def ended(job: Job) -> str:

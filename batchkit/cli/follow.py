@@ -127,8 +127,12 @@ def cancel(
     with opened(face, where) as session:
         told, found = session.act(lambda client: _stop(client, face, job, wait=wait), watching=face.following)
     if _too_late(told):
-        face.data(documents.job(found), [f"{found.name}: nothing to cancel, it is {told.status}"])
-        face.next(f"batchkit fetch {quote(found.name)} -o results.csv")
+        face.data(documents.job(found), [f"{found.name}: nothing to cancel, it is {told.held or told.status}"])
+        name = quote(found.name)
+        owed = told.owed and found.settled_at is None
+        face.next(
+            f"batchkit cancel {name} --give-up  # does not wait" if owed else f"batchkit fetch {name} -o results.csv"
+        )
         return
     face.data(documents.job(found), [f"{found.name}: {standing(found)}", *_billed(found)])
     if found.settled_at is None:

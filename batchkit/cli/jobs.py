@@ -59,7 +59,10 @@ Every = Annotated[
 ]
 Once = Annotated[
     bool,
-    typer.Option("--once", help="Do what can be done now and leave, as for cron; with --quiet an end is said once."),
+    typer.Option(
+        "--once",
+        help="Do what can be done now and leave, as for cron; with --quiet it says an end once, an outage hourly.",
+    ),
 ]
 
 
@@ -150,6 +153,7 @@ def run(
     Example: batchkit run rows.csv -o out.csv -d gpt-4o-batch -p 'Classify: {description}' --emulator
     """
     out = rows.place(out)
+    face.outage = cron.outage(where) if once else None
     if source is None:
         _run_due(face, where, telling, once)
         return

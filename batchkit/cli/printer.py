@@ -12,12 +12,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from batchkit.cli import documents
-from batchkit.errors import BatchkitError, Unfinished
+from batchkit.disk import lately
+from batchkit.errors import BatchkitError, Unavailable, Unfinished
 from batchkit.logs import ENDED_BADLY, JsonLines
 from batchkit.model import Job
 from batchkit.text import plural, visible
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from batchkit.watch import Watched
 
 EVERY_S = 60.0
+SILENCE_S = 3600.0
+"""How long after an outage was said it is not said again."""
 _COMMANDS = re.compile(r"batchkit (submit|track|fetch|retry|cancel|list|show|report|files|doctor)\b")
 
 
@@ -56,6 +60,9 @@ class Face:
         self.as_json, self.quiet, self.verbose, self.flags = as_json, quiet, verbose, ""
         self.repeats = False
         """Whether what is said now was said by an earlier call, which somebody who asked for quiet need not hear."""
+        self.outage: Path | None = None
+        """The mark by which an outage of the service is said once an hour, to somebody who asked for quiet."""
+        self._outage_is_old: bool | None = None
         self._log, self._logs = logging.getLogger("batchkit"), log_format is LogFormat.JSON
         if not quiet or self._logs:
             self._log.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
@@ -98,22 +105,32 @@ class Face:
     def fail(self, error: BatchkitError, *, repeats: bool | None = None) -> int:
         """An error as one sentence and what to do next, or as one JSON object; its exit code.
 
-        That work is under way, or ended as an earlier call said, is no error to one who asked for quiet: cron would
-        send a mail each minute.
+        That work is under way, ended as an earlier call said, or that the service still cannot be had is no error to
+        one who asked for quiet: cron would send a mail each minute.
         """
         if self.as_json:
-            document = documents.error(error) | {"hint": self.complete(error.hint)}
+            document = documents.error(error)
+            for told in (document, *document.get("also", ())):
+                told["hint"] = self.complete(told["hint"])
             sys.stderr.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
             sys.stderr.flush()
         elif self._logs:
             told = {"code": error.code, "exit": error.exit, "hint": self.complete(error.hint)}
             told |= {"job": self._job} if self._job else {}
             self._log.error("%s", error, extra={"told": told})
-        elif not (self.quiet and ((self.repeats if repeats is None else repeats) or isinstance(error, Unfinished))):
+        elif not (self.quiet and (self._is_old(error) if repeats is None else repeats)):
             print(f"error: {visible(str(error))}", file=sys.stderr)
             if error.hint:
                 print(f"next:  {visible(self.complete(error.hint))}", file=sys.stderr)
         return error.exit
+
+    def _is_old(self, error: BatchkitError) -> bool:
+        """Whether somebody who asked for quiet need not hear this now."""
+        if isinstance(error, Unavailable) and self.outage is not None:
+            if self._outage_is_old is None:
+                self._outage_is_old = lately(self.outage, SILENCE_S)
+            return self.repeats or self._outage_is_old
+        return self.repeats or isinstance(error, Unfinished)
 
     def following(self, clock: Clock) -> AbstractContextManager[Any]:
         """While this is open `watched` draws a table of jobs, if somebody is looking."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from batchkit.collector.account import Account
 from batchkit.collector.columns import refuse_several
 from batchkit.collector.export import Shape, lines, write
-from batchkit.collector.merge import merge
+from batchkit.collector.lines import names_of, text
+from batchkit.collector.merge import Row, merge
 from batchkit.collector.statistics import Statistics
 from batchkit.collector.verdict import verdict
-from batchkit.disk import PIECE, Workdir, local_errors
+from batchkit.disk import PIECE, Workdir, blocks, local_errors
 from batchkit.model import Job, Result
 from batchkit.prices import Prices
 
@@ -85,13 +87,27 @@ def collect(job: Job, workdir: Workdir, out: Path | None, shape: Shape, replacea
 
 def judge(job: Job, files: Sequence[Path], shape: Shape) -> None:
     """Raise UsageError for columns that the results will not have, or embeddings that a row has no room for, and
-    InputError for rows that cannot be read, before anything is spent. `files` have the job's requests."""
-    if shape.plain or not shape.table(job, _first_line(files[0])).one_vector:
-        return
-    for path in files:
-        with local_errors(path), path.open("rb", buffering=PIECE) as file:
-            for line in file:
-                refuse_several(line)
+    InputError for rows that cannot be read or, where nothing was sent of the job yet, are not its rows. `files` have
+    the job's requests."""
+    if not shape.plain and shape.table(job, _first_line(files[0])).one_vector:
+        for path in files:
+            with local_errors(path), path.open("rb", buffering=PIECE) as file:
+                for line in file:
+                    refuse_several(line)
+    if not any(part.intent for part in job.parts):
+        _fit(job, files, shape)
+
+
+def fit(job: Job, workdir: Workdir, shape: Shape) -> None:
+    """Raise InputError where the rows to be joined are not those of the job."""
+    _fit(job, [workdir.lines(part) for part in job.parts if part.round == 0], shape)
+
+
+def _fit(job: Job, files: Iterable[Path], shape: Shape) -> None:
+    if shape.rows is not None:
+        rows = (Row(Result(text(name), ok=False), b"", None) for name in _names(files))
+        for _ in islice(shape.pairs(rows), job.lines):  # no step further, which would tell of rows that are left over
+            pass
 
 
 def survey(job: Job, workdir: Workdir, prices: Prices | None) -> dict[str, Any]:
@@ -99,6 +115,14 @@ def survey(job: Job, workdir: Workdir, prices: Prices | None) -> dict[str, Any]:
     account, seen = Account(job.name), Statistics(job)
     seen.gather(row.result for row in merge(job, workdir, account))
     return seen.document(account, prices)
+
+
+def _names(files: Iterable[Path]) -> Iterator[bytes]:
+    """The custom_ids in files of requests."""
+    for path in files:
+        with local_errors(path), path.open("rb", buffering=PIECE) as file:
+            for lines in blocks(file):
+                yield from (name for name in names_of(lines) if name is not None)
 
 
 def _encoded(job: Job, workdir: Workdir, account: Account, shape: Shape) -> Generator[bytes, None, None]:

@@ -8,11 +8,12 @@ from typing import Any
 
 import orjson
 
-from batchkit.errors import LedgerBusy
+from batchkit.errors import ConfigError, LedgerBusy
 from batchkit.ledger import rows
 from batchkit.ledger.hold import Hold
 from batchkit.ledger.sql import Tx
 from batchkit.model import COLLECTED, Batch, Job, Part, Queue, State
+from batchkit.text import visible
 
 FILES = ""
 """Stands for a resource's room for files where a deployment's name stands for its queue of tokens."""
@@ -225,13 +226,29 @@ _OF_A_PLACE = ("sent_sha256", "sent_bytes", "file_id", "held", "next_try_at")
 """What a part has of the target it is at, and leaves behind there."""
 
 
+LEFT = "left"
+"""The kind of event that keeps where a job belonged before it was given to another target."""
+MOST_RETURNS = 1
+"""How often a job goes back to where it belonged before, as when an edit is undone."""
+
+
 async def rehome(hold: Hold, job: Job, places: Sequence[Part], *, at: float) -> Job:
     """Give a job the target that it names by now; `places` are those of its parts that were sent nowhere, as they are
-    to be."""
+    to be. Raises ConfigError for one that two settings of its target pull to and fro."""
 
     def work(tx: Tx) -> Job:
+        before = rows.must(rows.by_id(tx, job.id))
+        sql = "SELECT count(*) AS times FROM events WHERE job_id = :job AND kind = :left AND detail = :service"
+        left = tx.row(sql, job=job.id, left=LEFT, service=visible(job.service))
+        if left and left["times"] > MOST_RETURNS:
+            raise ConfigError(
+                f"job {job.name!r} belongs to {before.service} ({before.target}) and is left alone here: it was taken"
+                f" there twice from {job.service} ({job.target})",
+                hint=f"the settings of {job.target!r} differ between two hosts or files: make them the same",
+            )
         sql = "UPDATE jobs SET service = :service, target = :target WHERE id = :job"
         tx.write(sql, job=job.id, service=job.service, target=job.target)
+        rows.add_event(tx, job.id, at, LEFT, before.service, None)
         rows.add_event(tx, job.id, at, "target", f"from now on at {job.target}: {job.service}", None)
         for part in places:
             names = ("target", "service", "deployment")

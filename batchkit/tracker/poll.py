@@ -17,7 +17,7 @@ from batchkit.errors import BatchkitError
 from batchkit.ledger import Hold, deeds
 from batchkit.ledger.sql import Tx
 from batchkit.model import DONE, LOST, Batch, Counts, Next, Part, ServiceError, State
-from batchkit.text import visible
+from batchkit.text import utc, visible
 from batchkit.tracker.lookout import Lookout
 
 _log = logging.getLogger(__name__)
@@ -71,7 +71,8 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, settings: Settings, lo
     still = [at if part.id in asked else _looked_at(part) for part in running.values() if part.state is State.RUNNING]
     if not still:
         return DONE
-    return Next(min(still) + interval * (1 + JITTER * random.random()))
+    why = next((_why(part) for part in running.values() if part.state is State.RUNNING and part.held), "")
+    return Next(min(still) + interval * (1 + JITTER * random.random()), why)
 
 
 async def _elsewhere(part: Part, seen: Batch, api: Service, hold: Hold, now: float, pool: Collection[str]) -> bool:
@@ -137,8 +138,8 @@ def _judge(part: Part, seen: Batch | None, now: float) -> _Verdict:
             seen = replace(seen, status="failed", errors=(ServiceError(LOST, held),))
     if not final(seen, part.batches[-1].ended_at or now, now):
         if seen.ended:
-            minutes = f"{LATE_S / 60:.0f} minutes"
-            held = f"{seen.status}, but the file of the finished rows is not named yet; it is waited for {minutes}"
+            until = utc((part.batches[-1].ended_at or now) + LATE_S)
+            held = f"{seen.status}, but the file of the finished rows is not named yet; it is waited for until {until}"
         return _Verdict(State.RUNNING, {"batch": seen, "held": held, "clean_at": clean_at})
     if seen.refused_for_quota:
         return _Verdict(State.UPLOADED, {}, refused=True)
@@ -153,6 +154,13 @@ def final(batch: Batch, ended_at: float, now: float) -> bool:
     counts = batch.counts or Counts()
     awaited = (counts.completed and batch.output_file_id is None) or (counts.failed and batch.error_file_id is None)
     return batch.ended and not (awaited and now - ended_at < LATE_S)
+
+
+def _why(part: Part) -> str:
+    """What a part waits for at the service, and until when."""
+    if part.held == UNKNOWN and part.clean_at is not None:
+        return f"{UNKNOWN}; it is waited for until {utc(part.clean_at + LOST_S)}"
+    return part.held or ""
 
 
 def _looked_at(part: Part) -> float:

@@ -9,7 +9,7 @@ from batchkit import moving
 from batchkit.errors import BatchkitError, LeaseLost, QuotaFull, Throttled, Uncertain
 from batchkit.ledger import deeds
 from batchkit.model import Batch, Next, Part, Queue, State
-from batchkit.text import visible
+from batchkit.text import utc, visible
 from batchkit.uploader import place, quota, reconcile, twins
 from batchkit.uploader.quota import Admission, Room
 from batchkit.uploader.reconcile import Fate
@@ -112,7 +112,7 @@ async def reconciled(work: Work, part: Part) -> tuple[Part, Next | None]:
     if verdict.fate is Fate.NOT_MADE:
         event = "no batch was made; it may be made now"
         return await work.move(part, State.UPLOADED, event=event, held=None, doubt_at=work.clock.now()), None
-    why = "waiting to be sure whether the service made this batch"
+    why = f"waiting until {utc(verdict.at)} to be sure whether the service made this batch"
     if verdict.fate is Fate.RELIST:
         part = await work.move(part, part.state, event="not listed yet", clean_at=listed_at, held=why)
     elif part.held != why:
