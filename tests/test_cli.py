@@ -220,6 +220,11 @@ def test_wrong_settings(shell: Shell, env: dict[str, str], code: int, words: str
         (("list", "--since", "1e400h"), 2, "is not a time"),
         (("list", "--since", "nand"), 2, "is not a time"),
         (("list", "--order", "random"), 2, "newest or oldest"),
+        (("list", "--limit", "x"), 2, "invalid value for '--limit': it must be a valid integer\n"),
+        (("build", "rows.csv", "--on-missing", "no"), 2, "'--on-missing': 'no' is not one of 'error', 'skip', 'empty'"),
+        (("targets", "show", "nope"), 4, "next:  batchkit targets add nope --endpoint URL"),
+        (("emulate", "--fault", "nope"), 4, "next:  batchkit emulate --fault help"),
+        (("limits", "nope"), 0, "next:  batchkit limits  # all"),
     ],
 )
 def test_wrong_usage(shell: Shell, arguments: tuple[str, ...], code: int, words: str) -> None:

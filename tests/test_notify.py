@@ -106,7 +106,8 @@ def test_a_webhook_hears_each_change_and_the_end_once(world: World, receiver: Re
         assert not any(secret in body for secret in (KEY.encode(), SECRET.encode(), b"hello"))
     last = orjson.loads(receiver.came[-1][1])
     assert (last["name"], last["state"], last["status"]) == ("nightly", "settled", "completed")
-    assert last["outcome"] == {"total": 5, "ok": 5, "failed": 0, "missing": 0, "balanced": True}
+    expected_end = {"total": 5, "ok": 5, "failed": 0, "missing": 0, "balanced": True, "pending": 0}
+    assert last["outcome"] == last["so_far"] == expected_end
     assert {part["state"] for part in last["parts"]} == {"settled"}
     assert told(shown)[-1] == "told done 0"
     assert not any("token-in-the-path" in event.detail for event in shown.events)

@@ -148,7 +148,9 @@ def test_a_job_of_a_second_has_times_at_its_axes(told: dict[str, Any]) -> None:
 
 def _timeline(told: dict[str, Any]) -> str:
     html = page(told, version="1", now=told["job"]["settled_at"])
-    return str(re.findall("<svg.*?</svg>", html, re.DOTALL)[0])
+    found = re.search("<svg.*?</svg>", html, re.DOTALL)
+    assert found is not None
+    return found[0]
 
 
 @pytest.mark.parametrize(

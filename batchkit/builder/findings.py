@@ -30,11 +30,14 @@ _BUILD = "batchkit build ROWS -o LINES makes lines that pass"
 _MEND = "batchkit check {path} --fix NEW does it"
 _MODEL = "put the name of your Global-Batch deployment there"
 _UNIQUE = "give every line its own; --custom-id names a unique column, without it rows are numbered"
+_APART = "give these lines a file, and a job, of their own"
 _ONE_A_LINE = "write one object a line: jq -c . {path} > NEW"
 
 RULES = {
     # The file as a whole
-    "table": Rule("not_jsonl", "error", "this is a table, not request lines", "batchkit build makes lines of its rows"),
+    "table": Rule(
+        "not_jsonl", "error", "this is a table, not request lines", "batchkit build {path} -o LINES makes lines"
+    ),
     "array_file": Rule(
         "not_jsonl", "error", "the file is one JSON array, not one object a line", "jq -c '.[]' {path} > NEW"
     ),
@@ -115,7 +118,7 @@ RULES = {
     "too_deep": Rule("invalid_json_line", "error", "nested more than 254 deep", "flatten it"),
     "two_objects": Rule("invalid_json_line", "error", "more than one value on the line", _ONE_A_LINE),
     "cut_short": Rule("invalid_json_line", "error", "the object does not end on this line", _ONE_A_LINE),
-    "not_object": Rule("invalid_json_line", "error", "a JSON {kind}, not an object", "one object a line"),
+    "not_object": Rule("invalid_json_line", "error", "a JSON {kind}, not an object", _BUILD),
     # The request line
     "keys_missing": Rule("invalid_request", "error", "the line has no {keys}", _BUILD),
     "keys_unknown": Rule(
@@ -143,7 +146,7 @@ RULES = {
         "url {value}: batches do not take it",
         "use /v1/chat/completions, /v1/responses or /v1/embeddings",
     ),
-    "url_differs": Rule("url_mismatch", "error", "url is {value}, the first line's {first}", "one url a file"),
+    "url_differs": Rule("url_mismatch", "error", "url is {value}, the first line's {first}", _APART),
     "url_not_azure": Rule(
         "url_not_on_azure",
         "warning",
@@ -174,9 +177,7 @@ RULES = {
     "model_missing": Rule("model_not_found", "error", "body.model is missing", _MODEL),
     "model_type": Rule("model_not_found", "error", "body.model is {value}, not a name", _MODEL),
     "model_placeholder": Rule("model_not_found", "error", "body.model is the placeholder {value}", _MODEL),
-    "model_differs": Rule(
-        "model_mismatch", "error", "body.model is {value}, the first line's {first}", "one deployment a file"
-    ),
+    "model_differs": Rule("model_mismatch", "error", "body.model is {value}, the first line's {first}", _APART),
     "stream": Rule("invalid_request", "error", "body.stream is {value}", "remove it: a batch does not stream"),
     "content_missing": Rule("invalid_request", "error", "body.{key} is missing or empty", "every body needs {key}"),
     "content_elsewhere": Rule(

@@ -68,7 +68,8 @@ def _wrong_usage(error: Any) -> int:
     from batchkit.cli.printer import Face
     from batchkit.errors import UsageError
 
-    text = " ".join(error.format_message().split()).rstrip(".")
+    text = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
+    text = text.replace("Input should be ", "it must be ").partition(", unable to parse")[0]
     hint = f"{context.command_path} --help" if context is not None else "batchkit --help"
     as_json = "--json" in sys.argv or os.environ.get("BATCHKIT_JSON", "").lower() in (
         "1",

@@ -140,14 +140,16 @@ def _script(lines: list[str], file: Path | None) -> list[Fault]:
     """The faults of the flags, and then those of the file."""
     from batchkit.emulator import faults
 
-    script = faults.made(lines)
-    if file is not None:
-        with reading(file):
-            text = file.read_text("utf-8")
-        try:
+    script: list[Fault] = []
+    where = ""
+    try:
+        script += faults.made(lines)
+        if file is not None:
+            with reading(file):
+                where, text = f"{file}: ", file.read_text("utf-8")
             script += faults.load(text)
-        except ValueError as error:
-            raise ConfigError(f"{file}: {error}", hint="batchkit emulate --fault help") from None
+    except ValueError as error:
+        raise ConfigError(f"{where}{error}", hint="batchkit emulate --fault help") from None
     return script
 
 

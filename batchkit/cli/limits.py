@@ -43,6 +43,8 @@ def limits(
     document = _document(found, name, place, warnings)
     face.data(document, _model(found, name, place) if name else _all(found, place))
     face.say(*(f"warning: {words}" for words in warnings))
+    if warnings:
+        face.next("batchkit limits  # all models and types there are in the table")
 
 
 def _named(facts: Facts, model: str | None) -> str | None:
@@ -115,7 +117,7 @@ def _model(facts: Facts, model: str, region: str | None) -> list[str]:
         where = region or ", ".join(offer.regions)
         note = f" ({offer.note})" if offer.note else ""
         words.append(f"  {offer.type} in {where}{note}, as of {facts.dated(offer)}")
-    if region:
+    if region in facts.all_regions:
         fast = [name for name, group in facts.regions.items() if region in group.names]
         words.append(
             f"  over quota a batch is refused {'at once' if 'fail_fast' in fast else 'after validation'} there"

@@ -93,7 +93,7 @@ def _more(face: Face, count: int, after: str | None, what: str, flags: str) -> N
 
 def _check(order: str, status: str | None, state: str | None) -> None:
     if order not in ("newest", "oldest"):
-        raise UsageError(f"--order is newest or oldest, not {order!r}")
+        raise UsageError(f"--order is newest or oldest, not {order!r}", hint="--order newest, or oldest")
     if state is not None and state.lower() not in list(State):
         raise UsageError(f"--state {state!r} is none of ours", hint=f"one of {', '.join(State)}")
     if status is not None and status.lower() not in STATUSES:

@@ -100,7 +100,10 @@ def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapp
         )
     if name not in tables:
         check_name(name)
-        known = f"known: {', '.join(sorted(tables)) or 'none'}" if path.exists() else "there is no such file"
+        if not tables and not path.exists():
+            hint = f"batchkit targets add {quote(name)} --endpoint URL; or check --config"
+            raise ConfigError(f"target {name!r} is not there, nor is the targets file {path}", hint=hint)
+        known = f"known: {', '.join(sorted(tables)) or 'none'}"
         raise ConfigError(
             f"target {name!r} is not in {path} ({known})", hint="batchkit targets list; or check --config"
         )
