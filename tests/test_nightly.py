@@ -125,3 +125,19 @@ def test_one_row_is_one_and_the_emulators_jobs_are_found(shell: Shell) -> None:
     copy = ("run", "copy.csv", *ROWS[2:4], *ROWS[6:-1], "--overwrite", "--emulator", "--speed", "3000")
     assert "batchkit fetch --emulator nightly -o results.csv takes its answers instead" in shell(*copy)[2]
     assert "CREATED (EMULATOR'S TIME)" in shell("list", "--emulator")[1]
+
+
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_what_another_line_brought_of_a_retry_is_written_by_the_nightly_one(
+    shell: Shell, quiet: tuple[str, ...]
+) -> None:
+    with night(shell, fail_rate=0.5) as env:
+        until_done(shell, (*ROWS, *quiet), env)
+        before = (shell.home / "out.csv").read_bytes()
+        assert shell("retry", "nightly", "--only", "4xx", "--only", "5xx", **env)[0] == 0
+        until_done(shell, DUE, env)
+        shell(*ROWS, *quiet, **env)
+        after = (shell.home / "out.csv").read_bytes()
+        assert after != before
+        shell("fetch", "nightly", "-o", "as-it-is.csv", **env)
+        assert after == (shell.home / "as-it-is.csv").read_bytes()

@@ -12,7 +12,7 @@ from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.config import Settings, Target
 from batchkit.disk import Workdir
-from batchkit.errors import BatchkitError, ConfigError, DiskFull, LocalError, Refused, Unavailable
+from batchkit.errors import BatchkitError, ConfigError, DiskFull, LocalError, Refused, Unavailable, Unfinished
 from batchkit.ledger import Hold
 from batchkit.model import DONE, Next, Part, RemoteFile, State
 from batchkit.uploader import batches, files, quota, twins
@@ -37,7 +37,8 @@ async def turn(
     """Do for every waiting part what can be done now; say when to look again.
 
     `apis` are the doors of the target's members, by their services. Raises Refused or Unavailable when the service
-    will not take a part; the ledger then says where each part stands.
+    will not take a part, Unfinished where another machine has what is to be sent; the ledger then says where each part
+    stands.
     """
     job = await hold.job()
     work = Work(job, target, apis, hold, clock, settings, workdir, rename)
@@ -52,7 +53,7 @@ async def turn(
             later = await step(work, part)
         except DiskFull:
             raise
-        except (ConfigError, Refused, Unavailable, LocalError) as error:
+        except (ConfigError, Refused, Unavailable, LocalError, Unfinished) as error:
             if await set_aside(work, part, error):
                 nexts.append(Next(clock.now(), str(error)))
                 continue
