@@ -1,4 +1,4 @@
-"""A ledger that cannot be had: by the exit code, cron tells a slip of the settings from an outage and from a job that is held."""
+"""A ledger that cannot be had: by the exit code, cron tells a slip of the settings from an outage and a held job."""
 
 from __future__ import annotations
 

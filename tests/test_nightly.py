@@ -141,3 +141,30 @@ def test_what_another_line_brought_of_a_retry_is_written_by_the_nightly_one(
         assert after != before
         shell("fetch", "nightly", "-o", "as-it-is.csv", **env)
         assert after == (shell.home / "as-it-is.csv").read_bytes()
+
+
+def test_a_notice_that_is_lost_is_said_also_under_quiet_and_once(shell: Shell) -> None:
+    with night(shell) as env:
+        quiet = (*ROWS, "--on-done", "echo said; exit 3", "--quiet")
+        assert shell(*quiet, **env)[0] == 7
+        code, _, err = until_done(shell, quiet, env)
+        assert (code, err.count("warning: "), "said" in err) == (0, 1, False)
+        assert "ended with exit code 3; it is not told of it again" in err
+        assert shell(*quiet, **env) == (0, "", "")
+
+
+def test_a_job_in_other_hands_is_no_mail(shell: Shell) -> None:
+    with night(shell) as env:
+        slow = shell.start(*ROWS[:-1], "--on-change", "sleep 5", **env)
+        codes = set[int]()
+        for _ in range(100):
+            code, out, err = shell(*ROWS, "--quiet", **env)
+            assert (out, err) == ("", "")
+            codes.add(code)
+            if code == 9:
+                break
+        loud = shell(*ROWS, **env)
+        slow.terminate()
+        slow.communicate(timeout=20)
+    assert codes <= {7, 9}
+    assert (loud[0], "is being worked on by process" in loud[2]) == (9, True)

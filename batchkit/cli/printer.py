@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from batchkit.cli import documents
-from batchkit.errors import BatchkitError, Unfinished
-from batchkit.logs import ENDED_BADLY, JsonLines
+from batchkit.errors import BatchkitError, LedgerBusy, Unfinished
+from batchkit.logs import ENDED_BADLY, NOT_TOLD, JsonLines
 from batchkit.model import Counts, Job
 from batchkit.text import plural, visible
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from batchkit.watch import Watched
 
 EVERY_S = 60.0
+LONG_S = 15.0
+"""What is waited for longer than that is said with its end."""
+_UNDER_WAY = (Unfinished, LedgerBusy)
 _COMMANDS = re.compile(r"batchkit (submit|track|fetch|retry|cancel|list|show|report|files|doctor)\b")
 
 
@@ -42,7 +45,7 @@ class LogFormat(StrEnum):
 
 
 class Face:
-    """How a command talks: `as_json` for programs, `quiet` for nothing but errors, else words for people. As a log,
+    """How a command talks: `as_json` for programs, `quiet` for nothing but trouble, else words for people. As a log,
     `LogFormat.JSON`, it talks to programs too, on stderr."""
 
     def __init__(
@@ -63,7 +66,10 @@ class Face:
             handler.addFilter(lambda record: record.name != ENDED_BADLY)
             self._log.addHandler(handler)
         else:
-            self._log.addHandler(logging.NullHandler())  # without one Python prints warnings itself
+            handler = _Said(self, always=True)
+            handler.setLevel(logging.WARNING)
+            handler.addFilter(lambda record: record.name == NOT_TOLD)
+            self._log.addHandler(handler)  # without one Python prints warnings itself
         self._bars: Bars | None = None
         self._view: View | None = None
         self._lines: dict[str, str] = {}
@@ -98,8 +104,8 @@ class Face:
     def fail(self, error: BatchkitError, *, repeats: bool | None = None) -> int:
         """An error as one sentence and what to do next, or as one JSON object; its exit code.
 
-        That work is under way, or ended as an earlier call said, is no error to one who asked for quiet: cron would
-        send a mail each minute.
+        That work is under way, here or in another process, or ended as an earlier call said, is no error to one who
+        asked for quiet: cron would send a mail each minute.
         """
         if self.as_json:
             document = documents.error(error) | {"hint": self.complete(error.hint)}
@@ -109,7 +115,7 @@ class Face:
             told = {"code": error.code, "exit": error.exit, "hint": self.complete(error.hint)}
             told |= {"job": self._job} if self._job else {}
             self._log.error("%s", error, extra={"told": told})
-        elif not (self.quiet and ((self.repeats if repeats is None else repeats) or isinstance(error, Unfinished))):
+        elif not (self.quiet and ((self.repeats if repeats is None else repeats) or isinstance(error, _UNDER_WAY))):
             print(f"error: {visible(str(error))}", file=sys.stderr)
             if error.hint:
                 print(f"next:  {visible(self.complete(error.hint))}", file=sys.stderr)
@@ -175,6 +181,9 @@ class Face:
         self._job = job.name
         done = counts.completed + counts.failed
         words = visible(step.why or job.status or job.state, 200)
+        waits = bool(step.why) and "--emulator" not in self.flags  # whose days are no days of ours
+        if waits and step.next_look_at is not None and step.next_look_at - time.time() > LONG_S:
+            words += f"; the next try is at {when(step.next_look_at)}"
         if job.round:
             words += f", round {job.round}"
         if self._bars is not None:
@@ -192,13 +201,17 @@ class Face:
 class _Said(logging.Handler):
     """Log messages of the library as talk."""
 
-    def __init__(self, face: Face) -> None:
+    def __init__(self, face: Face, *, always: bool = False) -> None:
         super().__init__()
-        self._face = face
+        self._face, self._always = face, always
 
     def emit(self, record: logging.LogRecord) -> None:
         words = self._face.complete(record.getMessage())
-        self._face.say(f"warning: {words}" if record.levelno >= logging.WARNING else words)
+        words = f"warning: {words}" if record.levelno >= logging.WARNING else words
+        if self._always and not self._face.as_json:
+            print(visible(words), file=sys.stderr)
+        else:
+            self._face.say(words)
 
 
 def _lines() -> logging.Handler:

@@ -24,7 +24,7 @@ _LENGTH_MASK = (1 << _LENGTH_BITS) - 1
 class Answers:
     """custom_id (as UTF-8) → where its line lies in the output or the error file of one part.
 
-    `job` is its job's name. `good` and `bad` count what was read, `duplicated` and `unknown` name what should not be there; `exact` says that
+    `good` and `bad` count what was read, `duplicated` and `unknown` name what should not be there; `exact` says that
     all lines are JSON for the strictest reader.
     """
 

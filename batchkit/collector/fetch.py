@@ -89,17 +89,24 @@ async def _ask_back(api: Service, workdir: Workdir, part: Part, job: Job) -> Non
     if path.exists():
         return
     await asyncio.to_thread(private_directory, workdir.job(job.id))
-    for way in (_from_service, _from_before):
-        coming = workdir.coming(path, part.file_id or part.id)
-        if await way(api, workdir, part, job, coming):
-            if await asyncio.to_thread(sha256, coming) == part.sha256:
-                await asyncio.to_thread(place, coming, path)
-                return
-            await asyncio.to_thread(coming.unlink)
+    coming = workdir.coming(path, part.file_id or part.id)
+    if await _from_service(api, part, coming) and await asyncio.to_thread(_is_it, coming, part, path):
+        return
+    if await _from_before(api, workdir, part, job, coming) and await asyncio.to_thread(_is_it, coming, part, path):
+        return
     raise _not_here(workdir, part, job)
 
 
-async def _from_service(api: Service, workdir: Workdir, part: Part, job: Job, coming: Path) -> bool:
+def _is_it(coming: Path, part: Part, path: Path) -> bool:
+    """Whether what came is what the part asked for: then it gets its place, else it goes."""
+    if sha256(coming) != part.sha256:
+        coming.unlink()
+        return False
+    place(coming, path)
+    return True
+
+
+async def _from_service(api: Service, part: Part, coming: Path) -> bool:
     """Whether the service has what was sent, as it was before any other deployment was named in it."""
     if part.file_id is None or part.sent_sha256 is not None:
         return False

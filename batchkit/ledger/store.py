@@ -156,7 +156,7 @@ class Ledger:
         return [job_id for job_id in ids if job_id not in known]
 
     async def known_source(self, fingerprint: str) -> tuple[Job, str | None] | None:
-        """The job that was made of exactly this input, and the stamp of the file that its latest round was written to."""
+        """The job that was made of exactly this input, and the stamp of the file of its latest round's results."""
 
         def work(tx: Tx) -> tuple[Job, str | None] | None:
             sql = "SELECT job_id, written FROM sources WHERE fingerprint = :fingerprint"

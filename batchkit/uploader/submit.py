@@ -6,6 +6,7 @@ at the service before anything is sent.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from batchkit.api.service import Service
@@ -20,6 +21,7 @@ from batchkit.uploader.place import elsewhere, place, set_aside
 from batchkit.uploader.stop import stop
 from batchkit.uploader.work import Rename, Work
 
+_log = logging.getLogger(__name__)
 WAITING = frozenset({State.STAGED, State.UPLOADING, State.UPLOADED, State.SUBMITTING})
 WATCHED = frozenset({State.RUNNING, State.ENDED, State.FETCHED})
 
@@ -63,6 +65,11 @@ async def turn(
             continue
         if later is not None:
             nexts.append(later)
+    if work.strange:
+        few = ", ".join(f"{batch.id} ({batch.status})" for batch in work.strange[:3])
+        more = f" and {len(work.strange) - 3} more" if len(work.strange) > 3 else ""
+        words = "job %r: another ledger has the same rows in %s%s: they will be paid for twice"
+        _log.warning(words, job.name, few, more)
     await _watch(work)
     if troubles:
         raise troubles[0]
