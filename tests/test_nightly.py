@@ -160,11 +160,11 @@ def test_a_job_in_other_hands_is_no_mail(shell: Shell) -> None:
         ledger, _ = open_ledger(shell.home / "data" / "batchkit" / "ledger.sqlite3")
         hold = await ledger.hold(await ledger.job("nightly"))
         for _ in range(50):  # 7 until the next look is due
-            ended = await asyncio.to_thread(shell, *ROWS, "--quiet", **env)
+            ended = await asyncio.to_thread(lambda: shell(*ROWS, "--quiet", **env))
             if ended[0] != 7:
                 break
         assert ended == (9, "", "")
-        code, _, err = await asyncio.to_thread(shell, *ROWS, **env)
+        code, _, err = await asyncio.to_thread(lambda: shell(*ROWS, **env))
         assert (code, "is being worked on by process" in err) == (9, True)
         await hold.release()
         await ledger.close()
@@ -172,3 +172,12 @@ def test_a_job_in_other_hands_is_no_mail(shell: Shell) -> None:
     with night(shell) as env:
         assert shell(*ROWS, **env)[0] == 7
         asyncio.run(work())
+
+
+def test_a_throttle_is_no_quota_and_its_end_is_said(shell: Shell) -> None:
+    write_lines(shell.home / "lines.jsonl", request_lines(2))
+    with night(shell, faults=["throttle,5,call=create_batch"]) as env:
+        code, out, err = shell("submit", "lines.jsonl", "--name", "n", "--no-wait", **env)
+        said = out + err + shell("show", "n", **env)[1]
+    assert (code, "quota" in said, "the service asks to wait: " in said) == (7, False, True), said
+    assert "; the next try is at 20" in err
