@@ -249,7 +249,7 @@ def test_a_damaged_ledger(shell: Shell, world: World) -> None:
     ledger = shell.home / "ledger.sqlite3"
     ledger.write_bytes(b"no ledger at all" * 512)
     out = said(shell, env(world.service.url, BATCHKIT_LEDGER=str(ledger)), expected=4)
-    assert f"problem ledger: the ledger {ledger} is no ledger; it was left untouched" in out
+    assert f"problem ledger: {ledger} is no ledger; it was left untouched" in out
     connection = sqlite3.connect(shell.home / "new.sqlite3")
     connection.execute("PRAGMA user_version = 999")
     connection.close()
