@@ -9,8 +9,10 @@
     ├─ Unavailable    6   try later             Throttled · QuotaFull · Unintelligible
     ├─ Unfinished     7   still running         (asked for results before there are any)
     ├─ RowsFailed     8   finished, some rows failed
-    ├─ LedgerError    9   wait or look          LedgerBusy · CancelWished · LeaseLost · LedgerTooNew · LedgerTooOld
-    │                                           LedgerCorrupt · NetworkDisk
+    ├─ LedgerError   12   look at the ledger    LedgerCorrupt
+    │  ├─ …           4   its setting           LedgerRefused · LedgerTooNew · LedgerTooOld · NetworkDisk
+    │  ├─ …           6   try later             LedgerUnreachable
+    │  └─ LedgerBusy  9   wait                  LeaseLost · CancelWished (7)
     ├─ ResultError   10   look at the report
     ├─ Uncertain     11   wait, then look
     ├─ LocalError    12   this machine          DiskFull
@@ -224,17 +226,34 @@ class Interrupted(BatchkitError):
 
 
 class LedgerError(BatchkitError):
-    """The ledger cannot be used now."""
+    """The ledger cannot be used."""
 
     code = "ledger.error"
-    exit = 9
+    exit = 12
     hint = "try again; if it stays, keep the ledger as it is and look at what is named"
+
+
+class LedgerRefused(LedgerError):
+    """The ledger is not what its address says, or does not let one in."""
+
+    code = "ledger.refused"
+    exit = 4
+    hint = "mend --ledger or BATCHKIT_LEDGER, or what it names; batchkit doctor looks at them all"
+
+
+class LedgerUnreachable(LedgerError):
+    """The ledger cannot be reached now."""
+
+    code = "ledger.unreachable"
+    exit = 6
+    hint = "check the address and the server; nothing is lost, and the same command again goes on"
 
 
 class LedgerBusy(LedgerError):
     """Another process is working on this job."""
 
     code = "ledger.busy"
+    exit = 9
     hint = "wait for it; batchkit list shows how far it is"
 
 
@@ -257,6 +276,7 @@ class LedgerTooNew(LedgerError):
     """The ledger was written by a newer batchkit; it was left untouched."""
 
     code = "ledger.too_new"
+    exit = 4
     hint = "use that newer version of batchkit"
 
 
@@ -264,6 +284,7 @@ class LedgerTooOld(LedgerError):
     """The ledger has a format from before the first release; it was left untouched."""
 
     code = "ledger.too_old"
+    exit = 4
     hint = "let that one finish its jobs, then move the file (in PostgreSQL the schema) away"
 
 
@@ -278,6 +299,7 @@ class NetworkDisk(LedgerError):
     """The ledger would be on a network disk, where SQLite's WAL does not work."""
 
     code = "ledger.network_disk"
+    exit = 4
     hint = "export BATCHKIT_LEDGER=postgresql://HOST/DATABASE, or a path on a disk of this machine"
 
 

@@ -14,6 +14,8 @@ JOB: ContextVar[str | None] = ContextVar("job", default=None)
 """The name of the job that is being worked on here."""
 ENDED_BADLY = "batchkit.ended"
 """The logger that says of a job that it has no good row; a command says so itself, and ends with its code."""
+NOT_TOLD = "batchkit.notify"
+"""The logger that says that a notice is lost: also to one who asked for quiet, who would miss it otherwise."""
 LONGEST = 8000
 """Characters of a message."""
 

@@ -28,10 +28,11 @@ from batchkit.config.credentials import Secret
 from batchkit.disk import local_errors
 from batchkit.document import job as document
 from batchkit.errors import BatchkitError, LocalError
+from batchkit.logs import NOT_TOLD
 from batchkit.model import Event, Job
 from batchkit.text import visible
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger(NOT_TOLD)
 TOLD, UNTOLD = "told", "untold"
 """The kinds of events for a notice that is out, and for one that was given up."""
 COMMAND_S = 300.0
@@ -128,7 +129,8 @@ class Notifier:
             try:
                 await self._send(notice, job, body)
             except BatchkitError as error:
-                _log.warning("job %r: %s failed at %r: %s", job.name, name, notice.mark, error)
+                words = "job %r: %s failed at %r: %s; it is not told of it again"
+                _log.warning(words, job.name, name, notice.mark, error)
                 kind = UNTOLD
             await record(kind, f"{name}: {notice.mark}", at=self._clock.now())
 

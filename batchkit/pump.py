@@ -231,7 +231,7 @@ class Pump:
                 return error
             asked = error.retry_after_s if isinstance(error, Throttled) else None
             return Next(self.clock.now() + max(self.target.poll_interval_s, asked or 0.0), str(error))
-        except (ConfigError, Refused, Uncertain, ResultError, LocalError) as error:
+        except (ConfigError, Refused, Uncertain, ResultError, LocalError, Unfinished) as error:
             return error
         finally:
             for task in (doing, *ending):

@@ -576,8 +576,9 @@ def test_a_job_goes_on_where_its_lines_are_brought(world: World, ledger_url: str
             with pytest.raises(Refused):
                 await client.submit(request_lines(6), name="nightly")
         async with machine("third") as client:
-            with pytest.raises(LocalError, match="is gone"):
+            with pytest.raises(Unfinished, match="are not on this machine: the one that has them sends") as error:
                 await client.run_due()
+            assert "batchkit run ROWS … --name nightly" in error.value.hint
         async with machine("second") as client:
             assert (await client.run(request_lines(6), name="nightly")).report.ok == 6
 

@@ -241,6 +241,8 @@ def test_cancel_waits_collects_and_says_what_is_billed(shell: Shell) -> None:
         assert "n: cancelled" in out
         _, shown, _ = shell("show", "n", "--json")
         assert orjson.loads(shown)["outcome"]["total"] == 40
+        code, out, _ = shell("cancel", "n", **env)
+        assert (code, "n: nothing to cancel" in out) == (0, True), "where nothing is stopped no word is needed"
 
 
 def test_a_terminal_gets_a_table_and_ctrl_c_leaves_the_job(shell: Shell, tmp_path: Path) -> None:

@@ -264,9 +264,9 @@ def test_cancelling_a_job_that_somebody_works_on_reaches_who_does(world: World) 
 @pytest.mark.parametrize(
     ("address", "exit_code"),
     [
-        ("me:hunter2@127.0.0.1:9/none", 9),
-        ("127.0.0.1:9/none?user=me&password=hunter2", 9),
-        ("127.0.0.1:9/none?pass%77ord=hunter2", 9),
+        ("me:hunter2@127.0.0.1:9/none", 6),
+        ("127.0.0.1:9/none?user=me&password=hunter2", 6),
+        ("127.0.0.1:9/none?pass%77ord=hunter2", 6),
         ("me:x/hunter2@127.0.0.1:9/none", 4),
         ("me:hunter2#x@127.0.0.1:9/none", 4),
         ("[hunter2/none", 4),

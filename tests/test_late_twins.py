@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchkit import AsyncClient, Job, Settings, moving
+from batchkit import AsyncClient, Client, Job, Settings, moving
 from batchkit.emulator import Pace
 from batchkit.model import Batch, Part, State
 from batchkit.uploader import reconcile
@@ -435,3 +435,13 @@ def test_marks_are_read_back() -> None:
     assert reconcile.witness(replace(PART, intent="i"), Batch("b", "", metadata=marks)) == "known by its intent"
     assert "earlier" in reconcile.witness(replace(PART, intent="j"), Batch("b", "", metadata=marks))
     assert "file" in reconcile.witness(PART, Batch("b", ""))
+
+
+def test_the_same_rows_of_another_ledger_are_one_warning(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("one", "two"):
+        with Client(world.target(limits=SMALL), ledger=world.home / f"{name}.sqlite3", clock=world.clock) as client:
+            client.submit(request_lines(20), name="nightly")
+            events = client.show("nightly").events
+    (words,) = [record.getMessage() for record in caplog.records if "another ledger" in record.getMessage()]
+    assert words.endswith(" and 2 more: they will be paid for twice")
+    assert sum("another ledger" in event.detail for event in events) == 5

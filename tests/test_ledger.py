@@ -26,8 +26,10 @@ from batchkit.errors import (
     LedgerBusy,
     LedgerCorrupt,
     LedgerError,
+    LedgerRefused,
     LedgerTooNew,
     LedgerTooOld,
+    LedgerUnreachable,
     Unintelligible,
 )
 from batchkit.ledger import Ledger, Terms, deeds, open_ledger
@@ -321,8 +323,9 @@ def test_a_database_that_is_not_there_is_said_so_without_its_password() -> None:
         async with opened("postgresql://me:hunter2@127.0.0.1:9/none?connect_timeout=2") as ledger:
             await ledger.jobs()
 
-    with pytest.raises(LedgerError, match=r"127\.0\.0\.1:9/none cannot be reached") as caught:
+    with pytest.raises(LedgerUnreachable, match=r"127\.0\.0\.1:9/none cannot be reached") as caught:
         asyncio.run(work())
+    assert caught.value.exit == 6
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
 
 
@@ -461,9 +464,15 @@ def test_a_new_ledger_has_format_3(tmp_path: Path) -> None:
 def test_a_damaged_ledger_is_refused_untouched(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
     path.write_bytes(b"this is no ledger" * 100)
-    with pytest.raises(LedgerCorrupt):
+    with pytest.raises(LedgerRefused, match="is no ledger"):
         open_and_read(path)
     assert path.read_bytes() == b"this is no ledger" * 100
+    path.unlink()
+    open_and_read(path)
+    path.write_bytes(damaged := path.read_bytes()[:5000].ljust(5000, b"x"))
+    with pytest.raises(LedgerCorrupt) as caught:
+        open_and_read(path)
+    assert (caught.value.exit, path.read_bytes()) == (12, damaged)
 
 
 def test_a_ledger_where_nobody_may_write(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ import orjson
 import pytest
 
 from batchkit.emulator import Emulator
+from batchkit.ledger import open_ledger
 
 from .conftest import KEY, request_lines
 from .shell import Shell, rows, write_lines
@@ -125,3 +127,57 @@ def test_one_row_is_one_and_the_emulators_jobs_are_found(shell: Shell) -> None:
     copy = ("run", "copy.csv", *ROWS[2:4], *ROWS[6:-1], "--overwrite", "--emulator", "--speed", "3000")
     assert "batchkit fetch --emulator nightly -o results.csv takes its answers instead" in shell(*copy)[2]
     assert "CREATED (EMULATOR'S TIME)" in shell("list", "--emulator")[1]
+
+
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_what_another_line_brought_of_a_retry_is_written_by_the_nightly_one(
+    shell: Shell, quiet: tuple[str, ...]
+) -> None:
+    with night(shell, fail_rate=0.5) as env:
+        until_done(shell, (*ROWS, *quiet), env)
+        before = (shell.home / "out.csv").read_bytes()
+        assert shell("retry", "nightly", "--only", "4xx", "--only", "5xx", **env)[0] == 0
+        until_done(shell, DUE, env)
+        shell(*ROWS, *quiet, **env)
+        after = (shell.home / "out.csv").read_bytes()
+        assert after != before
+        shell("fetch", "nightly", "-o", "as-it-is.csv", **env)
+        assert after == (shell.home / "as-it-is.csv").read_bytes()
+
+
+def test_a_notice_that_is_lost_is_said_also_under_quiet_and_once(shell: Shell) -> None:
+    with night(shell) as env:
+        quiet = (*ROWS, "--on-done", "echo said; exit 3", "--quiet")
+        assert shell(*quiet, **env)[0] == 7
+        code, _, err = until_done(shell, quiet, env)
+        assert (code, err.count("warning: "), "said" in err) == (0, 1, False)
+        assert "ended with exit code 3; it is not told of it again" in err
+        assert shell(*quiet, **env) == (0, "", "")
+
+
+def test_a_job_in_other_hands_is_no_mail(shell: Shell) -> None:
+    async def work() -> None:
+        ledger, _ = open_ledger(shell.home / "data" / "batchkit" / "ledger.sqlite3")
+        hold = await ledger.hold(await ledger.job("nightly"))
+        for _ in range(50):  # 7 until the next look is due
+            ended = await asyncio.to_thread(lambda: shell(*ROWS, "--quiet", **env))
+            if ended[0] != 7:
+                break
+        assert ended == (9, "", "")
+        code, _, err = await asyncio.to_thread(lambda: shell(*ROWS, **env))
+        assert (code, "is being worked on by process" in err) == (9, True)
+        await hold.release()
+        await ledger.close()
+
+    with night(shell) as env:
+        assert shell(*ROWS, **env)[0] == 7
+        asyncio.run(work())
+
+
+def test_a_throttle_is_no_quota_and_its_end_is_said(shell: Shell) -> None:
+    write_lines(shell.home / "lines.jsonl", request_lines(2))
+    with night(shell, faults=["throttle,5,call=create_batch"]) as env:
+        code, out, err = shell("submit", "lines.jsonl", "--name", "n", "--no-wait", **env)
+        said = out + err + shell("show", "n", **env)[1]
+    assert (code, "quota" in said, "the service asks to wait: " in said) == (7, False, True), said
+    assert "; the next try is at 20" in err

@@ -411,8 +411,11 @@ def test_why_a_part_waits_is_said_in_these_words() -> None:
     refused = "refused 5 times while nothing of ours was in the queue of 1,000 tokens"
     assert quota.admit(1004, 2, hopeless, None, 0.0) == Admission(Room.TOO_LARGE, refused)
     assert quota.admit(1000, 2, hopeless, None, 0.0) == Admission(Room.GO), "exactly a quarter is too far off"
-    busy = "waiting for quota: about 1,000 of 1,200 tokens are enqueued, and 250 more are to go"
+    busy = "waiting for quota: about 1,000 of 1,200 tokens were enqueued, and 250 more are to go"
     assert quota.admit(1000, 2, Queue(bytes=4000), 1200, 0.0) == Admission(Room.WAIT, busy)
+    assert quota.admit(1000, 2, Queue(bytes=4000, tokens=1200), 1200, 0.0) == Admission(Room.WAIT, busy)
+    learned = busy.replace("tokens were", "tokens, as the service named them, were")
+    assert quota.admit(1000, 2, Queue(bytes=4000, tokens=1200), None, 0.0) == Admission(Room.WAIT, learned)
     assert quota.waits(Part("p", "j", 0, 0, State.STAGED, 1, 9, "ab", next_try_at=9.0), 0.0) == Next(9.0, "")
 
 

@@ -127,6 +127,7 @@ def test_the_separator_is_the_one_that_cuts_evenly(tmp_path: Path, head: str, ma
         ("a.csv", "a,b\n1,ü\n".encode("utf-16"), "is UTF-16, not UTF-8"),
         ("a.csv", b"a,b\n1,caf\xe9\n", r"line 2, byte 9: 0xe9 is not UTF-8; as WINDOWS-1252 it is 'é'"),
         ("a.csv", b"a,b\n1,\x93x\x94\n", "as WINDOWS-1252 it is '“'"),
+        ("a.csv", b"\xfd\x13\x01PNG\n", "line 1, byte 0: 0xfd is not UTF-8, nor is it text in another encoding"),
         ("a.csv", b"a,b\n" + b"1,2\n" * 9000 + b"1,caf\xe9\n", "line 9002, byte 36009"),
         ("a.json", b'[{"a": 1}, 2]', "row 2: not a JSON object"),
         ("a.json", b'[{"a": 1} {"a": 2}]', "row 2: not a JSON object"),

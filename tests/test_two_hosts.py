@@ -122,3 +122,43 @@ def test_a_settled_job_whose_results_are_here_has_nothing_to_give_up(world: Worl
         calls = len(world.service.calls)
         job = client.cancel("nightly", give_up=True)
         assert (job.outcome and job.outcome.ok, len(world.service.calls)) == (8, calls)
+
+
+def test_what_a_retry_asked_elsewhere_is_made_again_of_the_rows(
+    make_world: Callable[..., World], ledger_url: str
+) -> None:
+    """All input files are swept: the first round's lines come with the rows, those of the second by its answers; where
+    it was asked otherwise than before, the sentence names what does help."""
+    world = make_world(fail_rate=0.5)
+    rows = request_lines(24)
+
+    def machine(name: str) -> AsyncClient:
+        ledger, _ = open_ledger(ledger_url)
+        return AsyncClient(world.target(limits=SMALL), ledger=(ledger, Workdir(world.home / name)), clock=world.clock)
+
+    async def work() -> None:
+        for name, params in (("plain", {}), ("otherwise", {"max_tokens": 9})):
+            async with machine("c") as client:
+                await client.run(rows, name=name)
+                await client.retry(name, only=["4xx", "5xx"], params=params)
+                ended = (await client.run(rows, name=name)).report
+        async with machine("b") as client:
+            with pytest.raises(LocalError, match="is not in") as error:
+                await client.report("plain")
+            assert error.value.hint.startswith("batchkit fetch plain -o results.csv")
+            with pytest.raises(LocalError, match="the request lines of job 'plain' are on another machine"):
+                await client.fetch("plain")
+            job = await client.show("plain")
+            assert job.outcome is not None
+            assert (await client.run(rows, name="plain")).report.outcome == job.outcome
+            for _ in range(2):
+                with pytest.raises(
+                    LocalError, match="of round 1 of job 'otherwise' are on the machine that ask"
+                ) as error:
+                    await client.run(rows, name="otherwise")
+                assert "copy its 1-000.lines.jsonl to" in error.value.hint
+            for path in (world.home / "c").glob("*/1-*.lines.jsonl"):
+                (world.home / "b" / path.relative_to(world.home / "c")).write_bytes(path.read_bytes())
+            assert (await client.run(rows, name="otherwise")).report == ended
+
+    asyncio.run(work())

@@ -52,7 +52,8 @@ class Again:
 
         def say(state: tenacity.RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
-            _log.warning("%s; trying again in %.0f s", error, state.upcoming_sleep)
+            soon = "at once" if state.upcoming_sleep < 0.5 else f"in {state.upcoming_sleep:.0f} s"
+            _log.warning("%s; trying again %s", error, soon)
 
         def stop(state: tenacity.RetryCallState) -> bool:
             late = self.clock.monotonic() - began > settings.max_attempts_s

@@ -81,6 +81,9 @@ def _undecodable(file: BinaryIO, name: str, line: int, error: UnicodeDecodeError
     """The place of the first byte that is not UTF-8, and what it would be in the encodings that tables come in."""
     place = f"byte {file.tell() - len(error.object) + error.start}" if file.seekable() else f"column {error.start + 1}"
     byte = error.object[error.start]
+    if any(letter < 0x20 and letter not in b"\t\n\v\f\r" for letter in error.object):
+        words = f"{name}, line {line}, {place}: 0x{byte:02x} is not UTF-8, nor is it text in another encoding"
+        return InputError(words, hint="give a table: .csv, .tsv, .jsonl, .json, .parquet or .arrow, by its suffix")
     encoding = "WINDOWS-1252"  # which is Latin-1 where Latin-1 has letters, and more
     try:
         guess = f"; as {encoding} it is {bytes([byte]).decode(encoding)!r}"

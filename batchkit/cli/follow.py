@@ -117,8 +117,9 @@ def cancel(
     """
     if not yes:
         with opened(face, where, offline=True) as session:
-            session.act(lambda client: client.show(job))  # a job that is not there needs no word
-        if not _confirmed(job, give_up=give_up):
+            known = session.act(lambda client: client.show(job))
+        settled = known.settled_at is not None and not give_up
+        if not settled and not _confirmed(job, give_up=give_up):  # where nothing is to be stopped, no word is needed
             return
     if give_up:
         with opened(face, where) as session:

@@ -25,7 +25,7 @@ from batchkit.errors import BatchkitError, Interrupted, LocalError, UsageError
 
 TALK: dict[str, Any] = {
     "as_json": Annotated[bool, typer.Option("--json", help="Print one JSON document instead of words.")],
-    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr but errors.")],
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr but of trouble.")],
     "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="Say more: requests, and a traceback for bugs.")],
     "log_format": Annotated[
         LogFormat, typer.Option("--log-format", help="How stderr talks: in words, or one JSON object a line.")

@@ -19,8 +19,8 @@ import orjson
 
 from batchkit.cli import documents
 from batchkit.disk import lately
-from batchkit.errors import BatchkitError, Unavailable, Unfinished
-from batchkit.logs import ENDED_BADLY, JsonLines
+from batchkit.errors import BatchkitError, LedgerBusy, Unavailable, Unfinished
+from batchkit.logs import ENDED_BADLY, NOT_TOLD, JsonLines
 from batchkit.model import Job
 from batchkit.text import plural, visible
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 EVERY_S = 60.0
 SILENCE_S = 3600.0
 """How long after an outage was said it is not said again."""
+LONG_S = 15.0
+"""What is waited for longer than that is said with its end."""
+_UNDER_WAY = (Unfinished, LedgerBusy)
 _COMMANDS = re.compile(r"batchkit (submit|track|fetch|retry|cancel|list|show|report|files|doctor)\b")
 
 
@@ -46,7 +49,7 @@ class LogFormat(StrEnum):
 
 
 class Face:
-    """How a command talks: `as_json` for programs, `quiet` for nothing but errors, else words for people. As a log,
+    """How a command talks: `as_json` for programs, `quiet` for nothing but trouble, else words for people. As a log,
     `LogFormat.JSON`, it talks to programs too, on stderr."""
 
     def __init__(
@@ -70,7 +73,10 @@ class Face:
             handler.addFilter(lambda record: record.name != ENDED_BADLY)
             self._log.addHandler(handler)
         else:
-            self._log.addHandler(logging.NullHandler())  # without one Python prints warnings itself
+            handler = _Said(self, always=True)
+            handler.setLevel(logging.WARNING)
+            handler.addFilter(lambda record: record.name == NOT_TOLD)
+            self._log.addHandler(handler)  # without one Python prints warnings itself
         self._bars: Bars | None = None
         self._view: View | None = None
         self._lines: dict[str, str] = {}
@@ -105,8 +111,8 @@ class Face:
     def fail(self, error: BatchkitError, *, repeats: bool | None = None) -> int:
         """An error as one sentence and what to do next, or as one JSON object; its exit code.
 
-        That work is under way, ended as an earlier call said, or that the service still cannot be had is no error to
-        one who asked for quiet: cron would send a mail each minute.
+        That work is under way, here or in another process, ended as an earlier call said, or that the service still
+        cannot be had is no error to one who asked for quiet: cron would send a mail each minute.
         """
         if self.as_json:
             document = documents.error(error)
@@ -130,7 +136,7 @@ class Face:
             if self._outage_is_old is None:
                 self._outage_is_old = lately(self.outage, SILENCE_S)
             return self.repeats or self._outage_is_old
-        return self.repeats or isinstance(error, Unfinished)
+        return self.repeats or isinstance(error, _UNDER_WAY)
 
     def following(self, clock: Clock) -> AbstractContextManager[Any]:
         """While this is open `watched` draws a table of jobs, if somebody is looking."""
@@ -192,6 +198,9 @@ class Face:
         self._job = job.name
         done = counts.completed + counts.failed
         words = visible(step.why or job.status or job.state, 200)
+        waits = bool(step.why) and "--emulator" not in self.flags  # whose days are no days of ours
+        if waits and step.next_look_at is not None and step.next_look_at - time.time() > LONG_S:
+            words += f"; the next try is at {when(step.next_look_at)}"
         if self._bars is not None:
             words += f", round {job.round}" if job.round else ""
             if not self._bars.task_ids:
@@ -208,13 +217,17 @@ class Face:
 class _Said(logging.Handler):
     """Log messages of the library as talk."""
 
-    def __init__(self, face: Face) -> None:
+    def __init__(self, face: Face, *, always: bool = False) -> None:
         super().__init__()
-        self._face = face
+        self._face, self._always = face, always
 
     def emit(self, record: logging.LogRecord) -> None:
         words = self._face.complete(record.getMessage())
-        self._face.say(f"warning: {words}" if record.levelno >= logging.WARNING else words)
+        words = f"warning: {words}" if record.levelno >= logging.WARNING else words
+        if self._always and not self._face.as_json:
+            print(visible(words), file=sys.stderr)
+        else:
+            self._face.say(words)
 
 
 def _lines() -> logging.Handler:

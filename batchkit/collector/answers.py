@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 from itertools import accumulate, repeat
 from pathlib import Path
+from shlex import quote
 from typing import BinaryIO
 
 from batchkit.collector.lines import MISSING, PENDING, Answer, names_of, read, text
@@ -16,7 +17,6 @@ from batchkit.disk import PIECE, Workdir, blocks, local_errors
 from batchkit.errors import LocalError
 from batchkit.model import Part, Result, State
 
-_AGAIN = "batchkit fetch JOB gets it again from the service"
 _LENGTH_BITS = 40
 _LENGTH_MASK = (1 << _LENGTH_BITS) - 1
 
@@ -28,7 +28,7 @@ class Answers:
     all lines are JSON for the strictest reader.
     """
 
-    def __init__(self, part: Part, workdir: Workdir) -> None:
+    def __init__(self, part: Part, workdir: Workdir, job: str) -> None:
         self.part = part
         self.good = self.bad = 0
         self.duplicated: list[str] = []
@@ -38,7 +38,8 @@ class Answers:
         self._files: list[BinaryIO] = []
         self._numbers: list[int] = []
         if lost(part, workdir):
-            raise LocalError(f"a file of part {part.number} is not in {workdir.job(part.job_id)}", hint=_AGAIN)
+            words = f"a file of part {part.number} of job {job!r} is not in {workdir.job(part.job_id)}"
+            raise LocalError(words, hint=f"batchkit fetch {quote(job)} -o results.csv  # gets it from the service")
         places = [path for path in (workdir.output(part), workdir.error(part)) if part.collected and path.exists()]
         self.exact = not any(workdir.inexact(path).exists() for path in places)
         try:

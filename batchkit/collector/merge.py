@@ -138,7 +138,7 @@ class Round:
     def _read(self) -> Generator[tuple[list[bytes], list[bytes]], None, None]:
         for part in self._parts:
             path = self._workdir.lines(part)
-            with closing(Answers(part, self._workdir)) as self.answers:
+            with closing(Answers(part, self._workdir, self._account.job)) as self.answers:
                 with local_errors(path), path.open("rb", buffering=PIECE) as file:
                     for lines in blocks(file):
                         names = [name for name in names_of(lines) if name is not None]

@@ -64,12 +64,11 @@ def settled(job: Job) -> BatchkitError | None:
         words = f"the results of {job.name!r} do not add up{missing}"
         if missing:
             return ResultError(words, hint=f"batchkit retry {name}  # asks for missing rows again")
-        again = f"; batchkit retry {name} asks again for rows that failed" if outcome.failed else ""
-        return ResultError(words, hint=f"batchkit show {name} --events{again}")
+        return ResultError(words, hint=f"batchkit show {name} --events")
     if not outcome.ok and (refused := _refused(job, f" of {job.name!r}")) is not None:
         return refused
     if outcome.failed:
         words = f"{outcome.failed} of {plural(outcome.total, 'row')} of {job.name!r} failed"
-        hint = f"batchkit fetch {name} -o results.csv  # says why, row by row; batchkit retry {name} asks again"
+        hint = f"batchkit fetch {name} -o results.csv  # says why, row by row, and what asks again for which"
         return RowsFailed(words, hint=hint)
     return None

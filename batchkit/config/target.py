@@ -162,17 +162,20 @@ class Settings:
 def data_home(env: Mapping[str, str] | None = None) -> Path:
     """Where the ledger lives unless told otherwise: per user, not per directory, since cron's differs."""
     env = os.environ if env is None else env
-    if "XDG_DATA_HOME" in env:
-        return Path(env["XDG_DATA_HOME"]) / "batchkit"
-    base = Path.home() / ("Library/Application Support" if sys.platform == "darwin" else ".local/share")
-    return base / "batchkit"
+    usual = Path.home() / ("Library/Application Support" if sys.platform == "darwin" else ".local/share")
+    return _xdg(env, "XDG_DATA_HOME", usual) / "batchkit"
 
 
 def config_file(env: Mapping[str, str] | None = None) -> Path:
     """Where the targets file is looked for unless told otherwise."""
     env = os.environ if env is None else env
-    base = Path(env["XDG_CONFIG_HOME"]) if "XDG_CONFIG_HOME" in env else Path.home() / ".config"
-    return base / "batchkit" / "targets.toml"
+    return _xdg(env, "XDG_CONFIG_HOME", Path.home() / ".config") / "batchkit" / "targets.toml"
+
+
+def _xdg(env: Mapping[str, str], name: str, usual: Path) -> Path:
+    """A directory by its variable. One that is empty or relative does not count (XDG Base Directory Specification)."""
+    given = Path(env.get(name) or "")
+    return given if given.is_absolute() else usual
 
 
 def make_target(

@@ -73,7 +73,7 @@ async def ledger(ledger: Ledger) -> Finding:
     flaw = flaws[0]["quick_check"] if flaws else "ok"
     if flaw != "ok":
         words = f"{path} is damaged: {flaw}"
-        return Finding("ledger", "problem", words, "keep the file, and restore it from a backup", 9)
+        return Finding("ledger", "problem", words, "keep the file, and restore it from a backup", 12)
     size = sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists())
     return Finding("ledger", "ok", f"{words}, {size:,} bytes, format {version[0]['user_version']}, whole")
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from batchkit.aside import begin
-from batchkit.errors import ConfigError, LedgerBusy, LedgerError, MissingExtra
+from batchkit.errors import ConfigError, LedgerError, LedgerRefused, LedgerUnreachable, MissingExtra
 from batchkit.ledger.sql import Row, Tx, missing
 from batchkit.text import visible
 
@@ -125,7 +125,7 @@ class PostgresStore:
         waited: set[Future[Any]] = {coming, self._closing}
         wait(waited, return_when=FIRST_COMPLETED)  # whoever closes does not wait for an answer
         if not coming.done():
-            raise LedgerError(f"the ledger {self.name} was closed while it was waited for")
+            raise LedgerUnreachable(f"the ledger {self.name} was closed while it was waited for")
         try:
             connection = coming.result()
         except psycopg.ProgrammingError:  # its words would repeat the address, and the password with it
@@ -149,6 +149,9 @@ class PostgresStore:
                 tx.write(f"CREATE SCHEMA {_SCHEMA}")
                 tx.write("CREATE TABLE format (version BIGINT NOT NULL)")
                 tx.write("INSERT INTO format VALUES (0)")
+            seen = tx.row("SELECT has_schema_privilege(:schema, 'USAGE') AS ours", schema=_SCHEMA)
+            if seen is None or not seen["ours"]:  # else its tables are said not to exist
+                raise self._closed_to_us()
             (row,) = tx.rows("SELECT version FROM format")
             for number, statements in missing(int(row["version"]), self.name).items():
                 for statement in statements:
@@ -161,19 +164,48 @@ class PostgresStore:
         try:
             yield
         except (errors.SerializationFailure, errors.DeadlockDetected):
-            raise LedgerBusy(f"the ledger {self.name} is in heavy use", hint="run the same command again") from None
+            words = f"the ledger {self.name} is in heavy use"
+            raise LedgerUnreachable(words, hint="run the same command again") from None
         except psycopg.OperationalError as error:
             self._close()
-            reason = visible((str(error).strip().splitlines() or ["no reason given"])[0], 300)
-            raise LedgerError(
-                f"the ledger {self.name} cannot be reached: {reason}",
-                hint="check the address, PGPASSWORD or ~/.pgpass; nothing is lost, and the same command again goes on",
-            ) from None
+            raise self._unopened(error) from None
+        except errors.InsufficientPrivilege:
+            raise self._closed_to_us() from None
         except psycopg.ProgrammingError as error:
             raise ConfigError(f"the ledger {self.name}: {visible(str(error).strip(), 300)}") from None
         except psycopg.Error as error:
             self._close()
             raise LedgerError(f"the ledger {self.name}: {visible(str(error).strip(), 300)}") from None
+
+    def _unopened(self, error: psycopg.OperationalError) -> LedgerError:
+        """What a server says before it lets one in is a setting's fault, but for what passes; else nobody answered."""
+        said = str(error).strip().splitlines() or ["no reason given"]
+        fatal = next((line for line in said if "FATAL" in line), None)  # of several addresses one may have answered
+        reason = visible(fatal or said[0], 300)
+        if _asked_password(error) or (fatal is not None and not _PASSES.search(fatal)):
+            words = f"the ledger {self.name} lets nobody in: {reason}"
+            return LedgerRefused(words, hint="check user and database of the address, and PGPASSWORD or ~/.pgpass")
+        return LedgerUnreachable(f"the ledger {self.name} cannot be reached: {reason}")
+
+    def _closed_to_us(self) -> LedgerRefused:
+        words = f"the ledger {self.name}: this role has no permission there"
+        return LedgerRefused(
+            words,
+            hint=f"as its owner: GRANT USAGE ON SCHEMA {_SCHEMA} TO ROLE; "
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {_SCHEMA} TO ROLE",
+        )
+
+
+_PASSES = re.compile("starting up|shutting down|recovery|too many|connection slots|terminating")
+"""What a server says that lets nobody in for the moment."""
+
+
+def _asked_password(error: psycopg.OperationalError) -> bool:
+    """Whether the server wanted a password, and none or a wrong one was given."""
+    try:
+        return error.pgconn is not None and bool(error.pgconn.needs_password)
+    except psycopg.Error:
+        return False
 
 
 def _unreadable() -> ConfigError:

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from batchkit.disk import PRIVATE, local_errors, private_directory
-from batchkit.errors import DiskFull, LedgerBusy, LedgerCorrupt, LedgerError, LocalError
+from batchkit.errors import (
+    DiskFull,
+    LedgerCorrupt,
+    LedgerError,
+    LedgerRefused,
+    LedgerUnreachable,
+    LocalError,
+)
 from batchkit.ledger.mounts import check_local
 from batchkit.ledger.sql import Row, Tx, missing
 
@@ -117,9 +124,12 @@ class SqliteStore:
     def _translated(self, error: sqlite3.DatabaseError) -> Exception:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return LedgerBusy(f"the ledger {self.path} is locked by another process", hint="try again")
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return LedgerCorrupt(f"the ledger {self.path} is damaged, or is no ledger; it was left untouched")
+            return LedgerUnreachable(f"the ledger {self.path} is locked by another process", hint="try again")
+        if code == sqlite3.SQLITE_NOTADB:
+            words = f"{self.path} is no ledger; it was left untouched"
+            return LedgerRefused(words, hint="point --ledger (or BATCHKIT_LEDGER) at another file")
+        if code == sqlite3.SQLITE_CORRUPT:
+            return LedgerCorrupt(f"the ledger {self.path} is damaged; it was left untouched")
         if code == sqlite3.SQLITE_FULL:
             return DiskFull(f"the disk is full: the ledger {self.path} could not be written")
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):

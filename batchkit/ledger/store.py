@@ -156,22 +156,27 @@ class Ledger:
         return [job_id for job_id in ids if job_id not in known]
 
     async def known_source(self, fingerprint: str) -> tuple[Job, str | None] | None:
-        """The job that was made of exactly this input, and the stamp of the results file written for it."""
+        """The job that was made of exactly this input, and the stamp of the file of its latest round's results."""
 
         def work(tx: Tx) -> tuple[Job, str | None] | None:
             sql = "SELECT job_id, written FROM sources WHERE fingerprint = :fingerprint"
             row = tx.row(sql, fingerprint=fingerprint)
-            return (rows.must(rows.by_id(tx, row["job_id"])), row["written"]) if row else None
+            if row is None:
+                return None
+            job = rows.must(rows.by_id(tx, row["job_id"]))
+            wrote, _, stamp = (row["written"] or "").partition(" ")
+            return job, stamp if wrote == str(job.round) else None
 
         return await self.store.run(work)
 
     async def remember_source(self, fingerprint: str, job: Job, written: str | None = None) -> None:
-        """From now on this input is known to be this job, and its results to be written."""
+        """From now on this input is known to be this job, and the results of its rounds so far to be written."""
         sql = (
             "INSERT INTO sources (fingerprint, job_id, written) VALUES (:fingerprint, :job, :written)"
             " ON CONFLICT (fingerprint) DO UPDATE SET job_id = excluded.job_id, written = excluded.written"
         )
-        await self.store.run(lambda tx: tx.write(sql, fingerprint=fingerprint, job=job.id, written=written))
+        wrote = None if written is None else f"{job.round} {written}"
+        await self.store.run(lambda tx: tx.write(sql, fingerprint=fingerprint, job=job.id, written=wrote))
 
     def _take(self, tx: Tx, job: Job, owner: str, token: str) -> str | None:
         """Take a lease, or name the owner who keeps it."""

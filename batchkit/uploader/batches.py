@@ -84,7 +84,7 @@ async def _no_room(work: Work, part: Part, admission: Admission) -> Next:
 async def _full(work: Work, part: Part, error: QuotaFull | Throttled) -> Next:
     """Both a full queue and a service that asks for patience are a definite no: nothing was made."""
     asked = error.retry_after_s if isinstance(error, Throttled) else None
-    words = visible(f"{quota.WAITING}: {error}", 500)
+    words = visible(f"{quota.WAITING if isinstance(error, QuotaFull) else 'the service asks to wait'}: {error}", 500)
     part = await deeds.refused(
         work.hold,
         part,
@@ -128,7 +128,7 @@ async def look_first(work: Work, part: Part) -> Part | None:
     alike = reconcile.strangers(part, [part.job_id], listed)
     for batch in reconcile.strangers(part, await deeds.job_ids(work.hold), alike) if alike else ():
         words = f"another ledger has the same rows in {batch.id} ({batch.status}): they will be paid for twice"
-        _log.warning("part %s of job %r: %s", part.number, work.job.name, words)
+        work.strange.append(batch)
         await work.note("warning", words, part)
     return None
 

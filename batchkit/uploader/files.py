@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from pathlib import Path
+from shlex import quote
 
 from batchkit.api.service import Service
 from batchkit.disk import sha256
-from batchkit.errors import BatchkitError, LocalError, NotFound, QuotaFull, Refused, Uncertain
+from batchkit.errors import BatchkitError, LocalError, NotFound, QuotaFull, Refused, Uncertain, Unfinished
 from batchkit.ledger import deeds
 from batchkit.model import Next, Part, RemoteFile, State
 from batchkit.text import duration, visible
@@ -122,10 +123,16 @@ async def _files(work: Work, part: Part) -> list[RemoteFile]:
 
 def _checked_lines(work: Work, part: Part) -> Path:
     """What is sent must be what was promised: the ledger knows the hash."""
-    path = work.workdir.lines(part)
+    path, name = work.workdir.lines(part), work.job.name
+    if not path.exists():
+        brings = f"batchkit run ROWS … --name {quote(name)}  # with the same rows, sends them from here"
+        raise Unfinished(
+            f"the request lines of job {name!r} are not on this machine: the one that has them sends them",
+            hint=brings if not part.round else f"batchkit show {quote(name)}",
+        )
     if not path.is_file() or path.stat().st_size != part.bytes or sha256(path) != part.sha256:
         raise LocalError(
-            f"{path} is gone or was changed since it was staged",
+            f"{path} was changed since it was staged",
             hint="put it back, or submit the rows again under another --name",
         )
     return path if part.sent_sha256 is None else staging.copy(work.workdir, part, work.rename)

@@ -55,7 +55,8 @@ def admit(size: int, lines: int, queue: Queue, configured: int | None, now: floa
         words = f"refused {queue.tries} times while nothing of ours was in the queue of {limit:,} tokens"
         return Admission(Room.TOO_LARGE, words)
     if limit is not None and queue.bytes and taken + needed > limit:
-        words = f"{WAITING}: about {taken:,} of {limit:,} tokens are enqueued, and {needed:,} more are to go"
+        learned = ", as the service named them," if limit == queue.tokens and limit != configured else ""
+        words = f"{WAITING}: about {taken:,} of {limit:,} tokens{learned} were enqueued, and {needed:,} more are to go"
         return Admission(Room.WAIT, words)
     return Admission(Room.GO)
 

@@ -6,13 +6,14 @@ at the service before anything is sent.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.config import Settings, Target
 from batchkit.disk import Workdir
-from batchkit.errors import BatchkitError, ConfigError, DiskFull, LocalError, Refused, Unavailable
+from batchkit.errors import BatchkitError, ConfigError, DiskFull, LocalError, Refused, Unavailable, Unfinished
 from batchkit.ledger import Hold
 from batchkit.model import DONE, Next, Part, RemoteFile, State
 from batchkit.uploader import batches, files, quota, twins
@@ -20,6 +21,7 @@ from batchkit.uploader.place import elsewhere, place, set_aside
 from batchkit.uploader.stop import stop
 from batchkit.uploader.work import Rename, Work
 
+_log = logging.getLogger(__name__)
 WAITING = frozenset({State.STAGED, State.UPLOADING, State.UPLOADED, State.SUBMITTING})
 WATCHED = frozenset({State.RUNNING, State.ENDED, State.FETCHED})
 
@@ -37,7 +39,8 @@ async def turn(
     """Do for every waiting part what can be done now; say when to look again.
 
     `apis` are the doors of the target's members, by their services. Raises Refused or Unavailable when the service
-    will not take a part; the ledger then says where each part stands.
+    will not take a part, Unfinished where another machine has what is to be sent; the ledger then says where each part
+    stands.
     """
     job = await hold.job()
     work = Work(job, target, apis, hold, clock, settings, workdir, rename)
@@ -52,7 +55,7 @@ async def turn(
             later = await step(work, part)
         except DiskFull:
             raise
-        except (ConfigError, Refused, Unavailable, LocalError) as error:
+        except (ConfigError, Refused, Unavailable, LocalError, Unfinished) as error:
             if await set_aside(work, part, error):
                 nexts.append(Next(clock.now(), str(error)))
                 continue
@@ -62,6 +65,11 @@ async def turn(
             continue
         if later is not None:
             nexts.append(later)
+    if work.strange:
+        few = ", ".join(f"{batch.id} ({batch.status})" for batch in work.strange[:3])
+        more = f" and {len(work.strange) - 3} more" if len(work.strange) > 3 else ""
+        words = "job %r: another ledger has the same rows in %s%s: they will be paid for twice"
+        _log.warning(words, job.name, few, more)
     await _watch(work)
     if troubles:
         raise troubles[0]

@@ -35,6 +35,8 @@ class Work:
     files: dict[str, list[RemoteFile]] = field(default_factory=dict)
     full: dict[tuple[str | None, str | None], Next] = field(default_factory=dict)
     """Queues that are not to be tried again in this turn."""
+    strange: list[Batch] = field(default_factory=list)
+    """Batches that another ledger has of the same rows."""
     aside: set[str] = field(default_factory=set)
     """Targets that were set aside in this turn."""
 
