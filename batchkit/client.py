@@ -27,14 +27,13 @@ from batchkit.config.targets import load_target
 from batchkit.disk import Workdir, check_writable, stamp
 from batchkit.errors import BatchkitError, CancelWished, LeaseLost, LedgerBusy, Unfinished
 from batchkit.given import expect, expect_call
-from batchkit.hints import in_python
 from batchkit.intake import Intake, Source
 from batchkit.ledger import Ledger, open_ledger
 from batchkit.metrics import measure
 from batchkit.model import Finding, Job, Result, StoredFile
 from batchkit.notify import Command
 from batchkit.prices import Prices, read_prices
-from batchkit.pump import Progress, Pump, connect, interrupted
+from batchkit.pump import Progress, Pump, connect, cut_short
 from batchkit.tracker import remote
 from batchkit.tracker.query import Page, Query, Remote, RemotePage, select
 from batchkit.watch import Watched
@@ -85,8 +84,7 @@ class AsyncClient:
         self._worker: Worker | None = None
         self._stopping = False
         self._others: list[AsyncClient] = []
-        self._last: Job | None = None
-        """The job that was worked on last."""
+        self._last: Job | None = None  # that was worked on
 
     async def submit(
         self, source: Source, *, name: str | None = None, stem: str | None = None, wait: bool = True
@@ -345,10 +343,8 @@ class AsyncClient:
     async def cut_short(self) -> KeyboardInterrupt:
         """What Ctrl-C says to code that does not await: where the job stands that was worked on, and how to go on."""
         with suppress(BatchkitError):
-            if self._last is not None:
-                stopped = interrupted(await self._ledger.job(self._last))
-                return KeyboardInterrupt(f"{stopped}; next: {in_python(stopped.hint)}")
-        return KeyboardInterrupt("stopped; what was begun is in the ledger, and the same call again goes on")
+            return cut_short(self._last and await self._ledger.job(self._last))
+        return cut_short(self._last)
 
     @asynccontextmanager
     async def _alone(self, target: Target) -> AsyncIterator[AsyncClient]:

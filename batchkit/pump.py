@@ -30,6 +30,7 @@ from batchkit.errors import (
     Uncertain,
     Unfinished,
 )
+from batchkit.hints import in_python
 from batchkit.ledger import Hold, Ledger
 from batchkit.logs import JOB
 from batchkit.model import DONE, Job, Next, Outcome, State
@@ -139,7 +140,7 @@ class Pump:
             if hold.lost.is_set():
                 raise LeaseLost()
             if not telling.done():
-                raise interrupted(job)
+                raise _interrupted(job)
             telling.result()
         finally:
             for task in (telling, *ending):
@@ -208,7 +209,7 @@ class Pump:
         which the ledger allows anywhere.
         """
         if self.stop.is_set():
-            raise interrupted(await hold.job())
+            raise _interrupted(await hold.job())
         awaited = DEADLINE.set(deadline)
         doing = asyncio.ensure_future(turn(self, hold))
         DEADLINE.reset(awaited)
@@ -223,7 +224,7 @@ class Pump:
             if hold.lost.is_set():
                 raise LeaseLost()
             if not doing.done():
-                raise interrupted(await hold.job())
+                raise _interrupted(await hold.job())
             return doing.result()
         except Unavailable as error:
             # Once batches run at the service, its troubles only move the next look.
@@ -240,7 +241,7 @@ class Pump:
 
     def _check(self, job: Job, deadline: float | None) -> None:
         if self.stop.is_set():
-            raise interrupted(job)
+            raise _interrupted(job)
         if deadline is not None and self.clock.now() >= deadline:
             raise Unfinished(f"job {job.name!r} is not finished yet ({standing(job)})", hint=_go_on(job))
 
@@ -320,8 +321,15 @@ def _not_worse(job: Job, outcome: Outcome) -> Outcome:
     return outcome if before is None or given_up or outcome.ok >= before.ok else before
 
 
-def interrupted(job: Job) -> Interrupted:
-    """The end of work on a job that goes on another time."""
+def cut_short(job: Job | None) -> KeyboardInterrupt:
+    """What Ctrl-C says to code that does not await, of the job that was worked on."""
+    if job is None:
+        return KeyboardInterrupt("stopped; what was begun is in the ledger, and the same call again goes on")
+    stopped = _interrupted(job)
+    return KeyboardInterrupt(f"{stopped}; next: {in_python(stopped.hint)}")
+
+
+def _interrupted(job: Job) -> Interrupted:
     return Interrupted(f"stopped; job {job.name!r} is safe in the ledger ({standing(job)})", hint=_go_on(job))
 
 

@@ -174,6 +174,55 @@ def test_an_array_is_read_without_holding_it(tmp_path: Path) -> None:
     assert [next(source)["a"] for _ in range(5000)] == [1] + [2] * 4999
 
 
+@pytest.mark.deep
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.jsonl", "rows.json", "rows.parquet", "rows.db", "-"])
+def test_rows_are_read_in_memory_that_does_not_grow_with_them(tmp_path: Path, name: str) -> None:
+    """What reading four times as many rows costs in memory: a tenth of what they add, at most."""
+    import subprocess
+
+    program = (
+        "import re, sys, batchkit\n"
+        "rows = batchkit.read_rows(sys.argv[1], sql=sys.argv[2] if len(sys.argv) > 2 else None)\n"
+        "print(sum(1 for _ in rows), re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+    )
+    peaks = []
+    for count in (50_000, 200_000):
+        path = _table(tmp_path / f"{count}-{name.replace('-', 'stdin.csv')}", count)
+        source = "-" if name == "-" else f"sqlite:///{path}" if path.suffix == ".db" else str(path)
+        arguments = [sys.executable, "-c", program, source, *(["select * from t"] if path.suffix == ".db" else [])]
+        with path.open("rb") as stdin:
+            said = subprocess.run(arguments, stdin=stdin, capture_output=True, text=True, check=True).stdout.split()
+        assert int(said[0]) == count
+        peaks.append(1024 * int(said[1]))  # as ru_maxrss, without what the starting process held
+    assert peaks[1] - peaks[0] < 0.1 * 150_000 * len(TEXT)
+
+
+TEXT = "a text of some length, " * 20
+
+
+def _table(path: Path, count: int) -> Path:
+    """A file of so many rows, each of half a kilobyte."""
+    table = [{"id": f"r{number}", "text": TEXT} for number in range(count)]
+    if path.suffix == ".parquet":
+        pytest.importorskip("pyarrow.parquet").write_table(
+            pyarrow.Table.from_pylist(table), path, compression="none", use_dictionary=False, row_group_size=10_000
+        )
+    elif path.suffix == ".db":
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("create table t (id text, text text)")
+            connection.executemany("insert into t values (:id, :text)", table)
+    elif path.suffix == ".json":
+        path.write_bytes(orjson.dumps(table))
+    elif path.suffix == ".jsonl":
+        path.write_bytes(b"\n".join(map(orjson.dumps, table)))
+    else:
+        mark = "\t" if path.suffix == ".tsv" else ","
+        path.write_text(
+            "".join(f"{mark.join(row)}\n" for row in (["id", "text"], *([r["id"], f'"{TEXT}"'] for r in table)))
+        )
+    return path
+
+
 def test_rows_come_from_stdin(tmp_path: Path) -> None:
     import os
     import subprocess

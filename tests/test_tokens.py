@@ -135,6 +135,13 @@ def test_images_that_cannot_be_counted_are_reported(tmp_path: Path, command: Com
     assert "(estimated)" in out
 
 
+def test_an_image_by_the_id_of_a_file_is_one_that_cannot_be_counted() -> None:
+    tally = Tally("gpt-4o")
+    content = [{"type": "input_text", "text": "What is it?"}, {"type": "input_image", "file_id": "file-1"}]
+    tally.line(orjson.dumps({"body": {"model": "gpt-4o", "input": [{"role": "user", "content": content}]}}))
+    assert (tally.tokens.images, tally.tokens.uncounted) == (1, 1)
+
+
 @pytest.mark.parametrize("url", [7, None, ["x"], "data:image/png;base64,iVB£", "data:image/png;base64,iVB!"])
 def test_a_senseless_image_is_one_that_cannot_be_counted(tmp_path: Path, url: Any) -> None:
     content = [{"type": "image_url", "image_url": {"url": url}}]

@@ -33,6 +33,8 @@ TILES = {
 PATCHES = {"gpt-4.1-mini": 1.62, "gpt-4.1-nano": 2.46, "o4-mini": 1.72, "gpt-5-mini": 1.62, "gpt-5-nano": 2.46}
 """Tokens of each patch of 32 × 32 pixels, of which an image has up to 1,536."""
 _MOST_PATCHES = 1536
+_IMAGES = frozenset({"image_url", "input_image"})
+"""Pieces that are images wherever they come from, as from a file at the service, whose size is not known here."""
 
 
 def model_of(name: str) -> str | None:
@@ -128,7 +130,7 @@ class Tally:
         if not isinstance(piece, Mapping):
             return 0
         image = piece.get("image_url")
-        if image is None:
+        if image is None and piece.get("type") not in _IMAGES:
             return self._count(piece["text"]) if isinstance(piece.get("text"), str) else 0
         detail = image.get("detail") if isinstance(image, Mapping) else piece.get("detail")
         url = image.get("url") if isinstance(image, Mapping) else image
