@@ -11,11 +11,9 @@ import orjson
 from batchkit.errors import LedgerBusy
 from batchkit.ledger import rows
 from batchkit.ledger.hold import Hold
+from batchkit.ledger.rows import FILES as FILES
 from batchkit.ledger.sql import Tx
 from batchkit.model import COLLECTED, Batch, Job, Part, Queue, State
-
-FILES = ""
-"""Stands for a resource's room for files where a deployment's name stands for its queue of tokens."""
 
 AT_ONCE = 500
 """How many names one query asks for."""
