@@ -106,8 +106,9 @@ def test_one_turn_and_a_run_without_batches_say_that_the_ledger_is_away(tmp_path
 
 def test_jobs_that_had_their_turn_are_told_though_the_ledger_is_away_then(tmp_path: Path) -> None:
     bench = Bench(tmp_path, rows=4)
-    for name in ("first", "second"):
-        bench.live(Doors(), lambda client, name=name: client.submit(request_lines(2), name=name))
+    bench.live(Doors(), lambda client: client.submit(request_lines(2), name="first"))
+    bench.clock.advance(1)
+    bench.live(Doors(), lambda client: client.submit(request_lines(2), name="second"))
     bench.clock.advance(61)
     held: list[int] = []
 
