@@ -47,7 +47,7 @@ class Client:
         self._client = AsyncClient(
             target, ledger=ledger, config=config, settings=settings, clock=clock, on_progress=on_progress
         )
-        self._bridge = Bridge(self._client.cut_short)
+        self._bridge = Bridge(self._client._cut_short)
 
     def submit(self, source: Source, *, name: str | None = None, stem: str | None = None, wait: bool = True) -> Job:
         """Upload request lines and start their batches; returns once all run.

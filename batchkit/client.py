@@ -340,7 +340,7 @@ class AsyncClient:
         if self._worker is not None:
             self._worker.pump.stop.set()
 
-    async def cut_short(self) -> KeyboardInterrupt:
+    async def _cut_short(self) -> KeyboardInterrupt:
         """What Ctrl-C says to code that does not await: where the job stands that was worked on, and how to go on."""
         with suppress(BatchkitError):
             return cut_short(self._last and await self._ledger.job(self._last))

@@ -22,7 +22,13 @@ from batchkit.errors import (
     ConfigError,
     Interrupted,
     LeaseLost,
+    LedgerCorrupt,
+    LedgerError,
+    LedgerRefused,
+    LedgerTooNew,
+    LedgerTooOld,
     LocalError,
+    NetworkDisk,
     Refused,
     ResultError,
     Throttled,
@@ -33,7 +39,7 @@ from batchkit.errors import (
 from batchkit.hints import in_python
 from batchkit.ledger import Hold, Ledger
 from batchkit.logs import JOB
-from batchkit.model import DONE, Job, Next, Outcome, State
+from batchkit.model import DONE, LONGEST_WAIT_S, Job, Next, Outcome, State
 from batchkit.notify import Command, Notifier
 from batchkit.tracker import abandon, poll
 from batchkit.tracker.lookout import Lookout
@@ -184,10 +190,15 @@ class Pump:
         deadline = None if timeout_s is None else self.clock.now() + timeout_s
         async with holding(self.ledger, job, hold) as hold:
             while True:
-                nexts = [await self._one(turn, hold, deadline, patient=not once) for turn in turns]
+                nexts = [await self._one(turn, hold, deadline) for turn in turns]
+                try:
+                    job = await hold.job()
+                except LedgerError as error:
+                    nexts.append(_passing(error))
+                if not once and any(part.batches for part in job.parts):
+                    nexts = [self._waited_out(later) for later in nexts]
                 waits = [later for later in nexts if isinstance(later, Next) and not later.done]
                 first = min(waits, key=lambda later: later.at or 0.0, default=None)
-                job = await hold.job()
                 why = next((later.why for later in waits if later.why), "")
                 yield Progress(job, why, first.at if first else None)
                 if trouble := next((later for later in nexts if isinstance(later, BatchkitError)), None):
@@ -202,7 +213,15 @@ class Pump:
         await self._sleep_until(until, deadline)
         self._check(job, deadline)
 
-    async def _one(self, turn: Turn, hold: Hold, deadline: float | None, *, patient: bool) -> Next | BatchkitError:
+    def _waited_out(self, later: Next | BatchkitError) -> Next | BatchkitError:
+        """Once batches run at the service, its troubles and those of the ledger only move the next look."""
+        if not isinstance(later, (Unavailable, LedgerError)):
+            return later
+        asked = later.retry_after_s if isinstance(later, Throttled) else None
+        wait_s = min(LONGEST_WAIT_S, max(self.target.poll_interval_s, asked or 0.0))
+        return Next(self.clock.now() + wait_s, str(later))
+
+    async def _one(self, turn: Turn, hold: Hold, deadline: float | None) -> Next | BatchkitError:
         """One turn, or its trouble: that of one room must not keep the others from what they can do.
 
         Asked to stop, a turn may for a moment finish a creating request that is on its way; anything else is cut short,
@@ -226,14 +245,10 @@ class Pump:
             if not doing.done():
                 raise _interrupted(await hold.job())
             return doing.result()
-        except Unavailable as error:
-            # Once batches run at the service, its troubles only move the next look.
-            if not patient or not any(part.batches for part in (await hold.job()).parts):
-                return error
-            asked = error.retry_after_s if isinstance(error, Throttled) else None
-            return Next(self.clock.now() + max(self.target.poll_interval_s, asked or 0.0), str(error))
-        except (ConfigError, Refused, Uncertain, ResultError, LocalError, Unfinished) as error:
+        except (ConfigError, Refused, Unavailable, Uncertain, ResultError, LocalError, Unfinished) as error:
             return error
+        except LedgerError as error:
+            return _passing(error)
         finally:
             for task in (doing, *ending):
                 task.cancel()
@@ -311,6 +326,13 @@ async def keeping(hold: Hold) -> AsyncIterator[Hold]:
         keeper.cancel()
         with suppress(BatchkitError):
             await hold.release()
+
+
+def _passing(error: LedgerError) -> LedgerError:
+    """A trouble of the ledger that may pass; one that lasts is raised."""
+    if isinstance(error, (LeaseLost, LedgerCorrupt, LedgerRefused, LedgerTooNew, LedgerTooOld, NetworkDisk)):
+        raise error
+    return error
 
 
 def _not_worse(job: Job, outcome: Outcome) -> Outcome:

@@ -23,6 +23,7 @@ from batchkit.errors import (
     Interrupted,
     LeaseLost,
     LedgerBusy,
+    LedgerError,
     LocalError,
     Redirected,
     Refused,
@@ -183,7 +184,14 @@ class Worker:
         ledger = self.pump.ledger
         waiting = [job for job in await ledger.jobs(unfinished=True) if self._due(job)]
         self.pump.lookout.expect(waiting)
-        while (claimed := await ledger.claim(waiting)) is not None:
+        while waiting:
+            try:
+                claimed = await ledger.claim(waiting)
+            except LedgerError as error:  # what was done so far is told all the same
+                troubles.append((waiting[0], error))
+                break
+            if claimed is None:
+                break
             job, hold = claimed
             waiting = [other for other in waiting if other.id != job.id]
             try:
@@ -198,14 +206,9 @@ class Worker:
             except OSError as error:
                 where, why = error.filename or self.pump.workdir.root, error.strerror or str(error)
                 troubles.append((job, LocalError(f"{where}: {why.lower()}")))
-        if not troubles:
-            return done
-        worst = max((error for _, error in troubles), key=lambda error: error.exit)
-        others = [(job, trouble) for job, trouble in troubles if trouble is not worst]
-        worst.done, worst.also = tuple(done), tuple(trouble for _, trouble in others)
-        for job, trouble in others:
-            worst.add_note(f"also: job {job.name!r}: {trouble}")
-        raise worst
+        if troubles:
+            raise _worst(troubles, done)
+        return done
 
     async def _claimed(self, job: Job, hold: Hold) -> Job | None:
         """A job that was due, after its turn; None where another worker was faster."""
@@ -298,3 +301,13 @@ class Worker:
         else:
             async with holding(self.pump.ledger, job) as hold:
                 yield hold
+
+
+def _worst(troubles: Sequence[tuple[Job, BatchkitError]], done: Sequence[Job]) -> BatchkitError:
+    """The worst trouble of several jobs; it tells of the others, and of the jobs that had their turn."""
+    worst = max((error for _, error in troubles), key=lambda error: error.exit)
+    others = [(job, trouble) for job, trouble in troubles if trouble is not worst]
+    worst.done, worst.also = tuple(done), tuple(trouble for _, trouble in others)
+    for job, trouble in others:
+        worst.add_note(f"also: job {job.name!r}: {trouble}")
+    return worst

@@ -9,11 +9,13 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,12 +36,16 @@ from batchkit.errors import (
 )
 from batchkit.ledger import Ledger, Terms, deeds, open_ledger
 from batchkit.ledger.lease import new_owner, takeable
+from batchkit.ledger.postgres import PostgresStore
+from batchkit.ledger.sql import Store, Tx
 from batchkit.ledger.states import LEGAL, check_move
 from batchkit.model import Batch, Counts, Job, Outcome, Part, Queue, ServiceError, State
 from batchkit.pump import holding
 
 from .conftest import World, request_lines
+from .postgres import database
 
+T = TypeVar("T")
 ELSEWHERE = "elsewhere/boot/1/?/00"
 
 
@@ -154,6 +160,42 @@ def test_a_lease_is_let_go_also_by_who_is_cancelled_meanwhile(ledger_url: str) -
     assert asyncio.run(work()) == 0
 
 
+class Late:
+    """A store whose answers do not come while it is `late`, though all was done."""
+
+    def __init__(self, inner: Store) -> None:
+        self._inner, self.name, self.late, self.done = inner, inner.name, False, asyncio.Event()
+
+    async def run(self, work: Callable[[Tx], T]) -> T:
+        result = await self._inner.run(work)
+        if self.late:
+            self.done.set()
+            await asyncio.Event().wait()
+        return result
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+@pytest.mark.parametrize("verb", ["hold", "claim"])
+def test_who_is_cancelled_while_taking_a_lease_leaves_none(ledger_url: str, verb: str) -> None:
+    async def work() -> None:
+        async with opened(ledger_url) as plain:
+            store = Late(plain.store)
+            ledger = Ledger(store)
+            added = await ledger.add(job())
+            store.late = True
+            going = asyncio.ensure_future(ledger.hold(added) if verb == "hold" else ledger.claim([added]))
+            await store.done.wait()
+            store.late = False
+            going.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await going
+            assert await plain.store.run(lambda tx: len(tx.rows("SELECT * FROM leases"))) == 0
+
+    asyncio.run(work())
+
+
 def test_of_many_of_one_process_who_want_a_lease_at_once_one_gets_it(ledger_url: str) -> None:
     async def work() -> None:
         async with opened(ledger_url) as ledger:
@@ -227,8 +269,33 @@ def test_a_full_queue_is_left_alone_ever_longer_by_every_job(ledger_url: str) ->
             assert await deeds.queue_of(second, "s", "other") == Queue()
             part = await first.move(part, State.RUNNING, at=1.0, batch=Batch("b", "validating"))
             assert (await deeds.queue_of(second, "s", "d")).tries == 2
-            await first.move(part, State.RUNNING, at=1.0, batch=Batch("b", "in_progress"))
+            part = await first.move(part, State.RUNNING, at=1.0, batch=Batch("b", "in_progress"))
             assert await deeds.queue_of(second, "s", "d") == Queue(100, 30_000, 0, None, "full")
+            other = replace((await second.job()).parts[0], service="s", deployment="d")
+            await deeds.refused(second, other, State.STAGED, at=1000.0, why="slow down", wait_s=lambda _: 1800.0)
+            await first.move(part, State.RUNNING, at=1.0, batch=Batch("b", "in_progress"))
+            patient = Queue(100, 30_000, 1, 2800.0, "slow down")
+            assert await deeds.queue_of(second, "s", "d") == patient, (
+                "what was known of a batch is no news of the queue"
+            )
+
+    asyncio.run(work())
+
+
+def test_the_room_for_files_is_no_more_full_once_a_file_was_taken(ledger_url: str) -> None:
+    async def work() -> None:
+        async with opened(ledger_url) as ledger:
+            hold = await ledger.hold(await ledger.add(job()))
+            part = replace((await hold.job()).parts[0], service="s", deployment="d")
+            for _ in range(3):
+                part = await hold.move(part, State.UPLOADING, at=1.0, service="s", deployment="d")
+                part = await deeds.refused(
+                    hold, part, State.STAGED, at=1.0, why="full", wait_s=Settings().quota_wait, files=True
+                )
+            assert (await deeds.queue_of(hold, "s", deeds.FILES)).tries == 3
+            part = await hold.move(part, State.UPLOADING, at=1.0)
+            await hold.move(part, State.UPLOADED, at=1.0, file_id="file-1")
+            assert await deeds.queue_of(hold, "s", deeds.FILES) == Queue(why="full")
 
     asyncio.run(work())
 
@@ -329,6 +396,43 @@ def test_a_database_that_is_not_there_is_said_so_without_its_password() -> None:
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
 
 
+def silent(url: str) -> psycopg.Connection[Any]:
+    """A connection that keeps others of this database from any answer about jobs, until it is rolled back."""
+    connection = psycopg.connect(url)
+    connection.execute("LOCK TABLE batchkit.jobs")
+    return connection
+
+
+def test_a_database_that_falls_silent_is_not_waited_for_for_ever(postgres: str) -> None:
+    url = database(postgres, "silent")
+
+    async def work() -> None:
+        ledger = Ledger(PostgresStore(url, answer_s=0.3))
+        added = await ledger.add(job())
+        with silent(url), pytest.raises(LedgerError, match=r"cannot be reached: the server does not answer"):
+            await ledger.jobs()
+        assert await ledger.job("nightly") == added
+        await ledger.close()
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+
+
+def test_who_closes_does_not_wait_for_a_database_that_fell_silent(postgres: str) -> None:
+    url = database(postgres, "silent-at-the-end")
+
+    async def work() -> None:
+        ledger, _ = open_ledger(url)
+        await ledger.jobs()
+        with silent(url):
+            asking = asyncio.ensure_future(ledger.jobs())
+            await asyncio.sleep(0)
+            await ledger.close()
+        with pytest.raises(LedgerError, match="does not answer"):
+            await asking
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+
+
 @pytest.mark.promise("F2")
 @pytest.mark.parametrize(
     "url",
@@ -366,21 +470,44 @@ def test_addresses_that_postgresql_can_read_are_taken(url: str) -> None:
     open_ledger(url)
 
 
-def test_a_lease_is_never_taken_from_a_living_process_and_always_from_a_dead_one() -> None:
+@pytest.mark.promise("A8")
+@pytest.mark.parametrize("shared", [False, True], ids=["one host", "several hosts"])
+def test_a_lease_is_never_taken_from_a_living_process_and_always_from_a_dead_one(shared: bool) -> None:
     mine = new_owner()
-    assert not takeable(mine, expires_at=0.0, now=1e12)
+    assert not takeable(mine, expires_at=0.0, now=1e12, shared=shared)
     child = subprocess.run(
         [sys.executable, "-c", "from batchkit.ledger.lease import new_owner; print(new_owner())"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert takeable(child.stdout.strip(), expires_at=1e12, now=0.0)
+    assert takeable(child.stdout.strip(), expires_at=1e12, now=0.0, shared=shared)
     host, boot, rest = mine.split("/", 2)
-    assert takeable(f"{host}/another-boot/{rest}", expires_at=1e12, now=0.0)
-    assert not takeable(f"elsewhere/{boot}/{rest}", expires_at=10.0, now=9.0)
-    assert not takeable(f"elsewhere/{boot}/{rest}", expires_at=10.0, now=189.0)
-    assert takeable(f"elsewhere/{boot}/{rest}", expires_at=10.0, now=191.0)
+    assert takeable(f"{host}/another-boot/{rest}", expires_at=1e12, now=0.0, shared=shared) is not shared
+    namesakes = [f"{host}/another-boot/{rest}", f"{host}/-/1/?/00"] if shared else []
+    for other in (f"elsewhere/{boot}/{rest}", *namesakes):
+        assert not takeable(other, expires_at=10.0, now=9.0, shared=shared)
+        assert not takeable(other, expires_at=10.0, now=189.0, shared=shared)
+        assert takeable(other, expires_at=10.0, now=191.0, shared=shared)
+
+
+@pytest.mark.promise("A8")
+def test_a_host_of_the_same_name_keeps_its_lease_where_hosts_share_a_ledger(ledger_url: str) -> None:
+    """Where they do not, another boot of this host is one that has ended."""
+    namesake = f"{new_owner().split('/')[0]}/another-boot/77/1234/00"
+
+    async def work() -> None:
+        async with opened(ledger_url) as ledger, opened(ledger_url, owner=namesake) as other:
+            added = await ledger.add(job())
+            await other.hold(added)
+            if "://" in ledger_url:
+                with pytest.raises(LedgerBusy, match="process 77"):
+                    await ledger.hold(added)
+                assert await ledger.claim([added]) is None
+            else:
+                await ledger.hold(added)
+
+    asyncio.run(work())
 
 
 def test_the_legal_moves_are_these() -> None:

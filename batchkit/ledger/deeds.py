@@ -11,12 +11,10 @@ import orjson
 from batchkit.errors import ConfigError, LedgerBusy
 from batchkit.ledger import rows
 from batchkit.ledger.hold import Hold
+from batchkit.ledger.rows import FILES as FILES
 from batchkit.ledger.sql import Tx
 from batchkit.model import COLLECTED, Batch, Job, Part, Queue, State
 from batchkit.text import visible
-
-FILES = ""
-"""Stands for a resource's room for files where a deployment's name stands for its queue of tokens."""
 
 AT_ONCE = 500
 """How many names one query asks for."""

@@ -69,6 +69,8 @@ class Hold:
         sql = f"UPDATE parts SET {columns} WHERE id = :id AND state = :before"
         if tx.write(sql, id=part.id, before=part.state, state=to, **changes) != 1:
             raise LedgerBusy(f"part {part.number} was moved by somebody else", hint="run the same command again")
+        if (part.state, to) == (State.UPLOADING, State.UPLOADED):
+            rows.had_room(tx, part.service or "", rows.FILES)
         if event or to is not part.state:
             rows.add_event(tx, self._job_id, at, to, event, part.number)
         return replace(seen, state=to)
@@ -132,15 +134,8 @@ class Hold:
         self._renewed = before
 
     async def release(self) -> None:
-        """Let the job go, also when cancelled meanwhile: who is in a hurry leaves no lease behind."""
-        ACTIVE.discard(self._token)
-        sql = "DELETE FROM leases WHERE job_id = :job AND token = :token"
-        going = asyncio.ensure_future(self._store.run(lambda tx: tx.write(sql, job=self._job_id, token=self._token)))
-        try:
-            await asyncio.shield(going)
-        except asyncio.CancelledError:
-            await asyncio.wait({going})
-            raise
+        """Let the job go, also when cancelled meanwhile."""
+        await release(self._store, self._token)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in one transaction, in which the lease is ours."""
@@ -152,3 +147,16 @@ class Hold:
             return work(tx)
 
         return await self._store.run(guarded)
+
+
+async def release(store: Store, token: str) -> None:
+    """Let go of the lease under this token, also when cancelled meanwhile: who is in a hurry leaves no lease behind."""
+    ACTIVE.discard(token)
+    going = asyncio.ensure_future(
+        store.run(lambda tx: tx.write("DELETE FROM leases WHERE token = :token", token=token))
+    )
+    try:
+        await asyncio.shield(going)
+    except asyncio.CancelledError:
+        await asyncio.wait({going})
+        raise

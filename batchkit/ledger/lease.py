@@ -11,6 +11,9 @@ from pathlib import Path
 
 from batchkit.disk import alive
 
+_NO_BOOT = "-"
+"""Stands for the boot where the system does not tell one from another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -32,14 +35,16 @@ def new_owner() -> str:
     return "/".join((_host(), _boot(), str(pid), _started(pid) or "?", secrets.token_hex(4)))
 
 
-def takeable(owner: str, expires_at: float, now: float, terms: Terms = Terms()) -> bool:
+def takeable(owner: str, expires_at: float, now: float, terms: Terms = Terms(), *, shared: bool) -> bool:
     """Whether another owner's lease may be taken.
 
     On this host only from a process that is gone, however stale the lease: a sleeping laptop is not a dead one. From
-    other hosts only a while after it expired. Pure but for the look at this host's processes.
+    other hosts only a while after it expired. Two hosts may have one name: where the ledger is `shared` by hosts, only
+    the same boot is this one; where it is not, another boot is one that has ended. Pure but for the look at this host's
+    processes.
     """
     host, boot, pid, started, _ = owner.split("/")
-    if host != _host():
+    if host != _host() or (shared and (boot != _boot() or boot == _NO_BOOT)):
         return now > expires_at + terms.takeover_s
     if boot != _boot():
         return True
@@ -76,7 +81,7 @@ def _boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
-        return "-"
+        return _NO_BOOT
 
 
 def _started(pid: int) -> str | None:

@@ -25,6 +25,7 @@ from batchkit.text import visible
 try:
     import psycopg
     from psycopg import errors
+    from psycopg.abc import PQGen
     from psycopg.rows import dict_row
 except ImportError:
     raise MissingExtra(
@@ -34,6 +35,10 @@ except ImportError:
 T = TypeVar("T")
 MOST_TRIES = 30
 CONNECT_S = 10
+ANSWER_S = 30.0
+"""How long an answer is waited for: the network may lose a connection without a word to either end."""
+LEAVE_S = 2.0
+"""How long who closes waits for an answer."""
 _PARAMETER = re.compile(r"(?<!:):([a-z_0-9]+)")
 _TYPES = (
     ("INTEGER PRIMARY KEY", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
@@ -51,6 +56,7 @@ _ADDRESS = re.compile(
 
 class _Tx:
     skip_locked = " FOR UPDATE SKIP LOCKED"
+    shared = True
 
     def __init__(self, connection: psycopg.Connection[Row]) -> None:
         self._connection = connection
@@ -72,13 +78,37 @@ class _Tx:
         return self._connection.execute(_known(_PARAMETER.sub(r"%(\1)s", sql)), values)
 
 
-class PostgresStore:
-    """Runs functions of a transaction over one connection, which is made when it is first needed."""
+class _Connection(psycopg.Connection[Row]):
+    """One that is closed when an answer does not come for as long as `patience_s` says."""
 
-    def __init__(self, url: str) -> None:
+    patience_s: Callable[[], float] = staticmethod(lambda: ANSWER_S)
+
+    def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        return super().wait(self._bounded(gen), *args, **kwargs)
+
+    def _bounded(self, gen: PQGen[T]) -> PQGen[T]:
+        began = time.monotonic()
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() - began >= self.patience_s():
+                    self.close()  # nothing more is asked of it, not even to take back what was begun
+                    raise psycopg.OperationalError("the server does not answer")
+                wanted = gen.send(ready)
+        except StopIteration as done:
+            answer: T = done.value
+            return answer
+
+
+class PostgresStore:
+    """Runs functions of a transaction over one connection, which is made when it is first needed, and again when the
+    server did not answer for `answer_s` seconds."""
+
+    def __init__(self, url: str, *, answer_s: float = ANSWER_S) -> None:
         if not _ADDRESS.fullmatch(url):
             raise _unreadable()
-        self._url, self.name = url, without_password(url)
+        self._url, self.name, self._answer_s = url, without_password(url), answer_s
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batchkit-ledger")
         self._connection: psycopg.Connection[Row] | None = None
         self._closing: Future[None] = Future()
@@ -114,14 +144,14 @@ class PostgresStore:
 
     def _open(self) -> psycopg.Connection[Row]:
         connect = partial(
-            psycopg.connect,
+            _Connection.connect,
             self._url,
             autocommit=True,
             connect_timeout=CONNECT_S,
             application_name="batchkit",
             row_factory=dict_row,
         )
-        coming: Future[psycopg.Connection[Row]] = begin(connect)
+        coming: Future[_Connection] = begin(connect)
         waited: set[Future[Any]] = {coming, self._closing}
         wait(waited, return_when=FIRST_COMPLETED)  # whoever closes does not wait for an answer
         if not coming.done():
@@ -130,6 +160,7 @@ class PostgresStore:
             connection = coming.result()
         except psycopg.ProgrammingError:  # its words would repeat the address, and the password with it
             raise _unreadable() from None
+        connection.patience_s = self._patience_s
         try:
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             self._migrate(connection)
@@ -138,6 +169,9 @@ class PostgresStore:
             connection.close()
             raise
         return connection
+
+    def _patience_s(self) -> float:
+        return min(LEAVE_S, self._answer_s) if self._closing.done() else self._answer_s
 
     def _migrate(self, connection: psycopg.Connection[Row]) -> None:
         """Bring the schema to today's format, one process at a time; what cannot be brought there is left untouched."""

@@ -14,6 +14,8 @@ from batchkit.model import Batch, Counts, Job, Outcome, Part, Queue, ServiceErro
 from batchkit.text import plural, visible
 
 JOB_COLUMNS = ("id", "name", "sha256", "service", "target", "url", "deployment", "created_at")
+FILES = ""
+"""Stands for a resource's room for files where a deployment's name stands for its queue of tokens."""
 _PART_COLUMNS = (
     "id job_id round number place state lines bytes sha256 target service deployment sent_sha256 sent_bytes file_id "
     "intent intent_at clean_at doubt_at listed_at swept_at held next_try_at tries".split()
@@ -88,6 +90,7 @@ def record(tx: Tx, part: Part, batch: Batch, at: float, *, current: bool = True)
     seen = replace(batch, service=service, looked_at=at)
     before = next((known for known in part.batches if known.identity == seen.identity), None)
     ended_at = (before.ended_at if before else None) or (at if batch.ended else None)
+    ended_at = ended_at and min(ended_at, at)  # the clock was ahead when a later one was written
     seen = replace(seen, ended_at=ended_at)
     counts = seen.counts or Counts()
     place = "coalesce(max(seq) + 1, 0)" if current else "coalesce(min(seq) - 1, 0)"
@@ -117,12 +120,8 @@ def record(tx: Tx, part: Part, batch: Batch, at: float, *, current: bool = True)
     )
     if before is None or before.status != seen.status:
         add_event(tx, part.job_id, at, "batch", f"{seen.id} is {seen.status or 'without status'}", part.number)
-    if seen.status not in ("", "validating", "failed"):  # only then is the quota's door passed
-        tx.write(
-            "UPDATE quotas SET tries = 0, next_try_at = NULL WHERE service = :service AND deployment = :deployment",
-            service=service,
-            deployment=part.deployment,
-        )
+        if seen.status not in ("", "validating", "failed"):  # only then is the quota's door passed
+            had_room(tx, service, part.deployment)
     others = tuple(known for known in part.batches if known.identity != seen.identity)
     if before is None and not current:
         return replace(part, batches=(seen, *others))
@@ -185,6 +184,12 @@ def queue(tx: Tx, service: str, deployment: str) -> Queue:
         deployment=deployment,
     )
     return Queue(bytes=int(ours["bytes"]), **(known or {}))
+
+
+def had_room(tx: Tx, service: str, deployment: str | None) -> None:
+    """A deployment's queue, or the room for files, was just seen not to be full."""
+    sql = "UPDATE quotas SET tries = 0, next_try_at = NULL WHERE service = :service AND deployment = :deployment"
+    tx.write(sql, service=service, deployment=deployment)
 
 
 def set_quota(tx: Tx, service: str, deployment: str, **values: object) -> None:

@@ -23,10 +23,12 @@ class Row(Protocol):
 class Tx(Protocol):
     """One transaction: SQL with named parameters (`:name`), rows by the names of their columns.
 
-    `skip_locked` at the end of a SELECT leaves out rows that another transaction is about to change.
+    `skip_locked` at the end of a SELECT leaves out rows that another transaction is about to change. `shared` says
+    whether processes of several hosts may write to this ledger.
     """
 
     skip_locked: str
+    shared: bool
 
     def rows(self, sql: str, **values: Any) -> list[Row]: ...
 

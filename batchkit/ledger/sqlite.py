@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 class _Tx:
     skip_locked = ""  # transactions here are one after the other
+    shared = False
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection

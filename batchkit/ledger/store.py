@@ -7,14 +7,16 @@ import secrets
 import sys
 from collections.abc import Callable, Sequence
 from shlex import quote
+from typing import TypeVar
 
 from batchkit.errors import ConfigError, JobConflict, LedgerBusy, UnknownJob
 from batchkit.ledger import lease, rows
-from batchkit.ledger.hold import ACTIVE, Hold
+from batchkit.ledger.hold import ACTIVE, Hold, release
 from batchkit.ledger.lease import Terms
 from batchkit.ledger.sql import Store, Tx
 from batchkit.model import Event, Job
 
+T = TypeVar("T")
 WROTE = "wrote"
 """The kind of event that keeps the hash of a file of results, and a word on how it was written."""
 
@@ -101,17 +103,8 @@ class Ledger:
                     hint=f"batchkit show {quote(job.name)}",
                 )
 
-        hold = Hold(self.store, job.id, token, self.terms)
-        ACTIVE.add(token)  # before anybody of this process can see it in the ledger
-        try:
-            await self.store.run(work)
-        except asyncio.CancelledError:
-            await hold.release()  # it may have been taken all the same
-            raise
-        except BaseException:
-            ACTIVE.discard(token)
-            raise
-        return hold
+        await self._taking(token, work)
+        return Hold(self.store, job.id, token, self.terms)
 
     async def wrote(self, job: Job, what: str, *, at: float) -> None:
         """Keep the hash of a file of results, so that it may be written over later. A line in the diary that needs no
@@ -141,14 +134,11 @@ class Ledger:
                     return job
             return None
 
-        taken: Job | None = None
-        ACTIVE.add(token)
-        try:
-            taken = await self.store.run(work)
-        finally:
-            if taken is None:
-                ACTIVE.discard(token)
-        return None if taken is None else (taken, Hold(self.store, taken.id, token, self.terms))
+        taken = await self._taking(token, work)
+        if taken is None:
+            ACTIVE.discard(token)
+            return None
+        return taken, Hold(self.store, taken.id, token, self.terms)
 
     async def unknown(self, ids: Sequence[str]) -> list[str]:
         """Those of these job ids that this ledger has never had."""
@@ -178,12 +168,24 @@ class Ledger:
         wrote = None if written is None else f"{job.round} {written}"
         await self.store.run(lambda tx: tx.write(sql, fingerprint=fingerprint, job=job.id, written=wrote))
 
+    async def _taking(self, token: str, work: Callable[[Tx], T]) -> T:
+        """Run what takes a lease under this token; who is cancelled meanwhile leaves none behind."""
+        ACTIVE.add(token)  # before anybody of this process can see it in the ledger
+        try:
+            return await self.store.run(work)
+        except asyncio.CancelledError:
+            await release(self.store, token)  # it may have been taken all the same
+            raise
+        except BaseException:
+            ACTIVE.discard(token)
+            raise
+
     def _take(self, tx: Tx, job: Job, owner: str, token: str) -> str | None:
         """Take a lease, or name the owner who keeps it."""
         now = tx.now()
         row = tx.row("SELECT owner, token, expires_at FROM leases WHERE job_id = :job", job=job.id)
         left = row is not None and lease.same_process(row["owner"], owner) and row["token"] not in ACTIVE
-        if row and not left and not lease.takeable(row["owner"], row["expires_at"], now, self.terms):
+        if row and not left and not lease.takeable(row["owner"], row["expires_at"], now, self.terms, shared=tx.shared):
             return str(row["owner"])
         tx.write(
             "INSERT INTO leases (job_id, owner, token, expires_at) VALUES (:job, :owner, :token, :expires)"

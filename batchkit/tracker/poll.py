@@ -132,7 +132,7 @@ def _kept(seen: Batch) -> _Verdict:
 def _judge(part: Part, seen: Batch | None, now: float) -> _Verdict:
     held, clean_at = None, None
     if seen is None:
-        held, clean_at = UNKNOWN, part.clean_at or now
+        held, clean_at = UNKNOWN, min(part.clean_at or now, now)  # the clock was ahead when a later one was written
         seen = part.batches[-1]
         if now - clean_at >= LOST_S:
             seen = replace(seen, status="failed", errors=(ServiceError(LOST, held),))
