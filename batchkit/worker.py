@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -16,6 +16,7 @@ from batchkit.collector.answers import lost
 from batchkit.collector.export import Shape
 from batchkit.collector.results import Results, collect, fit
 from batchkit.delivery import deliver, foresee, merged
+from batchkit.disk import already_there
 from batchkit.due import is_due
 from batchkit.errors import (
     BatchkitError,
@@ -87,7 +88,16 @@ class Worker:
         """What came back of a job, and where all did its end; beside another process what is here may be read."""
         try:
             async with self._lease(job) as hold:
-                job = await self.turns(job, [Pump.poll, Pump.fetch], once=True, hold=hold)
+                try:
+                    job = await self.turns(job, [Pump.poll, Pump.fetch], once=True, hold=hold)
+                except (ConfigError, LocalError, Refused, Unavailable) as error:
+                    here = self._here(await self.pump.ledger.job(job))
+                    if not partial or here.collected:
+                        raise
+                    if out is not None and not overwrite and await asyncio.to_thread(out.exists):
+                        raise already_there(out) from None  # it may have the only copy of what is lost
+                    _log.warning("%s; its rows are pending; next: %s", error, error.hint)
+                    return await merged(self.pump, here, out, shape, overwrite=overwrite)
                 return await deliver(self.pump, job, out, shape, overwrite=overwrite, partial=partial, hold=hold)
         except LeaseLost:
             raise
@@ -97,6 +107,11 @@ class Worker:
                 hint = f"batchkit fetch {quote(job.name)} --partial  # reads what is here by now, beside that process"
                 raise LedgerBusy(str(busy), hint=hint) from None
             return await merged(self.pump, job, out, shape, overwrite=overwrite)
+
+    def _here(self, job: Job) -> Job:
+        """The job with what this machine has of it: a part that it lost is as one that was not fetched yet."""
+        parts = (replace(p, state=State.ENDED) if lost(p, self.pump.workdir) else p for p in job.parts)
+        return replace(job, parts=tuple(parts))
 
     async def finish(
         self,

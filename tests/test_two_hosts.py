@@ -101,10 +101,9 @@ def test_what_this_machine_lost_of_a_settled_job_can_be_given_up(make_world: Cal
     async def work() -> None:
         wire = Fated(fate)
         async with facing(wire, world, limits=SMALL) as client:
-            for partial in (False, True):
-                with pytest.raises((LocalError, Refused)) as error:
-                    await client.fetch("nightly", partial=partial)
-                assert "--give-up" in error.value.hint
+            with pytest.raises((LocalError, Refused)) as error:
+                await client.fetch("nightly")
+            assert "--give-up" in error.value.hint
             job = await client.cancel("nightly", give_up=True)
             assert (job.state, job.outcome) == (State.SETTLED, (await client.fetch("nightly")).report.outcome)
             assert job.outcome is not None
@@ -162,3 +161,34 @@ def test_what_a_retry_asked_elsewhere_is_made_again_of_the_rows(
             assert (await client.run(rows, name="otherwise")).report == ended
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("fate", [purged, refused, there])
+def test_what_is_here_is_had_though_other_results_are_lost(
+    make_world: Callable[..., World], fate: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(fail_rate=0.0)
+    with world.client(limits=SMALL) as client:
+        client.run(ROWS, name="nightly")
+    (place,) = world.home.glob("ledger.jobs/*/0-001.output.jsonl")
+    place.unlink()
+
+    async def work() -> tuple[int, int, int]:
+        async with facing(Fated(fate), world, limits=SMALL) as client:
+            out = world.home / "out.jsonl"
+            results = await client.fetch("nightly", out, partial=True)
+            report = results.report
+            assert len(out.read_bytes().splitlines()) == 8
+            if fate is not there:
+                with pytest.raises(LocalError, match="4 of 8 rows came back, and are not on this machine"):
+                    results.raise_for_failures()
+                with pytest.raises(LocalError, match="is there already"):
+                    await client.fetch("nightly", out, partial=True)
+                with pytest.raises((LocalError, Refused)):
+                    await client.fetch("nightly")
+            assert (await client.show("nightly")).state is State.SETTLED
+            return report.ok, report.pending, report.missing
+
+    assert asyncio.run(work()) == ((8, 0, 0) if fate is there else (4, 4, 0))
+    assert ("its rows are pending" in caplog.text) is (fate is not there)
+    assert place.exists() is (fate is there)

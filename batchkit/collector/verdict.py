@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shlex import quote
 
-from batchkit.errors import BatchFailed, BatchkitError, ResultError, RowsFailed, Unfinished
+from batchkit.errors import BatchFailed, BatchkitError, LocalError, ResultError, RowsFailed, Unfinished
 from batchkit.model import GIVEN_UP, LOST, Job, Report
 from batchkit.text import plural
 
@@ -14,8 +14,8 @@ _OF_THE_TARGET = (
 
 
 def verdict(job: Job, report: Report) -> BatchkitError | None:
-    """ResultError for rows that do not add up, Unfinished for some that are not back, BatchFailed where the service
-    refused them all when it validated their file, else RowsFailed."""
+    """ResultError for rows that do not add up, Unfinished for some that are not back, LocalError for some that this
+    machine lost, BatchFailed where the service refused them all when it validated their file, else RowsFailed."""
     name = quote(report.job)
     if not report.balanced:
         words = (
@@ -26,6 +26,11 @@ def verdict(job: Job, report: Report) -> BatchkitError | None:
             return ResultError(words, hint=f"batchkit retry {name}  # asks for missing rows again")
         again = f"; batchkit retry {name} asks again for {report.retryable} that failed" if report.retryable else ""
         return ResultError(words, hint=f"batchkit show {name} --events{again}")
+    if report.pending and job.settled_at is not None:
+        words = f"{report.pending} of {plural(report.total, 'row')} came back, and are not on this machine"
+        return LocalError(
+            words, hint=f"batchkit fetch {name} -o results.csv  # asks the service for them, or says why not"
+        )
     if report.pending:
         words = f"{report.pending} of {plural(report.total, 'row')} not back yet"
         return Unfinished(words, hint=f"batchkit track {name}  # and then the same command")
