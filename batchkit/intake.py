@@ -30,7 +30,7 @@ from batchkit.errors import InputError, LedgerBusy
 from batchkit.given import expect, job_name, warn
 from batchkit.ledger import Hold, Ledger, deeds
 from batchkit.ledger.store import check_same
-from batchkit.model import Job, Line, Part, State
+from batchkit.model import Job, Line, Part, Result, State
 from batchkit.pump import holding
 from batchkit.text import duration, plural, slug
 
@@ -133,21 +133,29 @@ class Intake:
         params: Mapping[str, Any] = MappingProxyType({}),
         hold: Hold,
         wished: bool = True,
+        owed: Collection[str] = (),
     ) -> int:
         """A further round of a finished job, of the rows worth asking again; how many. `params` go into every body.
-        `hold` is the job's lease. A round that nobody `wished` is given up where the job was cancelled meanwhile: 0.
+        `hold` is the job's lease. A round that nobody `wished` is given up where the job was cancelled meanwhile: 0;
+        and it leaves away what did not come of the batches that are `owed`, since it may be paid for.
 
         Raises InputError when there is no such row.
         """
+
+        def again(result: Result) -> bool:
+            return retryable(result, only) and (result.status_code is not None or result.batch_id not in owed)
+
         number = job.round + 1
         if "model" in params:
             hint = "submit the rows as another job, whose lines name another deployment"
             raise InputError(f"a retry goes to the job's deployment, {job.deployment}, whatever params say", hint=hint)
         async with AsyncExitStack() as stack:
             directory = await stack.enter_async_context(self._staging())
-            rows = stack.enter_context(closing(leftovers(job, self.workdir, lambda result: retryable(result, only))))
+            rows = stack.enter_context(closing(leftovers(job, self.workdir, again)))
             lines = judged((changed(line, params) for line in rows), strict=self.strict) if params else rows
             first = await asyncio.to_thread(next, lines, None)
+            if first is None and not wished:
+                return 0
             if first is None:
                 words = f"no row of job {job.name!r} failed for a reason that may pass"
                 hint = f"batchkit fetch {quote(job.name)} -o results.csv  # error_code names the codes for --only"

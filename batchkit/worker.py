@@ -134,12 +134,13 @@ class Worker:
             while True:
                 left_s = None if deadline is None else deadline - clock.now()
                 job = await self.turns(job, ALL, once=once, timeout_s=left_s, hold=hold)
-                if job.collected and job.round < retries and await self._worth_asking(job):
+                seen = await self._worth_asking(job) if job.collected and job.round < retries else None
+                if seen is not None:
                     await foresee(self.pump, job, out, shape, overwrite=overwrite)
                     await asyncio.to_thread(fit, job, self.pump.workdir, shape)
                     if hold is None:
                         hold = await stack.enter_async_context(holding(self.pump.ledger, job))
-                    if await self.intake.round(job, self.pump.target, hold=hold, wished=False):
+                    if await self.intake.round(job, self.pump.target, hold=hold, wished=False, owed=seen.owed):
                         job = await self.pump.ledger.job(job)
                         continue
                 return await deliver(self.pump, job, out, shape, overwrite=overwrite, partial=False, hold=hold)
@@ -291,17 +292,20 @@ class Worker:
         """What came back is kept with the ledger until it is fetched."""
         await deliver(self.pump, job, None, Shape(), overwrite=False, partial=False, hold=hold)
 
-    async def _worth_asking(self, job: Job) -> bool:
-        """Whether rows of a finished job are worth asking again."""
+    async def _worth_asking(self, job: Job) -> Results | None:
+        """What came back of a finished job, where rows of it are worth asking again."""
         if job.cancelled_at is not None:
-            return False
+            return None
         results = await asyncio.to_thread(collect, job, self.pump.workdir, None, Shape(), None)
         if not results.report.retryable:
-            return False
+            return None
         if results.hopeless:
             _log.warning("job %r: hardly any row succeeded in round %d; it is not asked again", job.name, job.round)
-            return False
-        return True
+            return None
+        if results.owed:
+            words = "job %r: more rows of %s are finished, and paid, than came; what is missing is not asked again"
+            _log.warning(words, job.name, ", ".join(sorted(results.owed)))
+        return results
 
     def _rests(self, job: Job) -> bool:
         """Whether no turn gets a job any further."""

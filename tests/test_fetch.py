@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from batchkit import AsyncClient, Client, Settings
+from batchkit.emulator.faults import Faults, made
 from batchkit.errors import DiskFull, Unavailable
+from batchkit.model import SILENT_S
 
 from .conftest import SMALL, World, request_lines
 from .cutting import Cutter, Framing
+from .doors import Bench, Doors, Place
 
 ROWS = 40
 THOROUGH = pytest.mark.parametrize("thorough", [False, pytest.param(True, marks=pytest.mark.deep)], ids=["some", "all"])
@@ -280,6 +283,20 @@ def test_rows_that_are_dropped_doubled_or_invented_are_named(
     else:
         assert (report.unknowns, len(report.unknown), report.ok) == (count, count, 100)
         assert not set(report.unknown) & set(rows)
+
+
+@pytest.mark.promise("A1")
+@pytest.mark.parametrize("fault", ["error,404,call=content,times=40", "error,404,call=content", "late_output,90000"])
+def test_rows_that_the_service_finished_are_not_asked_again_unwished(tmp_path: Path, fault: str) -> None:
+    """Their file is not there for some minutes, for ever, or not named within a day: they are paid for all the same."""
+    bench = Bench(tmp_path, rows=4, places=(Place(faults=Faults(made([fault]))),))
+    began = bench.clock.now()
+    results = bench.live(Doors(), lambda client: client.run(request_lines(4), name="nightly", retries=2))
+    assert [batch["status"] for batch in bench.batches()] == ["completed"] * 2
+    assert (results.report.ok, results.report.missing) == ((4, 0) if "times" in fault else (0, 4))
+    if fault == "error,404,call=content":
+        assert bench.clock.now() - began > SILENT_S
+    assert len(results.job.parts) == 2
 
 
 def test_result_files_named_late_or_with_null_counts_are_had(make_world: Callable[..., World]) -> None:

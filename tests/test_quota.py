@@ -9,11 +9,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchkit import Client, Results, Settings
+from batchkit import AsyncClient, Client, Results, Settings
 from batchkit.config import Limits
 from batchkit.emulator.app import Emulated
 from batchkit.emulator.faults import Faults, made
@@ -169,6 +170,63 @@ def test_where_no_target_will_do_it_is_said_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("A9")
+def test_where_no_target_will_do_it_is_said_each_turn(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, rows=4, places=(Place("east", key_fits=False), Place("west", key_fits=False)))
+    for _ in range(20):
+        with pytest.raises(Unauthorized):
+            bench.live(Doors(), once)
+        bench.clock.advance(60)
+
+
+async def once(client: AsyncClient) -> Results:
+    """What cron does each minute."""
+    return await client.run(request_lines(4), name="nightly", once=True)
+
+
+@pytest.mark.promise("A9", "C7")
+@pytest.mark.parametrize("bad_first", [False, True])
+def test_a_part_too_large_for_the_good_target_is_cut_and_not_kept_for_a_bad_one(
+    tmp_path: Path, bad_first: bool
+) -> None:
+    limit = LINE // 4 + 2
+    good = Place("good", deployments=(f"gpt-4o-batch:::{limit}",), configured=limit)
+    places = (good, Place("bad", key_fits=False))
+    bench = Watched(tmp_path, rows=4, places=places[::-1] if bad_first else places)
+    began = bench.clock.now()
+    results = whole(bench, rows=4)
+    assert {part.target for part in results.job.parts} == {"good"}
+    assert bench.clock.now() - began < 6 * 3600
+
+
+@pytest.mark.promise("A9")
+def test_the_pieces_of_a_part_name_the_deployment_where_they_go(tmp_path: Path) -> None:
+    """Also where the limit is learned after the part had its place."""
+    limit = LINE // 4 + 2
+    names = ("name-e", "name-w")
+    places = tuple(Place(name, deployments=(f"{name}:::{limit}",), deployment=name) for name in names)
+    bench = Watched(tmp_path, rows=4, places=places)
+    results = whole(bench, rows=4)
+    assert {part.lines for part in results.job.parts} == {1}
+    assert all(part.sent_sha256 for part in results.job.parts)
+
+
+@pytest.mark.promise("A9", "C3")
+def test_services_that_are_silent_are_asked_once_a_turn(tmp_path: Path) -> None:
+    asked: Counter[int | None] = Counter()
+
+    class Down(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            asked[request.url.port] += 1
+            raise httpx.ConnectTimeout("no answer")
+
+    bench = Bench(tmp_path, rows=20, places=(Place("east"), Place("west")), settings=Settings(max_attempts=1))
+    bench.wrap = lambda _: Down()
+    with pytest.raises(Unavailable):
+        bench.live(Doors(), lambda client: client.run(request_lines(20), name="nightly", once=True))
+    assert asked == {1: 1, 2: 1}
+
+
+@pytest.mark.promise("A9")
 def test_a_target_that_cannot_be_reached_does_not_keep_parts_from_the_other(tmp_path: Path) -> None:
     east = Place("east", faults=Faults(made(["html,502,call=any"])))
     bench = Watched(tmp_path, places=(east, Place("west")))
@@ -181,8 +239,10 @@ def test_a_target_that_cannot_be_reached_does_not_keep_parts_from_the_other(tmp_
 def test_the_cap_on_files_is_counted_before_the_upload(tmp_path: Path) -> None:
     """With room for two files the others wait until parts are done and their files gone; nobody is refused."""
     place = Place(limits=ServiceLimits(expiring_files=2))
-    bench = Watched(tmp_path, rows=4, limits=Limits(max_lines=2, files=2), places=(place,))
-    whole(bench, rows=4)
+    bench = Watched(tmp_path, rows=6, limits=Limits(max_lines=2, files=2), places=(place,))
+    began = bench.clock.now()
+    whole(bench, rows=6)
+    assert bench.clock.now() - began < 2 * 3600
     assert bench.count(400, "upload") == 0
     assert bench.files() == []
 

@@ -25,15 +25,13 @@ def test_reconcile_waits_for_the_window_and_two_looks() -> None:
     """Each border with its moment: until the window is over, then once more a while later."""
 
     def judged(part: Part, at: float) -> Judgement:
-        return reconcile.judge(part, [], at, SETTINGS)
+        return reconcile.judge(part, at, SETTINGS)
 
     assert judged(PART, SURE - 1) == Judgement(Fate.WAIT, at=SURE)
     assert judged(PART, SURE) == Judgement(Fate.RELIST, at=SURE + 30)
     once = replace(PART, clean_at=SURE)
     assert judged(once, SURE + 29) == Judgement(Fate.WAIT, at=SURE + 30)
     assert judged(once, SURE + 30) == Judgement(Fate.NOT_MADE)
-    shown = batch("b")
-    assert reconcile.judge(PART, iter([shown]), 1001, SETTINGS) == Judgement(Fate.ADOPT, shown)
     unknown = replace(PART, intent_at=None)
     assert judged(unknown, 239) == Judgement(Fate.WAIT, at=240.0)
     assert judged(unknown, 240).fate is Fate.RELIST

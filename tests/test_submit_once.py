@@ -493,15 +493,13 @@ def test_that_nothing_was_made_is_believed_only_after_the_window_and_two_looks()
     settings = Settings()
     window = settings.read_timeout_s + settings.settle_window_s
     strangers = [Batch("b-other", "validating", input_file_id="file-2", metadata={"batchkit_part": "p2"})]
-    assert reconcile.judge(_part(), strangers, 1000 + window - 1, settings).fate is Fate.WAIT
-    assert reconcile.judge(_part(), strangers, 1000 + window, settings).fate is Fate.RELIST
+    assert reconcile.judge(_part(), 1000 + window - 1, settings).fate is Fate.WAIT
+    assert reconcile.judge(_part(), 1000 + window, settings).fate is Fate.RELIST
     once = _part(clean_at=1000 + window)
-    assert reconcile.judge(once, strangers, 1000 + window + 59, settings).fate is Fate.WAIT
-    assert reconcile.judge(once, strangers, 1000 + window + 60, settings).fate is Fate.NOT_MADE
+    assert reconcile.judge(once, 1000 + window + 59, settings).fate is Fate.WAIT
+    assert reconcile.judge(once, 1000 + window + 60, settings).fate is Fate.NOT_MADE
     late = [*strangers, Batch("b-ours", "validating", metadata={"batchkit_part": "p1"})]
-    found = reconcile.judge(once, late, 1000 + window + 60, settings)
-    assert found.fate is Fate.ADOPT
-    assert found.batch == late[1]
+    assert reconcile.ours(once, late) == [late[1]]
 
 
 def test_batches_of_strangers_and_of_earlier_tries_are_not_ours() -> None:

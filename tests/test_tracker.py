@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,6 +29,7 @@ from batchkit.errors import Unintelligible
 from batchkit.model import STATUSES, State
 
 from .conftest import KEY, World, request_lines
+from .doors import Bench, Doors
 from .test_emulator import create, lines, upload
 
 ONE = Limits(max_lines=1)
@@ -151,6 +153,31 @@ def test_an_odd_list_neither_loops_nor_loses_a_batch(world: World, name: str) ->
     assert asyncio.run(life()) == 5
     assert len(looks(world)) < 120
     assert len(world.service.batches) == 5
+
+
+@pytest.mark.promise("A1", "A2")
+@pytest.mark.parametrize("rows", [2, 4], ids=["one batch", "two"])
+def test_a_404_is_no_proof_while_the_list_cannot_be_read(tmp_path: Path, rows: int) -> None:
+    """A gateway in maintenance: lists are web pages, ids unknown. Nothing is given up, and nothing made again."""
+    bench = Bench(tmp_path, rows=rows, pace=Pace(running_s=7200.0))
+    began = bench.clock.now()
+
+    class Maintenance(httpx.AsyncBaseTransport):
+        def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+            self._inner = inner
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            asks = request.method == "GET" and "/batches" in request.url.path
+            if not asks or not 100 < bench.clock.now() - began < 1400:
+                return await self._inner.handle_async_request(request)
+            if request.url.path.endswith("/batches"):
+                return httpx.Response(200, stream=httpx.ByteStream(b"<html>maintenance</html>"))
+            return said(404, {"error": {"code": "404", "message": "Resource not found"}})
+
+    bench.wrap = Maintenance
+    results = bench.live(Doors(), lambda client: client.run(request_lines(rows), name="nightly", retries=1))
+    assert results.report.ok == rows
+    assert [batch["status"] for batch in bench.batches()] == ["completed"] * (rows // 2)
 
 
 def test_a_refused_filter_is_left_away_in_silence(world: World, caplog: pytest.LogCaptureFixture) -> None:

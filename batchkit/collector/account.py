@@ -51,6 +51,8 @@ class Account:
     passed: Counter[int] = field(default_factory=Counter)
     stuck: Counter[int] = field(default_factory=Counter)
     returned: dict[str, tuple[int, int]] = field(default_factory=dict)
+    owed: set[str] = field(default_factory=set)
+    """Batches of which the service counts more finished rows than came: what it did is paid for."""
 
     def row(self, result: Result) -> None:
         """Count one row by how it ended."""
@@ -86,6 +88,9 @@ class Account:
     def part(self, answers: Answers) -> None:
         """Take in what was counted in one part, and the lines that should not be there."""
         self.returned[answers.part.id] = answers.good, answers.bad
+        batch = answers.part.batch
+        if batch and batch.counts and batch.counts.completed > answers.good:
+            self.owed.add(batch.id)
         unknown = answers.unknown
         self.duplicates += len(answers.duplicated)
         self.unknowns += len(unknown)

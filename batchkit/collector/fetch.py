@@ -21,31 +21,34 @@ from batchkit.model import DONE, SILENT_S, Batch, Job, Next, Part, State
 from batchkit.text import visible
 
 MOST_TRIES = 5
-"""How often a result file is asked for again that is not there, or that the way here may have cut."""
+"""How often a result file is asked for again that the way here may have cut, or that is not there: the latter for an
+hour at least, since gateways give a 404 too."""
 MORE_TRIES = 1
 """How often one is that came whole, and whose rows are not those that the service counts: it may yet have been written
 to. Nothing in the service's documentation says that such a file changes."""
-AT_ONCE = 3
+DOWNLOADS = 3
 """How many parts are downloaded at the same time."""
 
 
 async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir, give_up: bool = False) -> Next:
     """Download what ended, and what this machine lost of what was fetched. One part's trouble is not the others'.
 
-    Raises Unavailable when a file cannot be had whole now. A result file that is again and again not there, or differs
-    from what the service says of it, is taken as it is: the account then names what is missing. One that the service
-    refuses raises Refused, or with `give_up` is done without; so is one that the service has failed to give for long.
-    Raises LocalError for what was fetched elsewhere, or lost here, and is at the service no more.
+    Raises Unavailable when a file cannot be had whole now. A result file that is not there for long, or again and again
+    differs from what the service says of it, is taken as it is: the account then names what is missing. One that the
+    service refuses raises Refused, or with `give_up` is done without; so is one that the service has failed to give for
+    long. Raises LocalError for what was fetched elsewhere, or lost here, and is at the service no more.
     """
-    room = asyncio.Semaphore(AT_ONCE)
+    room = asyncio.Semaphore(DOWNLOADS)
     job = await hold.job()
 
     async def one(part: Part) -> None:
         refused: list[str] = []
+        patient = part.tries < MOST_TRIES or not await _long_in_trouble(hold, part, clock.now())
 
         async def get(wanted: _Wanted) -> str:
+            at_once = give_up or part.state is not State.ENDED
             try:
-                return await _fetch(api, workdir, wanted, part, give_up=give_up or part.state is not State.ENDED)
+                return await _fetch(api, workdir, wanted, part, give_up=at_once, patient=patient)
             except (Redirected, Refused, Unavailable) as error:
                 if not give_up or not await _is_hopeless(error, hold, part, clock.now()):
                     raise _explained(error, wanted, part, job.name, workdir) from None
@@ -212,7 +215,11 @@ async def _is_hopeless(error: BatchkitError, hold: Hold, part: Part, now: float)
     """Whether a file is given up for this: what may pass is waited for, for a while after it was first met."""
     if not isinstance(error, Unavailable):
         return True
-    since = None if isinstance(error, _Disagrees) else await deeds.in_trouble_since(hold, part)
+    return not isinstance(error, _Disagrees) and await _long_in_trouble(hold, part, now)
+
+
+async def _long_in_trouble(hold: Hold, part: Part, now: float) -> bool:
+    since = await deeds.in_trouble_since(hold, part)
     return since is not None and now - since >= SILENT_S
 
 
@@ -239,10 +246,11 @@ def _withheld(error: Refused, wanted: _Wanted, name: str) -> Refused:
     )
 
 
-async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part, *, give_up: bool) -> str:
+async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part, *, give_up: bool, patient: bool) -> str:
     """Get one result file its place, and say how it was. None is as good as an empty one: the service does either.
 
-    Raises NotFound for one that is not there: with `give_up` at once, else it is asked for again and then left empty.
+    Raises NotFound for one that is not there: with `give_up` at once, else it is asked for again while `patient`, and
+    then left empty.
     """
     file_id = wanted.file_id
     if file_id is None:
@@ -256,7 +264,7 @@ async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part, *,
     except NotFound as error:
         if give_up:
             raise
-        if part.tries < MOST_TRIES:
+        if patient:
             raise _Disagrees(f"the result file {file_id} is not at the service: {error}") from None
         await asyncio.to_thread(wanted.path.touch, PRIVATE)  # what is there stays
         return f"{file_id} gone from the service"

@@ -25,10 +25,12 @@ Seen = Mapping[str, Batch | None]
 
 @dataclass
 class _View:
-    """A list as it was `at` a moment, as far as anybody may want to know of it."""
+    """A list as it was `at` a moment, as far as anybody may want to know of it; `whole` where it was read to its end,
+    so that what it lacks is not in it."""
 
     at: float
-    batches: dict[str, Batch]
+    batches: dict[str, Batch] = field(default_factory=dict)
+    whole: bool = False
 
 
 @dataclass
@@ -56,7 +58,8 @@ class Lookout:
     async def look(self, api: Service, batches: Collection[Batch]) -> tuple[float, Seen]:
         """When the look was taken, and what it saw of these batches; one that is not in it could not be looked at now.
 
-        What a list does not show is asked for by its id before it is called unknown. Raises Unavailable.
+        What a list does not show is asked for by its id before it is called unknown; a 404 alone is no proof, since
+        gateways give them too. Raises Unavailable.
         """
         service, last = api.target.service, max((batch.looked_at or 0.0 for batch in batches), default=0.0)
         wanted = {batch.id: batch.created_at or 0.0 for batch in batches}
@@ -64,13 +67,18 @@ class Lookout:
         fresh = view is not None and last < view.at <= self.clock.now() < view.at + api.target.poll_interval_s
         if view is None or not fresh or not wanted.keys() <= view.batches.keys():
             everybody = self._expected.get(service, {}) | wanted
-            listed = await self._list(api, everybody) if len(everybody) > 1 else {}
-            view = self._views[service] = _View(self.clock.now(), listed)
+            view = await self._list(api, everybody) if len(everybody) > 1 else _View(self.clock.now())
+            self._views[service] = view
         seen: dict[str, Batch | None] = {name: view.batches[name] for name in wanted if name in view.batches}
         unlisted = [batch for batch in batches if batch.id not in seen]
         unlisted.sort(key=lambda batch: batch.looked_at or 0.0)
         for batch in unlisted[:SINGLES]:
-            seen[batch.id] = await self._ask(api, batch.id, listed=len(wanted) > 1)
+            try:
+                seen[batch.id] = await api.batch(batch.id)
+            except NotFound:
+                proof = view if len(wanted) > 1 else await self._list(api, {batch.id: 0.0})
+                if proof.whole or batch.id in proof.batches:
+                    seen[batch.id] = proof.batches.get(batch.id)
         self._warn(seen)
         return view.at, seen
 
@@ -78,10 +86,11 @@ class Lookout:
         """What the latest list of a service showed alive beside the batches it was made for; told once."""
         return self._strays.pop(service, [])
 
-    async def _list(self, api: Service, wanted: Mapping[str, float]) -> dict[str, Batch]:
-        """What the service's list shows of these batches. A list that cannot be read to its
-        end is no trouble: what it lacks is asked for by id."""
+    async def _list(self, api: Service, wanted: Mapping[str, float]) -> _View:
+        """What the service's list shows of these batches. One that cannot be read to its end is no trouble: what it
+        lacks is asked for by id."""
         seen: dict[str, Batch] = {}
+        whole = True
         strays = self._strays[api.target.service] = []
         since = min(wanted.values()) - EARLIER_S
         try:
@@ -95,14 +104,8 @@ class Lookout:
                         strays.append(batch)
         except Unintelligible as error:
             _log.warning("%s; %d of %d batches were in it", error, len(seen), len(wanted))
-        return seen
-
-    async def _ask(self, api: Service, batch_id: str, *, listed: bool) -> Batch | None:
-        """One batch by its id. A 404 alone is no proof where the list was not read: gateways give them too."""
-        try:
-            return await api.batch(batch_id)
-        except NotFound:
-            return None if listed else (await self._list(api, {batch_id: 0.0})).get(batch_id)
+            whole = False
+        return _View(self.clock.now(), seen, whole)
 
     def _warn(self, seen: Seen) -> None:
         for batch in seen.values():

@@ -73,7 +73,7 @@ async def create(work: Work, part: Part) -> Next | None:
 
 async def _no_room(work: Work, part: Part, admission: Admission) -> Next:
     if admission.room is Room.TOO_LARGE:
-        await place.cut(work, part, admission.why)
+        await place.cut(work, part, work.member(part), admission.why)
         return Next(work.clock.now(), admission.why)
     at = admission.at or work.clock.now() + max(work.settings.quota_wait_s, work.member(part).poll_interval_s)
     if part.held != admission.why or part.next_try_at != at:
@@ -108,7 +108,7 @@ async def reconciled(work: Work, part: Part) -> tuple[Part, Next | None]:
     listed_at, listed = await work.listed(part.service or "")
     if (adopted := await adopt(work, part, listed, dead_too=True)) is not None:
         return adopted, None
-    verdict = reconcile.judge(part, listed, listed_at, work.settings)
+    verdict = reconcile.judge(part, listed_at, work.settings)
     if verdict.fate is Fate.NOT_MADE:
         event = "no batch was made; it may be made now"
         return await work.move(part, State.UPLOADED, event=event, held=None, doubt_at=work.clock.now()), None

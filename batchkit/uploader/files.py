@@ -13,7 +13,7 @@ from batchkit.errors import BatchkitError, LocalError, NotFound, QuotaFull, Refu
 from batchkit.ledger import deeds
 from batchkit.model import Next, Part, RemoteFile, State
 from batchkit.text import duration, visible
-from batchkit.uploader import quota, reconcile, staging
+from batchkit.uploader import quota, reconcile, staging, sweep
 from batchkit.uploader.work import Work
 
 _NOT_READY = frozenset({"pending", "running"})
@@ -77,8 +77,11 @@ async def _room(work: Work, part: Part, api: Service) -> Next | None:
 
 
 async def files_full(work: Work, part: Part, why: str) -> Next:
-    """The resource takes no more files now."""
+    """The resource takes no more files now, unless some are ours that nobody needs any more."""
     words = visible(f"{quota.WAITING}: {why}", 500)
+    api = work.api(part)
+    if await sweep.cleared(api=api, hold=work.hold.of(api.target.service), clock=work.clock):
+        return Next(work.clock.now(), words)
     part = await deeds.refused(
         work.hold, part, State.STAGED, at=work.clock.now(), why=words, wait_s=work.settings.quota_wait, files=True
     )

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from batchkit import moving
 from batchkit.config import Target
-from batchkit.errors import BatchkitError, NotFound, Unauthorized, Unavailable
+from batchkit.errors import BatchkitError, NotFound, Refused, Unauthorized, Unavailable
 from batchkit.ledger import deeds
 from batchkit.model import Next, Part, State
 from batchkit.text import duration
@@ -27,19 +27,25 @@ async def place(work: Work, part: Part) -> tuple[Part, Next | None]:
         return part, None
     if not work.target.pool:
         return await _sent_to(work, part, work.target), None
-    members, now = _left(work), work.clock.now()
+    members, now = [member for member in _left(work) if member.service not in work.silent], work.clock.now()
+    if not members:
+        return part, Next(now + work.settings.quota_wait_s, "no target can be reached")
     limits = [member.limits.enqueued_tokens for member in members]
     queues = [await deeds.queue_of(work.hold, member.service, _deployment(work, member)) for member in members]
     admissions = [
         quota.admit(part.bytes, part.lines, queue, limit, now) for queue, limit in zip(queues, limits, strict=True)
     ]
+    rooms = [admission.room for admission in admissions]
     chosen = quota.choose(admissions, queues, limits)
     if chosen is not None:
         return await _sent_to(work, part, members[chosen]), None
     waiting = [admission for admission in admissions if admission.room is Room.WAIT]
+    if not waiting and Room.TOO_LARGE in rooms:
+        large = rooms.index(Room.TOO_LARGE)
+        await cut(work, part, members[large], admissions[large].why)
+        return part, Next(now, admissions[large].why)
     if not waiting:
-        await cut(work, part, admissions[0].why)
-        return part, Next(now, admissions[0].why)
+        raise Refused(admissions[0].why)
     first = min(waiting, key=lambda admission: admission.at or now + work.settings.quota_wait_s)
     at = first.at or now + work.settings.quota_wait_s
     if part.held != first.why or part.next_try_at != at:
@@ -93,14 +99,16 @@ def _deployment(work: Work, member: Target) -> str:
     return (member.deployment if work.target.pool else None) or work.job.deployment
 
 
-async def cut(work: Work, part: Part, why: str) -> None:
-    """Put smaller parts in the place of one that no queue can take whole."""
-    member = work.member(part)
-    queue = await deeds.queue_of(work.hold, part.service or member.service, part.deployment or work.job.deployment)
+async def cut(work: Work, part: Part, member: Target, why: str) -> None:
+    """Put smaller parts, which fit the queue at `member`, in the place of one that no queue can take whole."""
+    queue = await deeds.queue_of(work.hold, member.service, part.deployment or _deployment(work, member))
     limit = min((known for known in (member.limits.enqueued_tokens, queue.tokens) if known), default=None)
     count = quota.pieces(part.bytes, part.lines, limit)
     last = max(known.number for known in (await work.hold.job()).parts if known.round == part.round)
     pieces = await asyncio.to_thread(staging.cut, work.workdir, part, count, last + 1)
+    if part.sent_sha256 is not None:  # they stay where the deployment has another name
+        name = part.deployment or ""
+        pieces = [await asyncio.to_thread(staging.renamed, work.workdir, p, name, work.rename) for p in pieces]
     await deeds.cut(work.hold, part, pieces, at=work.clock.now(), why=why)
     _log.info("part %s of job %r is cut into %s: %s", part.number, work.job.name, count, why)
     if part.file_id is not None:
@@ -114,13 +122,23 @@ async def set_aside(work: Work, part: Part, error: BatchkitError) -> bool:
     definite = isinstance(error, (Unauthorized, NotFound))
     if not work.target.pool or not (definite or isinstance(error, Unavailable)):
         return False
-    current = next((known for known in (await work.hold.job()).parts if known.id == part.id), part)
+    current = await work.current(part)
     free = current.state in (State.STAGED, State.UPLOADED) and _may_leave(work, current)
-    if not free or current.target is None or len(work.aside | {current.target}) == len(work.target.pool):
+    if not free or current.target is None:
+        return False
+    others = [member for member in _left(work) if member.name not in {*work.aside, current.target}]
+    if not [member for member in others if not await _is_closed(work, member)]:
         return False
     work.aside.add(current.target)
     now, settings = work.clock.now(), work.settings
     until = now + (settings.quota_wait_cap_s if definite else settings.quota_wait_s)
-    await deeds.set_aside(work.hold, current, at=now, until=until, why=str(error))
+    why = f"{quota.REFUSES}: {error}" if definite else str(error)
+    await deeds.set_aside(work.hold, current, at=now, until=until, why=why)
     _log.warning("target %s is set aside for %s: %s", current.target, duration(until - now), error)
     return True
+
+
+async def _is_closed(work: Work, member: Target) -> bool:
+    """Whether a target refused us a short while ago."""
+    queue = await deeds.queue_of(work.hold, member.service, _deployment(work, member))
+    return quota.admit(0, 1, queue, None, work.clock.now()).room is Room.CLOSED

@@ -16,6 +16,8 @@ HOPELESS = 5
 OFF_BY = 4
 """How far an estimate of tokens may be off."""
 WAITING = "waiting for quota"
+REFUSES = "the target refuses this key or address"
+"""How the reason begins for which a target is left alone that will not do before a person mended something."""
 
 
 class Room(Enum):
@@ -24,11 +26,13 @@ class Room(Enum):
     GO = auto()
     WAIT = auto()
     TOO_LARGE = auto()
+    CLOSED = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The decision: go; wait, until `at` where that is known; or it fits no queue of this size and is to be cut."""
+    """The decision: go; wait, until `at` where that is known; it fits no queue of this size and is to be cut; or the
+    target refused us and is left alone until `at`."""
 
     room: Room
     why: str = ""
@@ -47,9 +51,12 @@ def admit(size: int, lines: int, queue: Queue, configured: int | None, now: floa
     """
     limits = [limit for limit in (configured, queue.tokens) if limit]
     limit, needed, taken = min(limits, default=None), tokens(size), tokens(queue.bytes)
+    waits = queue.next_try_at is not None and 0 < queue.next_try_at - now <= LONGEST_WAIT_S
+    if waits and queue.why and queue.why.startswith(REFUSES):
+        return Admission(Room.CLOSED, queue.why, queue.next_try_at)
     if limit is not None and needed > limit and lines > 1:
         return Admission(Room.TOO_LARGE, f"about {needed:,} tokens are more than the whole quota of {limit:,}")
-    if queue.next_try_at is not None and 0 < queue.next_try_at - now <= LONGEST_WAIT_S:
+    if waits:
         return Admission(Room.WAIT, queue.why or f"{WAITING}: the deployment's queue is full", queue.next_try_at)
     if limit is not None and queue.bytes == 0 and queue.tries >= HOPELESS and lines > 1 and needed * OFF_BY > limit:
         words = f"refused {queue.tries} times while nothing of ours was in the queue of {limit:,} tokens"

@@ -15,7 +15,6 @@ DEAD = frozenset({"failed", "cancelling", "cancelled"})
 class Fate(Enum):
     """What a listing says of an intent."""
 
-    ADOPT = auto()
     WAIT = auto()
     RELIST = auto()
     NOT_MADE = auto()
@@ -23,10 +22,9 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The decision: adopt `batch`; wait until `at`; or it was not made, so it may be made now."""
+    """The decision: wait, or look again, until `at`; or it was not made, so it may be made now."""
 
     fate: Fate
-    batch: Batch | None = None
     at: float = 0.0
 
 
@@ -120,15 +118,12 @@ def twins(part: Part, listed: Iterable[Batch]) -> Twins | None:
     return Twins(keep, tuple(rest))
 
 
-def judge(part: Part, listed: Iterable[Batch], listed_at: float, settings: Settings) -> Judgement:
-    """What a complete listing, begun at `listed_at`, says of a part found in `submitting`.
+def judge(part: Part, listed_at: float, settings: Settings) -> Judgement:
+    """What a complete listing, begun at `listed_at`, that shows no batch of a part says of it in `submitting`.
 
-    A batch that shows up is adopted at once. That none was made is believed only after the settle window and two
-    complete listings a while apart, since a new batch may be listed late.
+    That none was made is believed only after the settle window and two complete listings a while apart, since a new
+    batch may be listed late.
     """
-    found = ours(part, listed)
-    if found:
-        return Judgement(Fate.ADOPT, found[0])
     settled = (part.intent_at or 0.0) + settings.read_timeout_s + settings.settle_window_s
     if listed_at < settled:
         return Judgement(Fate.WAIT, at=settled)

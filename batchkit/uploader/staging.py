@@ -13,6 +13,7 @@ from batchkit.errors import LocalError
 from batchkit.model import Part, State
 
 Rename = Callable[[bytes, str], bytes]
+"""A request line with another deployment's name in it."""
 
 
 def renamed(workdir: Workdir, part: Part, deployment: str, rename: Rename) -> Part:

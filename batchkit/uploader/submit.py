@@ -18,8 +18,9 @@ from batchkit.ledger import Hold
 from batchkit.model import DONE, Next, Part, RemoteFile, State
 from batchkit.uploader import batches, files, quota, twins
 from batchkit.uploader.place import elsewhere, place, set_aside
+from batchkit.uploader.staging import Rename
 from batchkit.uploader.stop import stop
-from batchkit.uploader.work import Rename, Work
+from batchkit.uploader.work import Work
 
 _log = logging.getLogger(__name__)
 WAITING = frozenset({State.STAGED, State.UPLOADING, State.UPLOADED, State.SUBMITTING})
@@ -47,9 +48,8 @@ async def turn(
     step = _step if job.cancelled_at is None else stop
     nexts: list[Next] = []
     troubles: list[BatchkitError] = []
-    silent: set[str | None] = set()
     for part in job.parts:
-        if part.service in silent:
+        if part.service in work.silent:
             continue
         try:
             later = await step(work, part)
@@ -60,8 +60,8 @@ async def turn(
                 nexts.append(Next(clock.now(), str(error)))
                 continue
             troubles.append(error)  # one part's trouble is not the others', but a silent service is everybody's there
-            if isinstance(error, Unavailable) and part.service is not None and job.cancelled_at is None:
-                silent.add(part.service)
+            if isinstance(error, Unavailable) and job.cancelled_at is None:
+                work.silent.add((await work.current(part)).service or "")
             continue
         if later is not None:
             nexts.append(later)

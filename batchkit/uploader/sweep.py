@@ -42,6 +42,13 @@ async def turn(*, api: Service, hold: Hold, clock: Clock) -> Next:
     return DONE
 
 
+async def cleared(*, api: Service, hold: Hold, clock: Clock) -> bool:
+    """Whether a turn made room at the service."""
+    before = {part.id for part in (await hold.job()).parts if part.swept_at is not None}
+    await turn(api=api, hold=hold, clock=clock)
+    return any(part.swept_at is not None and part.id not in before for part in (await hold.job()).parts)
+
+
 def job_of(file: RemoteFile) -> str | None:
     """The id of the job whose input a file is, by its name; None for what no batchkit made."""
     match = _NAME.fullmatch(file.filename)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,7 @@ from batchkit.disk import Workdir
 from batchkit.errors import ConfigError
 from batchkit.ledger import Hold
 from batchkit.model import Batch, Job, Next, Part, RemoteFile, State
-
-Rename = Callable[[bytes, str], bytes]
-"""A request line with another deployment's name in it."""
+from batchkit.uploader.staging import Rename
 
 
 @dataclass
@@ -39,6 +37,8 @@ class Work:
     """Batches that another ledger has of the same rows."""
     aside: set[str] = field(default_factory=set)
     """Targets that were set aside in this turn."""
+    silent: set[str] = field(default_factory=set)
+    """Services that were found to be silent in this turn."""
 
     def api(self, part: Part) -> Service:
         """The door to where a part's file and batch are."""
@@ -55,6 +55,10 @@ class Work:
         at = [member for member in self.target.members if member.service == part.service]
         named = [member for member in at if member.name == part.target]
         return (named or at or [self.target])[0]
+
+    async def current(self, part: Part) -> Part:
+        """A part as the ledger has it by now."""
+        return next((known for known in (await self.hold.job()).parts if known.id == part.id), part)
 
     async def listed(self, service: str) -> tuple[float, list[Batch]]:
         """One full listing of a service a turn, and when it began. It finds lost answers, late twins, and what intents
