@@ -26,7 +26,7 @@ from batchkit.config import Settings, Target
 from batchkit.config.targets import load_target
 from batchkit.disk import Workdir, check_writable, stamp
 from batchkit.errors import BatchkitError, CancelWished, LeaseLost, LedgerBusy, Unfinished
-from batchkit.given import expect, expect_call
+from batchkit.given import expect, expect_call, expect_callback
 from batchkit.intake import Intake, Source
 from batchkit.ledger import Ledger, open_ledger
 from batchkit.metrics import measure
@@ -74,6 +74,7 @@ class AsyncClient:
         self._target, self._settings = target, settings
         self._config = None if config is None else Path(config)
         self._clock, self._transport = clock or SystemClock(), transport
+        expect_callback("on_progress", on_progress)
         self._on_progress = on_progress or (lambda _: None)
         self._ledger, self._workdir = ledger if isinstance(ledger, tuple) else open_ledger(ledger)
         self._intake = Intake(self._ledger, self._workdir, self._clock)
@@ -171,7 +172,7 @@ class AsyncClient:
         `results.raise_for_failures()` makes an exception of them. The other words are those of `submit` and `fetch`.
         """
         expect_call(name, timeout_s, retries)
-        shape, path = shape_of(out, wishes), await _checked(out)
+        shape, path = shape_of(out, wishes, source), await _checked(out)
         known = await self._ledger.known_source(fingerprint) if fingerprint else None
         if known is not None and self._intake.has_lines(known[0]):
             job = known[0]
@@ -209,7 +210,7 @@ class AsyncClient:
         instead: error codes, statuses, `4xx` or `5xx`. `params` go into every body on the way. Raises InputError when
         no row qualifies. With `dry_run` the rows are only counted.
         """
-        found, only = await self._known(job), (only,) if isinstance(only, str) else only
+        found, only = await self._known(job), [only] if isinstance(only, str) else [*map(str, only)]
         if not found.collected:
             raise Unfinished(f"job {found.name!r} is not finished yet", hint=f"batchkit track {quote(found.name)}")
         if dry_run:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from inspect import iscoroutinefunction, signature
 from typing import Any
 
 from batchkit.errors import BatchkitError, InputError
@@ -34,6 +36,21 @@ def expect_call(name: Any = None, timeout_s: Any = None, retries: Any = 0) -> No
     expect("retries", retries, int, "a whole number")
     if retries < 0:
         raise InputError(f"retries must be 0 or more, not {retries}", hint="mend the call: nothing was sent")
+
+
+def expect_callback(what: str, value: Any) -> None:
+    """Raises InputError for what cannot be called with one value, and for what would have to be awaited."""
+    expect(what, value, (Callable, type(None)), "a function", hint=f"such as {what}=print")
+    if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004
+        raise InputError(f"{what} is called, and not awaited: it must be no async function", hint="def, without async")
+    try:
+        if value is not None:
+            signature(value).bind(None)
+    except TypeError:
+        words = f"{what} is called with one value, which it does not take"
+        raise InputError(words, hint=f"such as {what}=print") from None
+    except ValueError:  # what is written in C may not say what it takes
+        pass
 
 
 def _kind(value: object) -> str:

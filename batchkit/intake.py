@@ -22,7 +22,7 @@ from batchkit.builder.deployments import elsewhere
 from batchkit.builder.kinds import misspelt
 from batchkit.builder.lines import REQUESTS, encode
 from batchkit.clock import Clock
-from batchkit.collector.account import retryable
+from batchkit.collector.account import retryable, words_of
 from batchkit.collector.merge import changed, leftovers
 from batchkit.config import Limits, Target
 from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, sha256
@@ -30,7 +30,7 @@ from batchkit.errors import InputError, LedgerBusy, UsageError
 from batchkit.given import expect
 from batchkit.ledger import Hold, Ledger, deeds
 from batchkit.ledger.store import check_same
-from batchkit.model import Job, Line, Part, State
+from batchkit.model import Job, Line, Part, Result, State
 from batchkit.pump import holding
 from batchkit.text import duration, plural, slug, visible
 
@@ -144,15 +144,15 @@ class Intake:
                 _log.warning("%s is no known parameter of %s; is %s meant?", key, job.url, meant)
         async with AsyncExitStack() as stack:
             directory = await stack.enter_async_context(self._staging())
-            rows = stack.enter_context(closing(leftovers(job, self.workdir, lambda result: retryable(result, only))))
+            wanted = _Wanted(job, only)
+            rows = stack.enter_context(closing(leftovers(job, self.workdir, wanted)))
             lines: Iterator[bytes] = (changed(line, params) for line in rows) if params else rows
             first = await asyncio.to_thread(next, lines, None)
             if first is None:
-                words = f"no row of job {job.name!r} failed for a reason that may pass"
-                hint = f"batchkit fetch {quote(job.name)} -o results.csv  # error_code names the codes for --only"
-                raise InputError(words if not only else f"no row failed with {', '.join(only)}", hint=hint)
+                raise wanted.nothing()
             lines = chain([first], lines)
             staged = await asyncio.to_thread(split.stage, lines, directory, target.limits, round_number=number)
+            wanted.warn()
             if (await hold.job()).round != job.round:
                 raise LedgerBusy(f"job {job.name!r} was retried meanwhile", hint=f"batchkit show {quote(job.name)}")
             self.workdir.adopt(directory, job.id, number)
@@ -165,9 +165,14 @@ class Intake:
         return all(self.workdir.lines(part).exists() for part in job.parts if part.round == 0)
 
     async def count(self, job: Job, *, only: Collection[str]) -> int:
-        """How many rows `round` would ask again."""
-        lines = leftovers(job, self.workdir, lambda result: retryable(result, only))
-        return await asyncio.to_thread(lambda: sum(1 for _ in lines))
+        """How many rows `round` would ask again. Raises InputError when there is no such row."""
+        wanted = _Wanted(job, only)
+        lines = leftovers(job, self.workdir, wanted)
+        count = await asyncio.to_thread(lambda: sum(1 for _ in lines))
+        if not count:
+            raise wanted.nothing()
+        wanted.warn()
+        return count
 
     async def rehome(self, job: Job, target: Target, *, hold: Hold | None = None) -> Job:
         """The job at this target, which reaches all that was sent of it; what was not goes where that says. `hold` is
@@ -206,6 +211,30 @@ class Intake:
             yield directory
         finally:
             discard(directory)
+
+
+class _Wanted:
+    """Which rows to ask again, and which of the words for them were those of a row."""
+
+    def __init__(self, job: Job, only: Collection[str]) -> None:
+        self._job, self._only, self._met = job, only, set[str | None]()
+
+    def __call__(self, result: Result) -> bool:
+        wanted = retryable(result, self._only)
+        if wanted and self._only:
+            self._met |= words_of(result)
+        return wanted
+
+    def nothing(self) -> InputError:
+        """That there is no such row."""
+        words = f"no row of job {self._job.name!r} failed for a reason that may pass"
+        hint = f"batchkit fetch {quote(self._job.name)} -o results.csv  # error_code names the codes for --only"
+        return InputError(words if not self._only else f"no row failed with {', '.join(self._only)}", hint=hint)
+
+    def warn(self) -> None:
+        """Tell of words that no row has: a slip in one would else go unseen beside the others."""
+        if none := [word for word in self._only if word not in self._met]:
+            _log.warning("no row failed with %s", ", ".join(none))
 
 
 def _stage(source: Source, directory: Path, limits: Limits) -> split.Staged:

@@ -37,7 +37,7 @@ def check(
     and how to mend it. `limits=None` leaves the limits of one input file out, for a file that will be split; `azure`
     adds what Azure alone does not take; `tally` counts tokens, which takes longer, and holds them against the limits;
     `model` is the deployment's where its name does not tell, and `facts` what is published of models.
-    Raises LocalError when the file cannot be read.
+    Raises InputError when there is no such file, LocalError when it cannot be read.
     """
     path = Path(path)
     found = _File(Findings(max_problems, str(path)), tally, Rules(azure=azure, model=model, facts=facts))
