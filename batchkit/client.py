@@ -26,7 +26,7 @@ from batchkit.config import Settings, Target
 from batchkit.config.targets import load_target
 from batchkit.disk import Workdir, check_writable, stamp
 from batchkit.errors import BatchkitError, CancelWished, LeaseLost, LedgerBusy, Unfinished
-from batchkit.given import expect, expect_call
+from batchkit.given import expect, expect_call, expect_callback
 from batchkit.intake import Intake, Source
 from batchkit.ledger import Ledger, open_ledger
 from batchkit.metrics import measure
@@ -78,6 +78,7 @@ class AsyncClient:
         self._target, self._settings = target, settings
         self._config = None if config is None else Path(config)
         self._clock, self._transport = clock or SystemClock(), transport
+        expect_callback("on_progress", on_progress)
         self._on_progress = on_progress or (lambda _: None)
         self._ledger, self._workdir = ledger if isinstance(ledger, tuple) else open_ledger(ledger)
         self._intake = Intake(self._ledger, self._workdir, self._clock, settings.strict)
@@ -177,7 +178,7 @@ class AsyncClient:
         `results.raise_for_failures()` makes an exception of them. The other words are those of `submit` and `fetch`.
         """
         expect_call(name=name, stem=stem, timeout_s=timeout_s, fingerprint=fingerprint, retries=retries)
-        shape, path = shape_of(out, wishes), await _checked(out)
+        shape, path = shape_of(out, wishes, source), await _checked(out)
         known = await self._ledger.known_source(fingerprint) if fingerprint else None
         if known is not None and (files := self._intake.files(known[0])):
             job = known[0]

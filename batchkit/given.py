@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from datetime import timedelta
+from inspect import iscoroutinefunction, signature
 from types import NoneType
 from typing import Any
 
@@ -30,8 +31,7 @@ _WORDS: Mapping[str, tuple[Any, str, str | None]] = {
     "columns": (Collection | None, "names of columns", "such as columns=['custom_id', 'text']"),
     "params": (Mapping | None, "a mapping", "such as params={'max_tokens': 400}"),
     "metadata": (Mapping, "a mapping", "such as metadata={'batchkit_job': 'nightly'}"),
-    "named": (Callable | None, "a function from a row and its number to its custom_id", None),
-    "on_progress": (Callable | None, "a function", "such as on_progress=print"),
+    "custom_id": ((str, Callable, NoneType), "a column, a template, @hash or a function of a row", None),
 }
 """What the words of a call may be, in whichever call they stand."""
 _LEAST = {**dict.fromkeys("timeout_s retries max_problems since until ended_since ended_until".split(), 0), "limit": 1}
@@ -93,6 +93,21 @@ def warn(log: logging.Logger, words: str, hint: str, *, strict: bool) -> None:
     if strict:
         raise InputError(words, hint=f"{hint}; or leave --strict away, if it is meant so")
     log.warning("%s; %s", words, hint)
+
+
+def expect_callback(what: str, value: Any) -> None:
+    """Raises InputError for what cannot be called with one value, and for what would have to be awaited."""
+    expect(what, value, (Callable, type(None)), "a function", hint=f"such as {what}=print")
+    if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004
+        raise InputError(f"{what} is called, and not awaited: it must be no async function", hint="def, without async")
+    try:
+        if value is not None:
+            signature(value).bind(None)
+    except TypeError:
+        words = f"{what} is called with one value, which it does not take"
+        raise InputError(words, hint=f"such as {what}=print") from None
+    except ValueError:  # what is written in C may not say what it takes
+        pass
 
 
 def _kind(value: object) -> str:

@@ -22,7 +22,7 @@ from batchkit.builder.deployments import elsewhere
 from batchkit.builder.lines import REQUESTS, encode, judged
 from batchkit.builder.rows import is_frame
 from batchkit.clock import Clock
-from batchkit.collector.account import retryable
+from batchkit.collector.account import retryable, words_of
 from batchkit.collector.merge import changed, leftovers
 from batchkit.config import Limits, Target
 from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, sha256
@@ -142,26 +142,23 @@ class Intake:
         Raises InputError when there is no such row.
         """
 
-        def again(result: Result) -> bool:
-            return retryable(result, only) and (result.status_code is not None or result.batch_id not in owed)
-
         number = job.round + 1
         if "model" in params:
             hint = "submit the rows as another job, whose lines name another deployment"
             raise InputError(f"a retry goes to the job's deployment, {job.deployment}, whatever params say", hint=hint)
         async with AsyncExitStack() as stack:
             directory = await stack.enter_async_context(self._staging())
-            rows = stack.enter_context(closing(leftovers(job, self.workdir, again)))
+            wanted = _Wanted(job, only, owed)
+            rows = stack.enter_context(closing(leftovers(job, self.workdir, wanted)))
             lines = judged((changed(line, params) for line in rows), strict=self.strict) if params else rows
             first = await asyncio.to_thread(next, lines, None)
             if first is None and not wished:
                 return 0
             if first is None:
-                words = f"no row of job {job.name!r} failed for a reason that may pass"
-                hint = f"batchkit fetch {quote(job.name)} -o results.csv  # error_code names the codes for --only"
-                raise InputError(words if not only else f"no row failed with {', '.join(only)}", hint=hint)
+                raise wanted.nothing()
             lines = chain([first], lines)
             staged = await asyncio.to_thread(split.stage, lines, directory, target.limits, round_number=number)
+            wanted.warn()
             if (await hold.job()).round != job.round:
                 raise LedgerBusy(f"job {job.name!r} was retried meanwhile", hint=f"batchkit show {quote(job.name)}")
             self.workdir.adopt(directory, job.id, number)
@@ -175,9 +172,14 @@ class Intake:
         return files if all(path.exists() for path in files) else []
 
     async def count(self, job: Job, *, only: Collection[str]) -> int:
-        """How many rows `round` would ask again."""
-        lines = leftovers(job, self.workdir, lambda result: retryable(result, only))
-        return await asyncio.to_thread(lambda: sum(1 for _ in lines))
+        """How many rows `round` would ask again. Raises InputError when there is no such row."""
+        wanted = _Wanted(job, only)
+        lines = leftovers(job, self.workdir, wanted)
+        count = await asyncio.to_thread(lambda: sum(1 for _ in lines))
+        if not count:
+            raise wanted.nothing()
+        wanted.warn()
+        return count
 
     async def rehome(self, job: Job, target: Target, *, hold: Hold | None = None) -> Job:
         """The job at this target, which reaches all that was sent of it; what was not goes where that says. `hold` is
@@ -216,6 +218,32 @@ class Intake:
             yield directory
         finally:
             discard(directory)
+
+
+class _Wanted:
+    """Which rows to ask again, and which of the words for them were those of a row."""
+
+    def __init__(self, job: Job, only: Collection[str], owed: Collection[str] = ()) -> None:
+        """`owed` are batches that yet have to hand out what they finished."""
+        self._job, self._only, self._owed, self._met = job, only, owed, set[str | None]()
+
+    def __call__(self, result: Result) -> bool:
+        awaited = result.status_code is None and result.batch_id in self._owed
+        wanted = retryable(result, self._only) and not awaited
+        if wanted and self._only:
+            self._met |= words_of(result)
+        return wanted
+
+    def nothing(self) -> InputError:
+        """That there is no such row."""
+        words = f"no row of job {self._job.name!r} failed for a reason that may pass"
+        hint = f"batchkit fetch {quote(self._job.name)} -o results.csv  # error_code names the codes for --only"
+        return InputError(words if not self._only else f"no row failed with {', '.join(self._only)}", hint=hint)
+
+    def warn(self) -> None:
+        """Tell of words that no row has: a slip in one would else go unseen beside the others."""
+        if none := [word for word in self._only if word not in self._met]:
+            _log.warning("no row failed with %s", ", ".join(none))
 
 
 def _stage(source: Source, directory: Path, limits: Limits, strict: bool) -> split.Staged:

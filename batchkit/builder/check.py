@@ -41,7 +41,7 @@ def check(
     and how to mend it. `limits=None` leaves the limits of one input file out, for a file that will be split; `azure`
     adds what Azure alone does not take; `tally` counts tokens, which takes longer, and holds them against the limits;
     `model` is the deployment's where its name does not tell, and `facts` what is published of models.
-    Raises LocalError when the file cannot be read.
+    Raises InputError when there is no such file, LocalError when it cannot be read.
     """
     expect("path", path, (str, os.PathLike), "a path to a file of request lines", hint=_LINES)
     expect("limits", limits, (Limits, NoneType), "a batchkit.Limits", hint="such as batchkit.Limits(max_lines=50_000)")

@@ -166,7 +166,7 @@ def run(
         hint = "add --prompt if it has rows; else batchkit fetch JOB -o results.csv --join ROWS, once it is done"
         raise UsageError(f"--join needs rows, and {source} is taken for request lines", hint=hint)
     if join:
-        wishes |= Wishes(join=making.rows(source), named=making.named(source))
+        wishes |= Wishes(join=making.rows(source))
     known_as = None if where.emulator else cron.fingerprint(where, source, making, asked)
     cron.measure(where, telling)
     if once and cron.rest(face, where, telling, known_as, out):

@@ -20,7 +20,6 @@ from batchkit.errors import InputError, UsageError
 from batchkit.model import CHAT
 
 if TYPE_CHECKING:
-    from batchkit.builder.ids import Name
     from batchkit.builder.lines import Lines
 
 JINJA = frozenset({".j2", ".jinja", ".jinja2"})
@@ -94,12 +93,6 @@ class Making:
     def rows(self, source: str) -> Iterable[Row]:
         """The rows themselves, which can be read more than once."""
         return _Rows(source, self.sql)
-
-    def named(self, source: str) -> Name | None:
-        """How a row's custom_id is made again from the row, where rows are made lines of."""
-        from batchkit.builder.ids import namer
-
-        return namer(self.custom_id, self.on_missing) if self.asked(source) else None
 
     def lines(self, rows: str, deployment: str | None = None) -> Lines:
         """The request lines that the flags ask for. Raises UsageError for flags that do not go together."""

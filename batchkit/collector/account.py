@@ -152,7 +152,13 @@ def retryable(result: Result, only: Collection[str] = ()) -> bool:
         return False
     status = result.status_code
     if only:
-        return not {result.error_code, str(status), f"{(status or 0) // 100}xx"}.isdisjoint(only)
+        return not words_of(result).isdisjoint(only)
     if status is None:
         return result.error_code not in REFUSED
     return status in (408, 429) or status >= 500
+
+
+def words_of(result: Result) -> set[str | None]:
+    """The words that name what a row failed with: its code, its HTTP status, and that as `4xx`."""
+    status = result.status_code
+    return {result.error_code, str(status), f"{(status or 0) // 100}xx"}

@@ -98,8 +98,10 @@ class Ledger:
 
         def work(tx: Tx) -> None:
             if (other := self._take(tx, job, owner, token)) is not None:
+                ours = lease.same_process(other, owner)
+                holder = "another call in this process" if ours else lease.describe(other)
                 raise LedgerBusy(
-                    f"job {job.name!r} is being worked on by {lease.describe(other)}",
+                    f"job {job.name!r} is being worked on by {holder}",
                     hint=f"batchkit show {quote(job.name)}",
                 )
 

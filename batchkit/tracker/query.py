@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from batchkit.errors import UsageError
 from batchkit.given import expect_call
-from batchkit.model import Batch, Job
+from batchkit.model import STATUSES, Batch, Job, State
+from batchkit.text import nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,10 @@ class Page:
 
 def select(jobs: Iterable[Job], query: Query) -> Page:
     """The page of `jobs` that `query` asks for, newest first unless it says otherwise."""
-    found = sorted((job for job in jobs if _matches(job, query)), key=lambda job: (job.created_at, job.id))
+    known = [*jobs]
+    found = sorted((job for job in known if _matches(job, query)), key=lambda job: (job.created_at, job.id))
+    if not found:
+        _refuse_slips(query, {job.status for job in known})
     if not query.oldest_first:
         found.reverse()
     if query.after is not None:
@@ -82,11 +86,14 @@ class RemotePage:
 
 def select_remote(batches: Iterable[Remote], query: Query) -> RemotePage:
     """The page of batches that `query` asks for: the same whether the service filtered them before or not."""
+    known = [*batches]
     found = sorted(
-        (item for item in batches if _matches_remote(item, query)),
+        (item for item in known if _matches_remote(item, query)),
         key=lambda item: (item.batch.created_at or 0.0, item.batch.id),
         reverse=not query.oldest_first,
     )
+    if not found:
+        _refuse_slips(query, {item.batch.status for item in known})
     if query.after is not None:
         places = [i for i, item in enumerate(found) if item.batch.id == query.after]
         if not places:
@@ -94,6 +101,15 @@ def select_remote(batches: Iterable[Remote], query: Query) -> RemotePage:
         found = found[places[0] + 1 :]
     page = found[: query.limit]
     return RemotePage(tuple(page), page[-1].batch.id if len(found) > query.limit else None)
+
+
+def _refuse_slips(query: Query, met: Collection[str]) -> None:
+    """Raise UsageError for a status or state that there is not; a service may have statuses of its own."""
+    for what, word, words in (("status", query.status, {*STATUSES, *met}), ("state", query.state, {*map(str, State)})):
+        if word is not None and word.lower() not in words:
+            near = nearest(word.lower(), words)
+            hint = f"is {near!r} meant?" if near else f"known: {', '.join(sorted(filter(None, words)))}"
+            raise UsageError(f"there is no {what} {word!r}", hint=hint)
 
 
 def _matches_remote(item: Remote, query: Query) -> bool:
