@@ -71,7 +71,7 @@ class AsyncClient:
         commands: Sequence[Command] = (),
         metrics: Path | None = None,
     ) -> None:
-        expect_call(config=config, on_progress=on_progress, metrics=metrics)
+        expect_call(config=config, metrics=metrics)
         expect("clock", clock, (Clock, type(None)), "a clock", hint="such as batchkit.ManualClock()")
         expect("settings", settings, Settings, "a batchkit.Settings", hint="such as batchkit.Settings(max_attempts=3)")
         self._commands, self._metrics = tuple(commands), metrics
