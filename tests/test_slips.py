@@ -236,7 +236,7 @@ def test_what_results_cannot_be_written_to_or_joined_with_is_found_before_anythi
     made = batchkit.lines(table, deployment="d", body="{a}", custom_id="sku")
     with world.client() as client:
         for wrong in (table[:2], [*reversed(table)], [{"sku": "other"}]):
-            with pytest.raises(InputError, match="not those of the job|in another order than the job's"):
+            with pytest.raises(InputError, match=r"not those of the job|in another order than the job's"):
                 client.run(made, name="n", out=out, join=wrong)
         assert list(client.list()) == [], "nothing is kept that would be sent later"
         with pytest.raises(Unfinished):
@@ -274,7 +274,7 @@ def test_rows_are_not_asked_again_for_results_that_cannot_be_written(
                 client.run(request_lines(6), name="n", out=out, retries=1)
             assert out.read_text() == "mine"
         else:
-            with pytest.raises(InputError, match="not those of the job|in another order than the job's"):
+            with pytest.raises(InputError, match=r"not those of the job|in another order than the job's"):
                 client.run(request_lines(6), name="n", out=out, join=table[2:], retries=1)
         assert (len(world.batches()), client.show("n").round) == (1, 0)
         assert client.run(request_lines(6), name="n", out=out, join=table, overwrite=True, retries=1).job.round == 1
