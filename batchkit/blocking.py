@@ -12,12 +12,12 @@ from batchkit.client import AsyncClient
 from batchkit.clock import Clock
 from batchkit.collector.results import Results
 from batchkit.config import Settings, Target
-from batchkit.intake import Source
+from batchkit.config.prices import Prices
+from batchkit.engine.intake import Source
+from batchkit.engine.pump import Progress
+from batchkit.engine.watch import Watched
 from batchkit.model import Finding, Job, Result, StoredFile
-from batchkit.prices import Prices
-from batchkit.pump import Progress
 from batchkit.tracker.query import Page, Query, Remote, RemotePage
-from batchkit.watch import Watched
 from batchkit.wishes import Wishes
 
 

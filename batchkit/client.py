@@ -16,29 +16,29 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from batchkit import housekeeping
 from batchkit.api.service import Service
 from batchkit.clock import Clock, SystemClock
 from batchkit.collector.answers import lost
 from batchkit.collector.export import Shape
 from batchkit.collector.results import Results, judge, survey
 from batchkit.config import Settings, Target
+from batchkit.config.prices import Prices, read_prices
 from batchkit.config.targets import load_target
 from batchkit.disk import Workdir, check_writable, stamp
+from batchkit.engine.intake import Intake, Source
+from batchkit.engine.pump import Progress, Pump, connect, cut_short
+from batchkit.engine.watch import Watched
+from batchkit.engine.worker import Worker
 from batchkit.errors import BatchkitError, CancelWished, LeaseLost, LedgerBusy, Unfinished
 from batchkit.given import expect, expect_call, expect_callback
-from batchkit.intake import Intake, Source
 from batchkit.ledger import Ledger, open_ledger
 from batchkit.metrics import measure
 from batchkit.model import Finding, Job, Result, StoredFile
 from batchkit.notify import Command
-from batchkit.prices import Prices, read_prices
-from batchkit.pump import Progress, Pump, connect, cut_short
 from batchkit.tracker import remote
 from batchkit.tracker.query import Page, Query, Remote, RemotePage, select
-from batchkit.watch import Watched
+from batchkit.uploader import housekeeping
 from batchkit.wishes import Wishes, shape_of
-from batchkit.worker import Worker
 
 _log = logging.getLogger(__name__)
 _QUERY = "such as batchkit.Query(name='nightly-*', limit=10)"

@@ -26,10 +26,10 @@ from batchkit.clock import Clock
 from batchkit.config import Settings, Webhook
 from batchkit.config.credentials import Secret
 from batchkit.disk import local_errors
-from batchkit.document import job as document
 from batchkit.errors import BatchkitError, LocalError
 from batchkit.logs import NOT_TOLD
 from batchkit.model import Event, Job
+from batchkit.model.document import job as document
 from batchkit.text import visible
 
 _log = logging.getLogger(NOT_TOLD)

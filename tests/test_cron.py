@@ -19,8 +19,8 @@ import pytest
 from batchkit import AsyncClient, Client, LocalError, ManualClock, Settings, Target
 from batchkit.config.credentials import Credential, Secret
 from batchkit.disk import Workdir
-from batchkit.due import due_at, is_due
 from batchkit.emulator import Emulator, Pace
+from batchkit.engine.pump import Progress
 from batchkit.errors import (
     BatchkitError,
     CancelWished,
@@ -33,7 +33,7 @@ from batchkit.errors import (
 )
 from batchkit.ledger import open_ledger
 from batchkit.model import Batch, Job, Part, State
-from batchkit.pump import Progress
+from batchkit.model.due import due_at, is_due
 
 from .conftest import KEY, SMALL, World, request_lines
 from .processes import zygote
@@ -45,7 +45,7 @@ COMMAND = "run rows.csv -o out.csv --name nightly --custom-id sku --prompt {text
 LOADS = (
     "import sys; from batchkit.__main__ import main\n"
     "try:\n    main()\nexcept SystemExit as end:\n    code = end.code\n"
-    "heavy = {'httpx', 'batchkit.client', 'batchkit.config.facts', 'batchkit.intake'}\n"
+    "heavy = {'httpx', 'batchkit.client', 'batchkit.config.facts', 'batchkit.engine.intake'}\n"
     "print(code or 0, sorted(heavy & set(sys.modules)), file=sys.stderr)"
 )
 

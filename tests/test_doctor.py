@@ -31,9 +31,9 @@ from batchkit.config.facts import load_facts
 from batchkit.disk import Workdir
 from batchkit.doctor import judge
 from batchkit.emulator.settings import Pace
+from batchkit.engine.pump import Progress
 from batchkit.errors import Interrupted, UsageError
 from batchkit.model import Finding, Job, Part, Queue, RemoteFile, State
-from batchkit.pump import Progress
 
 from .conftest import KEY, SMALL, World, request_lines
 from .loopback import AUTHORITY, serving

@@ -20,10 +20,10 @@ import pytest
 from batchkit import AsyncClient, ManualClock, Query
 from batchkit.cli.live import View, bar, since
 from batchkit.config import Dialect, Limits
+from batchkit.engine.watch import Watched
 from batchkit.errors import Interrupted, LedgerBusy, Unfinished, UsageError
 from batchkit.model import Batch, Counts, Event, Job, Part, ServiceError, State
 from batchkit.tracker.forecast import expected_end, trouble
-from batchkit.watch import Watched
 
 from .conftest import World, request_lines
 from .shell import Shell, emulating, write_lines

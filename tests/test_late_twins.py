@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchkit import AsyncClient, Client, Job, Settings, moving
+from batchkit import AsyncClient, Client, Job, Settings
 from batchkit.emulator import Pace
-from batchkit.model import Batch, Part, State
+from batchkit.model import Batch, Part, State, moving
 from batchkit.uploader import reconcile
 
 from .conftest import SMALL, World, request_line, request_lines

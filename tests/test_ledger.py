@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchkit import LocalError, Settings
+from batchkit.engine.pump import holding
 from batchkit.errors import (
     ConfigError,
     JobConflict,
@@ -40,7 +41,6 @@ from batchkit.ledger.postgres import PostgresStore
 from batchkit.ledger.sql import Store, Tx
 from batchkit.ledger.states import LEGAL, check_move
 from batchkit.model import Batch, Counts, Job, Outcome, Part, Queue, ServiceError, State
-from batchkit.pump import holding
 
 from .conftest import World, request_lines
 from .postgres import database

@@ -24,9 +24,9 @@ from typing import Any
 import polars
 import pytest
 
+from batchkit.config.prices import read_prices
 from batchkit.config.targets import load_target
 from batchkit.emulator import Emulator
-from batchkit.prices import read_prices
 
 from .conftest import EXAMPLES, KEY
 from .test_schemas import validate

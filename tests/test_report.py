@@ -14,8 +14,8 @@ import pytest
 from batchkit import ConfigError
 from batchkit.collector.page import page
 from batchkit.collector.statistics import Distribution
+from batchkit.config.prices import Price, Prices, read_prices
 from batchkit.emulator import Reply
-from batchkit.prices import Price, Prices, read_prices
 
 from .conftest import SMALL, World, request_lines
 from .test_schemas import validate

@@ -9,16 +9,16 @@ from typing import Any
 import orjson
 import pytest
 
-from batchkit import AsyncClient, Client, InputError, Limits, Settings, document
+from batchkit import AsyncClient, Client, InputError, Limits, Settings
 from batchkit.collector import export
 from batchkit.collector.account import retryable
 from batchkit.collector.merge import changed
 from batchkit.emulator import Pace, Reply
+from batchkit.engine.pump import Progress
 from batchkit.errors import CancelWished, Unavailable, Unfinished
 from batchkit.ledger import Ledger, open_ledger
 from batchkit.ledger.lease import new_owner
-from batchkit.model import Job, Result
-from batchkit.pump import Progress
+from batchkit.model import Job, Result, document
 
 from .conftest import SMALL, World, request_lines
 from .test_schemas import validate

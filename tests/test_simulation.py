@@ -18,11 +18,12 @@ from typing import Any
 import httpx
 import pytest
 
-from batchkit import AsyncClient, Results, moving
+from batchkit import AsyncClient, Results
 from batchkit.config import Limits
 from batchkit.emulator.faults import Faults, made
 from batchkit.emulator.settings import Pace
 from batchkit.errors import BatchkitError
+from batchkit.model import moving
 
 from .conftest import request_lines
 from .doors import Bench, Doors, Harm, Killed, Place, Plan

@@ -13,11 +13,11 @@ from batchkit.errors import InputError
 
 Content = Callable[[Row], Any]
 """From a row to what is asked about it: text, or a list of text and images."""
-Shape = Callable[[Any], dict[str, Any]]
+Frame = Callable[[Any], dict[str, Any]]
 """From that to the body of the request."""
 
 
-def shape_of(url: str, system: str | None, schema: Mapping[str, Any] | None) -> Shape:
+def frame_of(url: str, system: str | None, schema: Mapping[str, Any] | None) -> Frame:
     """The body of a chat completion, response, embedding or completion around its content.
 
     `schema` is `{"name", "schema", "strict"}`. Raises InputError for what this kind of request does not take.

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from batchkit.builder.bodies import Content, Shape, content_of, shape_of
+from batchkit.builder.bodies import Content, Frame, content_of, frame_of
 from batchkit.builder.findings import RULES, shown, told
 from batchkit.builder.ids import Name, columns_of, namer
 from batchkit.builder.images import Images
@@ -45,7 +45,7 @@ class Lines:
     rows: Iterable[Row]
     name: Name
     content: Content
-    shape: Shape
+    frame: Frame
     url: str
     alike: bool
     """Whether lines differ in nothing but custom_id and content, so that the first stands for all."""
@@ -61,7 +61,7 @@ class Lines:
 
     def __iter__(self) -> Iterator[Line]:
         for _, name, content in self._contents():
-            yield Line(name, self.shape(content), self.url)
+            yield Line(name, self.frame(content), self.url)
 
     def encoded(self, *, strict: bool = False) -> Iterator[bytes]:
         """The lines as JSONL bytes, by the rules that `check` holds a file to. Raises InputError with the row."""
@@ -94,7 +94,7 @@ class Lines:
             yield line
 
     def _document(self, name: str, content: Any) -> dict[str, Any]:
-        return {"custom_id": name, "method": "POST", "url": self.url, "body": self.shape(content)}
+        return {"custom_id": name, "method": "POST", "url": self.url, "body": self.frame(content)}
 
     def _contents(self) -> Iterator[tuple[int, str, Any]]:
         """Number, name and content of every row that is not left out."""
@@ -191,7 +191,7 @@ def lines(
         raise InputError(f"on_missing must be {words}, not {on_missing!r}", hint="leave it away for 'error'")
     missing = OnMissing(on_missing)
     extra = {**(params or {}), "model": deployment}
-    shape: Shape = dict
+    frame: Frame = dict
     content: Content
     wanted, constant = columns_of(custom_id), False
     if isinstance(body, str):
@@ -203,7 +203,7 @@ def lines(
             fill, wanted = template.filler(missing), wanted | template.columns
         wanted |= {images} if images else set()
         _leave_content(url, extra)
-        shape = shape_of(url, system, load_schema(schema) if schema is not None else None)
+        frame = frame_of(url, system, load_schema(schema) if schema is not None else None)
         content = content_of(url, fill, Images(images, Path(base), image_detail, missing) if images else None)
         if not body.strip():
             raise InputError("the prompt is empty", hint="a prompt has text, and fields such as {column}")
@@ -216,7 +216,7 @@ def lines(
         rows=rows_of(rows),
         name=namer(custom_id, missing),
         content=content,
-        shape=lambda content: {**shape(content), **extra},
+        frame=lambda content: {**frame(content), **extra},
         url=url,
         alike=isinstance(body, str),
         wanted=wanted,

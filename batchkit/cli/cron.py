@@ -19,10 +19,10 @@ from batchkit.cli.printer import rows as counted
 from batchkit.cli.telling import Telling
 from batchkit.config.targets import load_target
 from batchkit.disk import stamp
-from batchkit.due import due_at, is_due, is_over
 from batchkit.errors import Unfinished
 from batchkit.ledger import Ledger, open_ledger
 from batchkit.model import Job
+from batchkit.model.due import due_at, is_due, is_over
 
 T = TypeVar("T")
 

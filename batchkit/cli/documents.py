@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchkit.document import batch
-from batchkit.document import job as job
 from batchkit.errors import BatchkitError, InputError
 from batchkit.model import CheckReport, Cost, Finding, Job, Report
+from batchkit.model.document import batch
+from batchkit.model.document import job as job
 
 if TYPE_CHECKING:
     from batchkit.tracker.query import Remote

@@ -23,7 +23,7 @@ from batchkit.tracker.query import Query
 
 if TYPE_CHECKING:
     from batchkit.client import AsyncClient
-    from batchkit.watch import Watched
+    from batchkit.engine.watch import Watched
 
 
 STOPPING_S = 900.0

@@ -13,7 +13,7 @@ from batchkit.tracker.forecast import expected_end, trouble
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from batchkit.watch import Watched
+    from batchkit.engine.watch import Watched
 
 BAR = 30
 """Cells of a job's bar: a part each, or a share of the parts where there are more."""

@@ -83,7 +83,8 @@ class Where:
     def flags(self) -> str:
         """What a further command needs to find the same job, but for what the environment tells it as well."""
         target = None if is_address(self.target) else self.target
-        named = (("--target", target), ("--ledger", self.ledger), ("--config", self.config))
+        ledger = None if _password(self.ledger) else self.ledger  # it came from the environment, and is there again
+        named = (("--target", target), ("--ledger", ledger), ("--config", self.config))
         flags = "".join(f" {flag} {quote(str(value))}" for flag, value in named if value and not told(flag, str(value)))
         return flags + (" --emulator" if self.emulator and not told("--emulator", *TRUE) else "")
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from batchkit.cli.live import View
     from batchkit.clock import Clock
-    from batchkit.pump import Progress
-    from batchkit.watch import Watched
+    from batchkit.engine.pump import Progress
+    from batchkit.engine.watch import Watched
 
 EVERY_S = 60.0
 SILENCE_S = 3600.0

@@ -16,9 +16,9 @@ from batchkit.cli.options import Where
 from batchkit.cli.printer import Face, write_bytes
 from batchkit.cli.rows import Overwrite, place
 from batchkit.cli.session import opened
+from batchkit.config.prices import read_prices
 from batchkit.disk import replacing
 from batchkit.errors import UsageError
-from batchkit.prices import read_prices
 
 
 def report(

@@ -25,7 +25,7 @@ from batchkit.text import plural
 
 if TYPE_CHECKING:
     from batchkit.builder.tokens import Tally
-    from batchkit.prices import Prices
+    from batchkit.config.prices import Prices
 
 MOST = 20
 """How many problems of a file are printed for people."""
@@ -126,7 +126,7 @@ def check(
     from batchkit.builder.check import check as judged
     from batchkit.builder.deployments import elsewhere
     from batchkit.config.facts import load_facts
-    from batchkit.prices import read_prices
+    from batchkit.config.prices import read_prices
 
     if sum((github, as_sarif, face.as_json)) > 1:
         raise UsageError("--github, --sarif and --json are three forms", hint="choose one of them")

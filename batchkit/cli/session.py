@@ -23,7 +23,7 @@ from batchkit.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
     from batchkit.client import AsyncClient
-    from batchkit.pump import Progress
+    from batchkit.engine.pump import Progress
 
 T = TypeVar("T")
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -148,7 +148,7 @@ def _check_terminal() -> None:
 
 def _stopped(steps: list[Progress]) -> Interrupted:
     """Stopped at once, with what was last seen of the job: the ledger knows the rest."""
-    from batchkit.pump import standing
+    from batchkit.engine.pump import standing
 
     if not steps:
         return Interrupted("stopped at once; everything is saved", hint="batchkit list")

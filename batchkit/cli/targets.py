@@ -79,7 +79,7 @@ def add(
 
     Example: batchkit targets add prod --entra -d gpt-4o --endpoint https://NAME.openai.azure.com
     """
-    from batchkit.cli.told import shown
+    from batchkit.cli.origins import shown
     from batchkit.config import tables
 
     plans.check_name(name)
@@ -265,7 +265,7 @@ def _first(config: Path | None) -> str:
 
 def _list(path: Path, config: Path | None) -> dict[str, Any]:
     """The document of the targets there are."""
-    from batchkit.cli.told import listed
+    from batchkit.cli.origins import listed
 
     names = list(plans.read(path).get("targets", {})) if path.exists() else []
     used = None
@@ -278,7 +278,7 @@ def _list(path: Path, config: Path | None) -> dict[str, Any]:
 
 
 def _show(face: Face, name: str | None, config: Path | None) -> None:
-    from batchkit.cli.told import shown
+    from batchkit.cli.origins import shown
 
     found = shown(plans.plan(name, config=config))
     words: list[str] = []

@@ -15,9 +15,9 @@ from batchkit.collector.lines import names_of, text
 from batchkit.collector.merge import Row, merge
 from batchkit.collector.statistics import Statistics
 from batchkit.collector.verdict import verdict
+from batchkit.config.prices import Prices
 from batchkit.disk import PIECE, Workdir, blocks, local_errors
 from batchkit.model import Job, Result
-from batchkit.prices import Prices
 
 
 class Results:

@@ -11,8 +11,8 @@ from typing import Any
 
 from batchkit.collector.account import Account, retryable
 from batchkit.collector.lines import PENDING
+from batchkit.config.prices import MILLION, Prices
 from batchkit.model import TOKEN_LIMIT, Batch, Job, Part, Report, Result
-from batchkit.prices import MILLION, Prices
 
 EXAMPLES = 3
 """How many rows stand for an error code."""

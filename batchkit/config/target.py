@@ -16,7 +16,7 @@ from batchkit.config.endpoint import LOOPBACK as LOOPBACK
 from batchkit.config.endpoint import Dialect as Dialect
 from batchkit.errors import ConfigError
 from batchkit.given import expect_numbers
-from batchkit.moving import POOLED
+from batchkit.model.moving import POOLED
 
 LOCAL_POLL_S = 2.0
 """A service on this machine may be asked more often."""

@@ -20,7 +20,7 @@ from batchkit.model import CHAT, ENDED, Finding, Job
 from batchkit.text import duration, slug
 
 if TYPE_CHECKING:
-    from batchkit.watch import Watched
+    from batchkit.engine.watch import Watched
 
 _log = logging.getLogger(__name__)
 PATIENCE_S = 1200.0

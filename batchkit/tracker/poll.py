@@ -9,14 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from batchkit import moving, wire
+from batchkit import wire
 from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.config import Settings, Target
 from batchkit.errors import BatchkitError
 from batchkit.ledger import Hold, deeds
 from batchkit.ledger.sql import Tx
-from batchkit.model import DONE, LOST, Batch, Counts, Next, Part, ServiceError, State
+from batchkit.model import DONE, LOST, Batch, Counts, Next, Part, ServiceError, State, moving
 from batchkit.text import utc, visible
 from batchkit.tracker.lookout import Lookout
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import secrets
 
-from batchkit import moving
 from batchkit.errors import BatchkitError, LeaseLost, QuotaFull, Throttled, Uncertain
 from batchkit.ledger import deeds
-from batchkit.model import Batch, Next, Part, Queue, State
+from batchkit.model import Batch, Next, Part, Queue, State, moving
 from batchkit.text import utc, visible
 from batchkit.uploader import place, quota, reconcile, twins
 from batchkit.uploader.quota import Admission, Room

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from batchkit import moving
 from batchkit.config import Target
 from batchkit.errors import BatchkitError, NotFound, Refused, Unauthorized, Unavailable
 from batchkit.ledger import deeds
-from batchkit.model import Next, Part, State
+from batchkit.model import Next, Part, State, moving
 from batchkit.text import duration
 from batchkit.uploader import quota, staging
 from batchkit.uploader.quota import Room

@@ -12,12 +12,12 @@ from batchkit.collector.export import Shape
 from batchkit.collector.results import Results, collect
 from batchkit.collector.verdict import verdict
 from batchkit.disk import already_there, sha256
+from batchkit.engine.pump import Pump
 from batchkit.errors import BatchkitError, LedgerBusy, LocalError, Unfinished
 from batchkit.hints import in_python
 from batchkit.ledger import WROTE, Hold
 from batchkit.logs import ENDED_BADLY
 from batchkit.model import Job, State
-from batchkit.pump import Pump
 from batchkit.text import duration, plural
 
 _log = logging.getLogger(ENDED_BADLY)

@@ -15,7 +15,6 @@ from shlex import quote
 from types import MappingProxyType
 from typing import Any
 
-from batchkit import moving
 from batchkit.builder import split
 from batchkit.builder.check import check
 from batchkit.builder.deployments import elsewhere
@@ -26,12 +25,12 @@ from batchkit.collector.account import retryable, words_of
 from batchkit.collector.merge import changed, leftovers
 from batchkit.config import Limits, Target
 from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, sha256
+from batchkit.engine.pump import holding
 from batchkit.errors import InputError, LedgerBusy
 from batchkit.given import expect, job_name, warn
 from batchkit.ledger import Hold, Ledger, deeds
 from batchkit.ledger.store import check_same
-from batchkit.model import Job, Line, Part, Result, State
-from batchkit.pump import holding
+from batchkit.model import Job, Line, Part, Result, State, moving
 from batchkit.text import duration, plural, slug
 
 _log = logging.getLogger(__name__)

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from batchkit.reports import CheckReport as CheckReport
-from batchkit.reports import Cost as Cost
-from batchkit.reports import Finding as Finding
-from batchkit.reports import Outcome as Outcome
-from batchkit.reports import Problem as Problem
-from batchkit.reports import Report as Report
-from batchkit.reports import Result as Result
-from batchkit.reports import Tokens as Tokens
+from batchkit.model.reports import CheckReport as CheckReport
+from batchkit.model.reports import Cost as Cost
+from batchkit.model.reports import Finding as Finding
+from batchkit.model.reports import Outcome as Outcome
+from batchkit.model.reports import Problem as Problem
+from batchkit.model.reports import Report as Report
+from batchkit.model.reports import Result as Result
+from batchkit.model.reports import Tokens as Tokens
 
 CHAT = "/v1/chat/completions"
 URLS = ("/chat/completions", "/responses", "/embeddings", "/completions")

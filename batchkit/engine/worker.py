@@ -11,13 +11,14 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from batchkit import moving
 from batchkit.collector.answers import lost
 from batchkit.collector.export import Shape
 from batchkit.collector.results import Results, collect, fit
-from batchkit.delivery import deliver, foresee, merged
 from batchkit.disk import already_there
-from batchkit.due import is_due
+from batchkit.engine.delivery import deliver, foresee, merged
+from batchkit.engine.intake import Intake
+from batchkit.engine.pump import Progress, Pump, Turn, holding, keeping
+from batchkit.engine.watch import Watched, watch
 from batchkit.errors import (
     BatchkitError,
     ConfigError,
@@ -30,11 +31,9 @@ from batchkit.errors import (
     Refused,
     Unavailable,
 )
-from batchkit.intake import Intake
 from batchkit.ledger import Hold
-from batchkit.model import Job, State
-from batchkit.pump import Progress, Pump, Turn, holding, keeping
-from batchkit.watch import Watched, watch
+from batchkit.model import Job, State, moving
+from batchkit.model.due import is_due
 
 _log = logging.getLogger(__name__)
 ALL: Sequence[Turn] = (Pump.submit, Pump.poll, Pump.fetch)

@@ -1,0 +1,1 @@
+"""What moves jobs: it alone knows leases, and all the rooms."""
