@@ -247,7 +247,8 @@ def _tokens(report: CheckReport, cost: Cost | None) -> list[str]:
     if tokens.output_most:
         words.append(f"up to {tokens.output_most} tokens out")
     if tokens.unbounded:
-        words.append(f"{plural(tokens.unbounded, 'request')} without a most for tokens out (--param max_tokens=N)")
+        param = "max_output_tokens" if (report.url or "").endswith("/responses") else "max_tokens"
+        words.append(f"{plural(tokens.unbounded, 'request')} without a most for tokens out (--param {param}=N)")
     if tokens.uncounted:
         words.append(f"{tokens.uncounted} of {plural(tokens.images, 'image')} not counted")
     lines = [", ".join(words)]
