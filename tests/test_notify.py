@@ -283,7 +283,7 @@ def test_while_the_end_is_told_others_may_read_the_job_and_nobody_ends_it_or_ask
             seen.extend(other.run_due())
             seen.append(other.fetch("nightly").report.total)
             seen.append(other.show("nightly").state)
-            with pytest.raises(LedgerBusy, match="is being worked on by process"):
+            with pytest.raises(LedgerBusy, match="is being worked on by another call in this process"):
                 other.retry("nightly", only=["4xx", "5xx"])
 
     receiver.on_post = meanwhile
