@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import wait
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from batchkit.aside import begin
 from batchkit.errors import UsageError
 
 T = TypeVar("T")
+_GLANCE_S = 0.2
 _PATIENCE_S = 15.0
 """How long what was cancelled may take to clean up."""
 
@@ -55,6 +57,8 @@ class Bridge:
             raise RuntimeError("this Client is closed; make a new one")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
+            while not wait((future,), _GLANCE_S).done:
+                continue  # Ctrl-C is heard in between: under polars' handler it ends no waiting
             return future.result()
         except KeyboardInterrupt:
             future.cancel()

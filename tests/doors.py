@@ -24,7 +24,7 @@ from batchkit.emulator.replies import Model
 from batchkit.emulator.service import Service
 from batchkit.emulator.settings import Deployment, Pace
 from batchkit.emulator.settings import Limits as ServiceLimits
-from batchkit.errors import LedgerError
+from batchkit.errors import LedgerUnreachable
 from batchkit.ledger import Ledger, open_ledger
 from batchkit.ledger.lease import new_owner
 from batchkit.ledger.sql import Store, Tx
@@ -107,12 +107,12 @@ class DoorStore:
     async def run(self, work: Callable[[Tx], T]) -> T:
         harm = self._doors.knock("ledger")
         if harm is Harm.ERROR:
-            raise LedgerError("the ledger is locked")
+            raise LedgerUnreachable("the ledger is locked")
         result = await self._inner.run(work)
         if harm is Harm.KILL_AFTER:
             self._doors.die()
         if harm is Harm.LOST:
-            raise LedgerError("the connection to the ledger broke")
+            raise LedgerUnreachable("the connection to the ledger broke")
         return result
 
     async def close(self) -> None:

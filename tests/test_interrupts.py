@@ -7,6 +7,7 @@ import signal
 import threading
 import traceback
 
+import polars  # noqa: F401  (its handler of Ctrl-C wakes nobody who waits)
 import pytest
 
 from batchkit import Client, ManualClock

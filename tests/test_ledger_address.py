@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from batchkit.config import config_file, data_home
+from batchkit.ledger.postgres import PostgresStore
 
 from .postgres import database
 from .shell import Shell
@@ -53,3 +54,18 @@ def test_a_home_that_is_empty_or_relative_is_none(shell: Shell, given: str) -> N
     assert Path.home() in data_home(env).parents
     assert Path.home() in config_file(env).parents
     assert sorted(path.name for path in shell.home.iterdir()) == [".local"]
+
+
+@pytest.mark.parametrize(
+    ("said", "exit"),
+    [
+        ("the database system is not yet accepting connections", 6),
+        ("no more connections allowed (max_client_conn)", 6),
+        ("query_wait_timeout", 6),
+        ('password authentication failed for user "me"', 4),
+        ('database "db" does not exist', 4),
+    ],
+)
+def test_what_a_server_says_passes_unless_a_setting_is_wrong(said: str, exit: int) -> None:
+    error = psycopg.OperationalError(f'connection to server at "10.0.0.1", port 5432 failed: FATAL:  {said}')
+    assert PostgresStore("postgresql://me@host/db")._unopened(error).exit == exit

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from batchkit.errors import BatchkitError, LedgerError
+from batchkit.errors import BatchkitError, LedgerError, Unfinished
 from batchkit.model import State
 
 from .conftest import SMALL, World, request_lines
@@ -124,3 +124,19 @@ def test_jobs_that_had_their_turn_are_told_though_the_ledger_is_away_then(tmp_pa
     with pytest.raises(LedgerError, match="locked") as caught:
         bench.live(Doors(plan), lambda client: client.run_due())
     assert [(job.name, job.state) for job in caught.value.done] == [("second", State.RUNNING)]
+
+
+def test_a_ledger_that_lacks_a_table_is_no_outage(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, rows=4)
+    bench.live(Doors(), lambda client: client.submit(request_lines(4), name="nightly"))
+    began = bench.clock.now()
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as ledger, ledger:
+        ledger.execute("ALTER TABLE quotas RENAME TO others")
+    with pytest.raises(LedgerError, match="quotas"):
+        bench.live(Doors())
+    assert bench.clock.now() - began < 86400
+
+
+def test_at_the_deadline_a_job_is_unfinished_whatever_is_out_of_time_then(world: World) -> None:
+    with world.client() as client, pytest.raises(Unfinished):
+        client.run(request_lines(4), name="late", timeout_s=0)

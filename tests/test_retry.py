@@ -320,3 +320,20 @@ def test_bodies_that_no_service_takes_are_not_asked_again(
             client.retry("again", params=params)
         assert client.show("again").round == 0
     assert len(world.batches()) == 1
+
+
+def test_what_a_later_round_owes_is_not_asked_again_unwished(make_world: Callable[..., World]) -> None:
+    model = Moody(lambda number: 1 if number < 4 else 0, refused(429, "429"))
+    world = make_world(fail_rate=0.0, answer=model, faults=["drop_rows,1.0,nth=2"])
+    with world.client() as client:
+        assert client.run(request_lines(6), name="owed", retries=3).report.ok == 2
+    assert len(world.batches()) == 2
+
+
+def test_rows_that_are_known_not_to_have_run_are_asked_again_beside_one_that_is_owed(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(fail_rate=0.0, faults=["expire,0.5,nth=1", "drop_rows,0.05,nth=1"])
+    with world.client() as client:
+        report = client.run(request_lines(20), name="half", retries=1).report
+    assert (report.ok, report.failed, len(world.batches())) == (19, 1, 2)

@@ -147,5 +147,7 @@ def _absent(custom_id: str, part: Part) -> Result:
         message = (first.message if first else "") or "the service refused the whole batch"
     elif batch.status in ("expired", "cancelled"):
         code, message = f"batch_{batch.status}", f"the batch was {batch.status} before this row was done"
-    batch_id = batch.id if batch else None
-    return Result(custom_id, False, error_code=code, error_message=message, round=part.round, batch_id=batch_id)
+    where = batch.id if batch else None
+    return Result(
+        custom_id, False, error_code=code, error_message=message, round=part.round, batch_id=where, came=False
+    )

@@ -227,7 +227,7 @@ class _Wanted:
         self._job, self._only, self._owed, self._met = job, only, owed, set[str | None]()
 
     def __call__(self, result: Result) -> bool:
-        awaited = result.status_code is None and result.batch_id in self._owed
+        awaited = any(not one.came and one.batch_id in self._owed for one in (result, *result.other_rounds))
         wanted = retryable(result, self._only) and not awaited
         if wanted and self._only:
             self._met |= words_of(result)

@@ -22,13 +22,8 @@ from batchkit.errors import (
     ConfigError,
     Interrupted,
     LeaseLost,
-    LedgerCorrupt,
-    LedgerError,
-    LedgerRefused,
-    LedgerTooNew,
-    LedgerTooOld,
+    LedgerUnreachable,
     LocalError,
-    NetworkDisk,
     Refused,
     ResultError,
     Throttled,
@@ -193,8 +188,8 @@ class Pump:
                 nexts = [await self._one(turn, hold, deadline) for turn in turns]
                 try:
                     job = await hold.job()
-                except LedgerError as error:
-                    nexts.append(_passing(error))
+                except LedgerUnreachable as error:
+                    nexts.append(error)
                 if not once and any(part.batches for part in job.parts):
                     nexts = [self._waited_out(later) for later in nexts]
                 waits = [later for later in nexts if isinstance(later, Next) and not later.done]
@@ -202,6 +197,10 @@ class Pump:
                 why = next((later.why for later in waits if later.why), "")
                 yield Progress(job, why, first.at if first else None)
                 if trouble := next((later for later in nexts if isinstance(later, BatchkitError)), None):
+                    if isinstance(
+                        trouble, Unavailable
+                    ):  # at the deadline nothing is waited for, and all is out of time
+                        self._check(job, deadline)
                     raise trouble
                 if first is None or once:
                     return
@@ -215,7 +214,7 @@ class Pump:
 
     def _waited_out(self, later: Next | BatchkitError) -> Next | BatchkitError:
         """Once batches run at the service, its troubles and those of the ledger only move the next look."""
-        if not isinstance(later, (Unavailable, LedgerError)):
+        if not isinstance(later, (Unavailable, LedgerUnreachable)):
             return later
         asked = later.retry_after_s if isinstance(later, Throttled) else None
         wait_s = min(LONGEST_WAIT_S, max(self.target.poll_interval_s, asked or 0.0))
@@ -245,10 +244,17 @@ class Pump:
             if not doing.done():
                 raise _interrupted(await hold.job())
             return doing.result()
-        except (ConfigError, Refused, Unavailable, Uncertain, ResultError, LocalError, Unfinished) as error:
+        except (
+            ConfigError,
+            Refused,
+            Unavailable,
+            LedgerUnreachable,
+            Uncertain,
+            ResultError,
+            LocalError,
+            Unfinished,
+        ) as error:
             return error
-        except LedgerError as error:
-            return _passing(error)
         finally:
             for task in (doing, *ending):
                 task.cancel()
@@ -326,13 +332,6 @@ async def keeping(hold: Hold) -> AsyncIterator[Hold]:
         keeper.cancel()
         with suppress(BatchkitError):
             await hold.release()
-
-
-def _passing(error: LedgerError) -> LedgerError:
-    """A trouble of the ledger that may pass; one that lasts is raised."""
-    if isinstance(error, (LeaseLost, LedgerCorrupt, LedgerRefused, LedgerTooNew, LedgerTooOld, NetworkDisk)):
-        raise error
-    return error
 
 
 def _not_worse(job: Job, outcome: Outcome) -> Outcome:

@@ -212,11 +212,11 @@ class PostgresStore:
             raise LedgerError(f"the ledger {self.name}: {visible(str(error).strip(), 300)}") from None
 
     def _unopened(self, error: psycopg.OperationalError) -> LedgerError:
-        """What a server says before it lets one in is a setting's fault, but for what passes; else nobody answered."""
+        """What a server says before it lets one in may be a setting's fault; all else passes."""
         said = str(error).strip().splitlines() or ["no reason given"]
         fatal = next((line for line in said if "FATAL" in line), None)  # of several addresses one may have answered
         reason = visible(fatal or said[0], 300)
-        if _asked_password(error) or (fatal is not None and not _PASSES.search(fatal)):
+        if _asked_password(error) or (fatal is not None and _REFUSES.search(fatal)):
             words = f"the ledger {self.name} lets nobody in: {reason}"
             return LedgerRefused(words, hint="check user and database of the address, and PGPASSWORD or ~/.pgpass")
         return LedgerUnreachable(f"the ledger {self.name} cannot be reached: {reason}")
@@ -230,8 +230,8 @@ class PostgresStore:
         )
 
 
-_PASSES = re.compile("starting up|shutting down|recovery|too many|connection slots|terminating")
-"""What a server says that lets nobody in for the moment."""
+_REFUSES = re.compile("authentication failed|pg_hba|does not exist|permission denied|not permitted to log in")
+"""What a server says that lets nobody in before a setting is mended; all else passes."""
 
 
 def _asked_password(error: psycopg.OperationalError) -> bool:

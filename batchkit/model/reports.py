@@ -91,7 +91,8 @@ class Result:
 
     `ok` is true for HTTP 200 only. `text` is the answer's text; `response` is the whole response body. For a bad row
     `error_code` and `error_message` say why, in the service's words where it gave any. `other_rounds` are the answers
-    of other rounds to the same row, in their order; this one is the latest good one, or the latest.
+    of other rounds to the same row, in their order; this one is the latest good one, or the latest. `came` is whether
+    the service sent a line for the row.
     """
 
     custom_id: str
@@ -109,6 +110,7 @@ class Result:
     batch_id: str | None = None
     response: Any = None
     other_rounds: tuple[Result, ...] = ()
+    came: bool = field(default=True, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

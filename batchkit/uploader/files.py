@@ -81,6 +81,7 @@ async def files_full(work: Work, part: Part, why: str) -> Next:
     words = visible(f"{quota.WAITING}: {why}", 500)
     api = work.api(part)
     if await sweep.cleared(api=api, hold=work.hold.of(api.target.service), clock=work.clock):
+        work.files.pop(api.target.service, None)
         return Next(work.clock.now(), words)
     part = await deeds.refused(
         work.hold, part, State.STAGED, at=work.clock.now(), why=words, wait_s=work.settings.quota_wait, files=True
