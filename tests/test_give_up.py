@@ -17,7 +17,7 @@ from batchkit import AsyncClient, Client, Report, Settings
 from batchkit.emulator import Pace
 from batchkit.errors import BatchkitError, ConfigError, LedgerBusy, Refused, Unavailable, Unfinished
 from batchkit.ledger import open_ledger
-from batchkit.model import GIVEN_UP, SILENT_S, Job, State
+from batchkit.model import CHAT, GIVEN_UP, SILENT_S, Batch, Job, Part, ServiceError, State
 
 from .conftest import SMALL, World, request_lines
 from .shell import Shell, emulating, rows, write_lines
@@ -408,3 +408,10 @@ def test_a_service_that_says_nothing_is_not_waited_for_beyond_the_deadline(world
             with pytest.raises((Unfinished, Unavailable)):
                 client.run(ROWS, name="nightly", timeout_s=0.3)
             assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(("errors", "owed"), [((), True), ((ServiceError("model_not_found", "no"),), False)])
+def test_what_goes_to_another_target_is_not_owed(errors: tuple[ServiceError, ...], owed: bool) -> None:
+    batch = Batch("batch_1", "failed", errors=errors)
+    part = Part("p", "j", 0, 0, State.RUNNING, 1, 1, "0", batches=(batch,), held="the target refused it")
+    assert Job("j", "nightly", "0", "s", "t", CHAT, "d", 0.0, parts=(part,)).owed is owed

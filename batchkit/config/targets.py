@@ -96,7 +96,8 @@ def plan(name: str | None = None, *, config: str | Path | None = None, env: Mapp
         raise ConfigError(
             "no service to talk to: no target is named and no endpoint is set",
             hint="export AZURE_OPENAI_ENDPOINT=https://NAME.openai.azure.com AZURE_OPENAI_API_KEY=…, "
-            "or batchkit targets add NAME --endpoint URL, or try without an account: add --emulator",
+            "or batchkit targets add NAME --endpoint URL, or try without an account: --emulator, or for a program "
+            "batchkit emulate",
         )
     if name not in tables:
         check_name(name)

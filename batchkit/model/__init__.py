@@ -339,8 +339,9 @@ class Job:
     @property
     def owed(self) -> bool:
         """Whether it waits for what the service owes it: a batch that it does not know, or files that it does not
-        name."""
-        return any(part.state is State.RUNNING and part.held for part in self.parts)
+        name; not for another target to take what one refused."""
+        waiting = [part for part in self.parts if part.state is State.RUNNING and part.held]
+        return any(not (part.batch and part.batch.refused_by_target) for part in waiting)
 
     @property
     def held(self) -> str | None:
