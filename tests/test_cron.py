@@ -410,6 +410,40 @@ def test_two_hosts_whose_pools_differ_do_not_move_a_job_to_and_fro(make_world: C
         assert client.fetch("nightly").report.total == 1
 
 
+@pytest.mark.parametrize("give_up", [False, True])
+def test_a_pool_edited_to_and_fro_locks_no_job_for_good(make_world: Callable[..., World], give_up: bool) -> None:
+    slow, b, c = make_world(pace=Pace(running_s=500_000.0)), make_world(), make_world()
+    east, west, north = (replace(w.target(), name=name) for w, name in ((slow, "east"), (b, "west"), (c, "north")))
+    was, now = (replace(east, name="eu", pool=(east, more)) for more in (west, north))
+
+    def edited(pool: Target) -> str:
+        slow.clock.advance(61)
+        with Client(pool, ledger=slow.home / "l.sqlite3", clock=slow.clock) as client:
+            client.run_due()
+            return client.show("nightly").service
+
+    with Client(was, ledger=slow.home / "l.sqlite3", clock=slow.clock) as client:
+        client.submit(request_lines(1), name="nightly")
+    for pool in (now, was, now):
+        assert edited(pool) == pool.service
+    with pytest.raises(ConfigError, match="twice within the hour") as refused:
+        edited(was)
+    assert f"with {now.service} it goes on at once" in refused.value.hint
+    with Client(was, ledger=slow.home / "l.sqlite3", clock=slow.clock) as client, pytest.raises(Unfinished):
+        client.fetch("nightly")
+    slow.clock.advance(3600)
+    for pool in (was, now):
+        assert edited(pool) == pool.service
+    with pytest.raises(ConfigError, match="twice within the hour"):
+        [edited(pool) for pool in (was, now, was)]
+    with Client(was, ledger=slow.home / "l.sqlite3", clock=slow.clock) as client:
+        client.cancel("nightly", give_up=give_up)
+        slow.clock.advance(100_000)
+        client.run_due()
+        assert client.show("nightly").settled_at is not None
+    assert [batch["status"] for batch in slow.batches()] == ["cancelled"]
+
+
 def test_a_job_whose_pool_was_edited_is_cancelled_though_somebody_holds_it(make_world: Callable[..., World]) -> None:
     down, up = make_world(faults=["html,502,call=any"]), make_world(fail_rate=0.0)
     east, west = replace(down.target(), name="east"), replace(up.target(), name="west")
