@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from batchkit.errors import (
     LedgerBusy,
     Redirected,
     Refused,
+    Unavailable,
     Unfinished,
 )
 from batchkit.ledger import open_ledger
@@ -36,8 +37,10 @@ from batchkit.model import Batch, Job, Part, State
 from batchkit.model.due import due_at, is_due
 
 from .conftest import KEY, SMALL, World, request_lines
+from .doors import Bench, Doors, Place
 from .processes import zygote
 from .shell import Shell, write_lines
+from .test_quota import TOKENS
 from .test_schemas import validate
 from .test_submit_once import Wire, creating
 
@@ -410,6 +413,40 @@ def test_two_hosts_whose_pools_differ_do_not_move_a_job_to_and_fro(make_world: C
         assert client.fetch("nightly").report.total == 1
 
 
+@pytest.mark.parametrize("give_up", [False, True])
+def test_a_pool_edited_to_and_fro_locks_no_job_for_good(make_world: Callable[..., World], give_up: bool) -> None:
+    slow, b, c = make_world(pace=Pace(running_s=500_000.0)), make_world(), make_world()
+    east, west, north = (replace(w.target(), name=name) for w, name in ((slow, "east"), (b, "west"), (c, "north")))
+    was, now = (replace(east, name="eu", pool=(east, more)) for more in (west, north))
+
+    def edited(pool: Target) -> str:
+        slow.clock.advance(61)
+        with Client(pool, ledger=slow.home / "l.sqlite3", clock=slow.clock) as client:
+            client.run_due()
+            return client.show("nightly").service
+
+    with Client(was, ledger=slow.home / "l.sqlite3", clock=slow.clock) as client:
+        client.submit(request_lines(1), name="nightly")
+    for pool in (now, was, now):
+        assert edited(pool) == pool.service
+    with pytest.raises(ConfigError, match="twice within the hour") as refused:
+        edited(was)
+    assert f"with {now.service} it goes on at once" in refused.value.hint
+    with Client(was, ledger=slow.home / "l.sqlite3", clock=slow.clock) as client, pytest.raises(Unfinished):
+        client.fetch("nightly")
+    slow.clock.advance(3600)
+    for pool in (was, now):
+        assert edited(pool) == pool.service
+    with pytest.raises(ConfigError, match="twice within the hour"):
+        [edited(pool) for pool in (was, now, was)]
+    with Client(was, ledger=slow.home / "l.sqlite3", clock=slow.clock) as client:
+        client.cancel("nightly", give_up=give_up)
+        slow.clock.advance(100_000)
+        client.run_due()
+        assert client.show("nightly").settled_at is not None
+    assert [batch["status"] for batch in slow.batches()] == ["cancelled"]
+
+
 def test_a_job_whose_pool_was_edited_is_cancelled_though_somebody_holds_it(make_world: Callable[..., World]) -> None:
     down, up = make_world(faults=["html,502,call=any"]), make_world(fail_rate=0.0)
     east, west = replace(down.target(), name="east"), replace(up.target(), name="west")
@@ -576,7 +613,10 @@ def test_a_job_goes_on_where_its_lines_are_brought(world: World, ledger_url: str
             with pytest.raises(Refused):
                 await client.submit(request_lines(6), name="nightly")
         async with machine("third") as client:
-            with pytest.raises(Unfinished, match="are not on this machine: the one that has them sends") as error:
+            elsewhere = (Unfinished, "are not on this machine: the one that has them sends")
+            gone = (LocalError, "are gone before they were sent")
+            kind, words = elsewhere if "://" in ledger_url else gone
+            with pytest.raises(kind, match=words) as error:
                 await client.run_due()
             assert "batchkit run ROWS … --name nightly" in error.value.hint
         async with machine("second") as client:
@@ -584,6 +624,39 @@ def test_a_job_goes_on_where_its_lines_are_brought(world: World, ledger_url: str
 
     asyncio.run(work())
     assert len(world.batches()) == 2
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        (Place(),),
+        tuple(Place(name, deployments=(name,), deployment=name) for name in ("east", "west")),
+        (Place(deployments=(f"gpt-4o-batch:::{TOKENS - 1}",), late_quota=True),),
+    ],
+    ids=["to be sent", "to be renamed", "to be cut"],
+)
+def test_lines_that_are_lost_are_said_and_brought_again(tmp_path: Path, places: tuple[Place, ...]) -> None:
+    class Down(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            raise httpx.ConnectError("no route")
+
+    bench = Bench(tmp_path, rows=4, places=places)
+    whole, late = bench.wrap, places[0].late_quota
+    bench.wrap = whole if late else lambda _: Down()
+    with nullcontext() if late else pytest.raises(Unavailable):
+        bench.live(Doors(), lambda client: client.submit(request_lines(4), name="nightly", wait=False))
+    bench.wrap = whole
+    if late:  # the quota is met once the batch was validated
+        bench.clock.advance(86_400)
+        bench.live(Doors(), lambda client: client.run_due())
+    for path in tmp_path.glob("ledger.jobs/*/*.lines.jsonl"):
+        path.unlink()
+    for _ in range(2):
+        bench.clock.advance(86_400)
+        with pytest.raises(LocalError, match=r"are gone before they were sent: .*lines\.jsonl") as lost:
+            bench.live(Doors(), lambda client: client.run_due())
+        assert lost.value.hint.startswith("batchkit run ROWS … --name nightly")
+    assert bench.live(Doors()).report.ok == 4
 
 
 @pytest.mark.parametrize("arguments", [[], ["lines.jsonl", "-o", "out.jsonl", "--name", "nightly"]])

@@ -60,7 +60,8 @@ class Worker:
         self.check(job)
         told = (*turns, Pump.tell)
         async with holding(self.pump.ledger, job, hold) as hold:
-            job = await self._homed(job, hold)
+            if Pump.submit in turns and job.cancelled_at is None:  # who sends nothing needs no place to send it to
+                job = await self._homed(job, hold)
             async with aclosing(self.pump.run(job, told, once=once, timeout_s=timeout_s, hold=hold)) as steps:
                 async for progress in steps:
                     await self.seen(progress)

@@ -227,22 +227,27 @@ _OF_A_PLACE = ("sent_sha256", "sent_bytes", "file_id", "held", "next_try_at")
 LEFT = "left"
 """The kind of event that keeps where a job belonged before it was given to another target."""
 MOST_RETURNS = 1
-"""How often a job goes back to where it belonged before, as when an edit is undone."""
+"""How often within `RETURNS_S` a job goes back to where it belonged before, as when an edit is undone."""
+RETURNS_S = 3600.0
 
 
 async def rehome(hold: Hold, job: Job, places: Sequence[Part], *, at: float) -> Job:
     """Give a job the target that it names by now; `places` are those of its parts that were sent nowhere, as they are
-    to be. Raises ConfigError for one that two settings of its target pull to and fro."""
+    to be. Raises ConfigError for one that two settings of its target pull to and fro within the hour."""
 
     def work(tx: Tx) -> Job:
         before = rows.must(rows.by_id(tx, job.id))
-        sql = "SELECT count(*) AS times FROM events WHERE job_id = :job AND kind = :left AND detail = :service"
-        left = tx.row(sql, job=job.id, left=LEFT, service=visible(job.service))
+        sql = (
+            "SELECT count(*) AS times FROM events"
+            " WHERE job_id = :job AND kind = :left AND detail = :service AND at > :since"
+        )
+        left = tx.row(sql, job=job.id, left=LEFT, service=visible(job.service), since=at - RETURNS_S)
         if left and left["times"] > MOST_RETURNS:
             raise ConfigError(
                 f"job {job.name!r} belongs to {before.service} ({before.target}) and is left alone here: it was taken"
-                f" there twice from {job.service} ({job.target})",
-                hint=f"the settings of {job.target!r} differ between two hosts or files: make them the same",
+                f" there twice within the hour from {job.service} ({job.target})",
+                hint=f"where two hosts or files say differently what {job.target!r} is, make them the same:"
+                f" with {before.service} it goes on at once, with another an hour after the last change",
             )
         sql = "UPDATE jobs SET service = :service, target = :target WHERE id = :job"
         tx.write(sql, job=job.id, service=job.service, target=job.target)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from pathlib import Path
-from shlex import quote
 
 from batchkit.api.service import Service
 from batchkit.disk import sha256
-from batchkit.errors import BatchkitError, LocalError, NotFound, QuotaFull, Refused, Uncertain, Unfinished
+from batchkit.errors import BatchkitError, LocalError, NotFound, QuotaFull, Refused, Uncertain
 from batchkit.ledger import deeds
 from batchkit.model import Next, Part, RemoteFile, State
 from batchkit.text import duration, visible
@@ -35,6 +34,7 @@ async def upload(work: Work, part: Part) -> tuple[Part, RemoteFile | None, Next 
     api = work.api(part)
     if (later := await _room(work, part, api)) is not None:
         return part, None, later
+    await work.lines_here(part)
     path = await asyncio.to_thread(_checked_lines, work, part)
     part = await work.move(part, State.UPLOADING, intent=secrets.token_hex(8), intent_at=work.clock.now())
     try:
@@ -127,13 +127,7 @@ async def _files(work: Work, part: Part) -> list[RemoteFile]:
 
 def _checked_lines(work: Work, part: Part) -> Path:
     """What is sent must be what was promised: the ledger knows the hash."""
-    path, name = work.workdir.lines(part), work.job.name
-    if not path.exists():
-        brings = f"batchkit run ROWS … --name {quote(name)}  # with the same rows, sends them from here"
-        raise Unfinished(
-            f"the request lines of job {name!r} are not on this machine: the one that has them sends them",
-            hint=brings if not part.round else f"batchkit show {quote(name)}",
-        )
+    path = work.workdir.lines(part)
     if not path.is_file() or path.stat().st_size != part.bytes or sha256(path) != part.sha256:
         raise LocalError(
             f"{path} was changed since it was staged",

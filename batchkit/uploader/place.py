@@ -24,6 +24,7 @@ async def place(work: Work, part: Part) -> tuple[Part, Next | None]:
     """Give a staged part of a pool its target, if one has room; or say when to look again."""
     if part.service is not None:
         return part, None
+    await work.lines_here(part)
     if not work.target.pool:
         return await _sent_to(work, part, work.target), None
     members, now = [member for member in _left(work) if member.service not in work.silent], work.clock.now()
@@ -100,6 +101,7 @@ def _deployment(work: Work, member: Target) -> str:
 
 async def cut(work: Work, part: Part, member: Target, why: str) -> None:
     """Put smaller parts, which fit the queue at `member`, in the place of one that no queue can take whole."""
+    await work.lines_here(part)
     queue = await deeds.queue_of(work.hold, member.service, part.deployment or _deployment(work, member))
     limit = min((known for known in (member.limits.enqueued_tokens, queue.tokens) if known), default=None)
     count = quota.pieces(part.bytes, part.lines, limit)

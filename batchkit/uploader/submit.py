@@ -40,8 +40,8 @@ async def turn(
     """Do for every waiting part what can be done now; say when to look again.
 
     `apis` are the doors of the target's members, by their services. Raises Refused or Unavailable when the service
-    will not take a part, Unfinished where another machine has what is to be sent; the ledger then says where each part
-    stands.
+    will not take a part, Unfinished where another machine has what is to be sent, LocalError where it is lost; the
+    ledger then says where each part stands.
     """
     job = await hold.job()
     work = Work(job, target, apis, hold, clock, settings, workdir, rename)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Any
 
 from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.config import Settings, Target
 from batchkit.disk import Workdir
-from batchkit.errors import ConfigError
+from batchkit.errors import ConfigError, LocalError, Unfinished
 from batchkit.ledger import Hold
 from batchkit.model import Batch, Job, Next, Part, RemoteFile, State
 from batchkit.uploader.staging import Rename
@@ -55,6 +57,23 @@ class Work:
         at = [member for member in self.target.members if member.service == part.service]
         named = [member for member in at if member.name == part.target]
         return (named or at or [self.target])[0]
+
+    async def lines_here(self, part: Part) -> None:
+        """Raise where a part's request lines are not here: Unfinished where another host may have and send them, else
+        LocalError."""
+        path, name = self.workdir.lines(part), quote(self.job.name)
+        if await asyncio.to_thread(path.exists):
+            return
+        brings = f"batchkit run ROWS … --name {name}  # with the same rows, sends them from here"
+        if await self.hold.write(lambda tx: tx.shared):
+            raise Unfinished(
+                f"the request lines of job {self.job.name!r} are not on this machine: the one that has them sends them",
+                hint=brings if not part.round else f"batchkit show {name}",
+            )
+        raise LocalError(
+            f"the request lines of job {self.job.name!r} are gone before they were sent: {path}",
+            hint=brings if not part.round else f"put the file back, or give its rows up: batchkit cancel {name}",
+        )
 
     async def current(self, part: Part) -> Part:
         """A part as the ledger has it by now."""
