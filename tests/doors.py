@@ -61,6 +61,8 @@ class Doors:
     plan: Plan = field(default=lambda _number, _what: None)
     passed: list[str] = field(default_factory=list)
     dead: bool = False
+    locked: type[LedgerError] = LedgerError
+    """What an error of the ledger is."""
 
     def knock(self, what: str) -> Harm | None:
         """Called before an operation: raises Killed, or says what is to befall it."""
@@ -107,7 +109,7 @@ class DoorStore:
     async def run(self, work: Callable[[Tx], T]) -> T:
         harm = self._doors.knock("ledger")
         if harm is Harm.ERROR:
-            raise LedgerError("the ledger is locked")
+            raise self._doors.locked("the ledger is locked")
         result = await self._inner.run(work)
         if harm is Harm.KILL_AFTER:
             self._doors.die()

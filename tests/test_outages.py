@@ -6,12 +6,15 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 
 import httpx
 import pytest
 
-from batchkit.errors import BatchkitError, LedgerError
+from batchkit import AsyncClient
+from batchkit.engine.watch import Watched
+from batchkit.errors import BatchkitError, LedgerError, LedgerUnreachable
 from batchkit.model import State
 
 from .conftest import SMALL, World, request_lines
@@ -124,3 +127,24 @@ def test_jobs_that_had_their_turn_are_told_though_the_ledger_is_away_then(tmp_pa
     with pytest.raises(LedgerError, match="locked") as caught:
         bench.live(Doors(plan), lambda client: client.run_due())
     assert [(job.name, job.state) for job in caught.value.done] == [("second", State.RUNNING)]
+
+
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("nth", range(1, 9))
+def test_who_follows_a_job_outlives_a_ledger_that_is_locked_for_a_moment(
+    tmp_path: Path, nth: int, settled: bool
+) -> None:
+    bench, asked = Bench(tmp_path, rows=2), count()
+    bench.live(Doors(), lambda client: client.submit(request_lines(2), name="nightly"))
+    bench.clock.advance(61)
+
+    def plan(_: int, what: str) -> Harm | None:
+        return Harm.ERROR if what == "ledger" and next(asked) == nth else None
+
+    async def follow(client: AsyncClient) -> list[list[Watched]]:
+        return [shown async for shown in client.watch(["nightly"], settled=settled)]
+
+    *_, (last,) = bench.live(Doors(plan, locked=LedgerUnreachable), follow)
+    assert next(asked) > nth
+    assert last.trouble is None
+    assert all(part.state is (State.SETTLED if settled else State.ENDED) for part in last.job.parts)
