@@ -6,11 +6,14 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 
 import httpx
 import pytest
 
+from batchkit import AsyncClient
+from batchkit.engine.watch import Watched
 from batchkit.errors import BatchkitError, LedgerError, Unfinished
 from batchkit.model import State
 
@@ -140,3 +143,24 @@ def test_a_ledger_that_lacks_a_table_is_no_outage(tmp_path: Path) -> None:
 def test_at_the_deadline_a_job_is_unfinished_whatever_is_out_of_time_then(world: World) -> None:
     with world.client() as client, pytest.raises(Unfinished):
         client.run(request_lines(4), name="late", timeout_s=0)
+
+
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("nth", range(1, 9))
+def test_who_follows_a_job_outlives_a_ledger_that_is_locked_for_a_moment(
+    tmp_path: Path, nth: int, settled: bool
+) -> None:
+    bench, asked = Bench(tmp_path, rows=2), count()
+    bench.live(Doors(), lambda client: client.submit(request_lines(2), name="nightly"))
+    bench.clock.advance(61)
+
+    def plan(_: int, what: str) -> Harm | None:
+        return Harm.ERROR if what == "ledger" and next(asked) == nth else None
+
+    async def follow(client: AsyncClient) -> list[list[Watched]]:
+        return [shown async for shown in client.watch(["nightly"], settled=settled)]
+
+    *_, (last,) = bench.live(Doors(plan), follow)
+    assert next(asked) > nth
+    assert last.trouble is None
+    assert all(part.state is (State.SETTLED if settled else State.ENDED) for part in last.job.parts)

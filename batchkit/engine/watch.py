@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from batchkit.clock import Clock
-from batchkit.errors import BatchkitError, Interrupted, LedgerBusy, Unavailable
+from batchkit.errors import BatchkitError, Interrupted, LedgerBusy, LedgerUnreachable, Unavailable
 from batchkit.ledger import Ledger
 from batchkit.model import Job, State
 from batchkit.tracker.lookout import Lookout
@@ -45,7 +45,7 @@ async def watch(
     is collected.
 
     `act` takes one turn of a job and says when its next is due, if one is. One job's trouble is not the others': it is
-    shown, and tried again where the service only could not be had.
+    shown, and tried again where the service or the ledger only could not be had.
     """
     watched = [Watched(job, 0.0) for job in jobs]
     yield watched
@@ -80,9 +80,13 @@ async def _turn(
             busy = str(error)
         except BatchkitError as error:
             trouble = error
-    job = await ledger.job(job)
-    job = replace(job, events=tuple(await ledger.events(job, latest=DIARY)))
-    if _over(job, settled) or (trouble is not None and not isinstance(trouble, Unavailable)):
+    try:
+        job = await ledger.job(job)
+        job = replace(job, events=tuple(await ledger.events(job, latest=DIARY)))
+    except LedgerUnreachable as error:  # the job is shown as it was
+        trouble = trouble or error
+    lasts = trouble is not None and not isinstance(trouble, (Unavailable, LedgerUnreachable))
+    if lasts or (_over(job, settled) and not isinstance(trouble, LedgerUnreachable)):
         return Watched(job, None, busy, trouble)
     return Watched(job, due or clock.now() + (BUSY_S if busy else poll_interval_s), busy, trouble)
 
