@@ -140,7 +140,6 @@ class Intake:
 
         Raises InputError when there is no such row.
         """
-
         number = job.round + 1
         if "model" in params:
             hint = "submit the rows as another job, whose lines name another deployment"

@@ -197,9 +197,8 @@ class Pump:
                 why = next((later.why for later in waits if later.why), "")
                 yield Progress(job, why, first.at if first else None)
                 if trouble := next((later for later in nexts if isinstance(later, BatchkitError)), None):
-                    if isinstance(
-                        trouble, Unavailable
-                    ):  # at the deadline nothing is waited for, and all is out of time
+                    # At the deadline nothing is waited for any more, so that all is out of time.
+                    if isinstance(trouble, Unavailable):
                         self._check(job, deadline)
                     raise trouble
                 if first is None or once:
