@@ -43,6 +43,7 @@ from batchkit.ledger.states import LEGAL, check_move
 from batchkit.model import Batch, Counts, Job, Outcome, Part, Queue, ServiceError, State
 
 from .conftest import World, request_lines
+from .doors import Doors, DoorStore, Harm
 from .postgres import database
 
 T = TypeVar("T")
@@ -360,6 +361,33 @@ def test_a_lease_is_renewed_while_it_is_held_and_lost_when_it_is_not(ledger_url:
                 thief = await other.store.run(lambda tx: tx.write("UPDATE leases SET token = 'stolen'"))
                 assert thief == 1
                 await asyncio.wait_for(hold.lost.wait(), 2)
+
+    asyncio.run(work())
+
+
+@pytest.mark.promise("C7")
+def test_a_lease_outlives_a_ledger_that_is_away_for_longer_than_it_lasts(ledger_url: str) -> None:
+    terms = Terms(ttl_s=0.2, renew_s=0.05, retry_s=0.02, takeover_s=5.0)
+
+    async def work() -> None:
+        left_s: list[float] = []
+        back = asyncio.Event()
+
+        def plan(_: int, what: str) -> Harm | None:
+            left_s.append(hold.left_s)
+            if left_s[-1] < -2 * terms.ttl_s:
+                back.set()
+            return None if back.is_set() else Harm.ERROR
+
+        async with opened(ledger_url, terms) as ledger:
+            doors = Doors()
+            found = await ledger.add(job())
+            async with holding(Ledger(DoorStore(doors, ledger.store), terms=terms), found) as hold:
+                doors.plan = plan
+                await asyncio.wait_for(back.wait(), 10)
+                assert not hold.lost.is_set()
+                await hold.note("back", "", at=1.0)
+        assert len(left_s) > 10
 
     asyncio.run(work())
 

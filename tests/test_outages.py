@@ -14,7 +14,7 @@ import pytest
 
 from batchkit import AsyncClient
 from batchkit.engine.watch import Watched
-from batchkit.errors import BatchkitError, LedgerError, Unfinished
+from batchkit.errors import BatchkitError, Interrupted, LedgerError, Unfinished
 from batchkit.model import State
 
 from .conftest import SMALL, World, request_lines
@@ -105,6 +105,28 @@ def test_one_turn_and_a_run_without_batches_say_that_the_ledger_is_away(tmp_path
     plan = away(bench, 0, 400, "ledger")
     with pytest.raises(LedgerError, match="locked"):
         bench.live(Doors(plan), lambda client: client.run_due())
+
+
+def test_a_wish_to_stop_is_heard_though_the_ledger_is_away(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, rows=4)
+    bench.live(Doors(), lambda client: client.submit(request_lines(4), name="nightly"))
+    bench.clock.advance(61)
+    stopped: list[AsyncClient] = []
+
+    async def run(client: AsyncClient) -> None:
+        def plan(_: int, what: str) -> Harm | None:
+            if what.startswith("GET"):
+                stopped.append(client)
+                client.interrupt()
+            return Harm.ERROR if stopped and what == "ledger" else None
+
+        doors.plan = plan
+        await bench.run(client)
+
+    doors = Doors()
+    with pytest.raises(Interrupted, match="2 batches run on at the service"):
+        bench.live(doors, run)
+    assert stopped
 
 
 def test_jobs_that_had_their_turn_are_told_though_the_ledger_is_away_then(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ class Pump:
         deadline = None if timeout_s is None else self.clock.now() + timeout_s
         async with holding(self.ledger, job, hold) as hold:
             while True:
-                nexts = [await self._one(turn, hold, deadline) for turn in turns]
+                nexts = [await self._one(turn, job, hold, deadline) for turn in turns]
                 try:
                     job = await hold.job()
                 except LedgerUnreachable as error:
@@ -219,14 +219,14 @@ class Pump:
         wait_s = min(LONGEST_WAIT_S, max(self.target.poll_interval_s, asked or 0.0))
         return Next(self.clock.now() + wait_s, str(later))
 
-    async def _one(self, turn: Turn, hold: Hold, deadline: float | None) -> Next | BatchkitError:
-        """One turn, or its trouble: that of one room must not keep the others from what they can do.
+    async def _one(self, turn: Turn, job: Job, hold: Hold, deadline: float | None) -> Next | BatchkitError:
+        """One turn of a job, or its trouble: that of one room must not keep the others from what they can do.
 
         Asked to stop, a turn may for a moment finish a creating request that is on its way; anything else is cut short,
         which the ledger allows anywhere.
         """
         if self.stop.is_set():
-            raise _interrupted(await hold.job())
+            raise await _stopped(hold, job)
         awaited = DEADLINE.set(deadline)
         doing = asyncio.ensure_future(turn(self, hold))
         DEADLINE.reset(awaited)
@@ -241,7 +241,7 @@ class Pump:
             if hold.lost.is_set():
                 raise LeaseLost()
             if not doing.done():
-                raise _interrupted(await hold.job())
+                raise await _stopped(hold, job)
             return doing.result()
         except (
             ConfigError,
@@ -306,21 +306,22 @@ async def holding(ledger: Ledger, job: Job, kept: Hold | None = None) -> AsyncIt
 
 @asynccontextmanager
 async def keeping(hold: Hold) -> AsyncIterator[Hold]:
-    """A lease, renewed while the block runs and then let go; `lost` is set on it when that fails."""
+    """A lease, renewed while the block runs and then let go; `lost` is set on it once it is another's."""
     terms = hold.terms
 
     async def renew() -> None:
-        failures = 0
+        wait_s = terms.renew_s
         try:
-            while failures * terms.retry_s < terms.ttl_s - 2 * terms.renew_s:
-                await asyncio.sleep(terms.retry_s if failures else terms.renew_s)
+            while True:
+                await asyncio.sleep(wait_s)
                 try:
                     await hold.renew()
-                    failures = 0
+                    wait_s = terms.renew_s
                 except LeaseLost:
                     break
                 except BatchkitError:
-                    failures += 1  # a ledger that was locked for a moment is no lost lease
+                    # Until the ledger is back nothing can be written, and nobody can take the lease.
+                    wait_s = terms.retry_s
         finally:
             hold.lost.set()
 
@@ -347,6 +348,13 @@ def cut_short(job: Job | None) -> KeyboardInterrupt:
         return KeyboardInterrupt("stopped; what was begun is in the ledger, and the same call again goes on")
     stopped = _interrupted(job)
     return KeyboardInterrupt(f"{stopped}; next: {in_python(stopped.hint)}")
+
+
+async def _stopped(hold: Hold, job: Job) -> Interrupted:
+    """The end of a turn at the wish to stop: of the job as it stands by now, or stood where the ledger is away."""
+    with suppress(LedgerUnreachable):
+        job = await hold.job()
+    return _interrupted(job)
 
 
 def _interrupted(job: Job) -> Interrupted:
