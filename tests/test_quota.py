@@ -19,7 +19,7 @@ from batchkit.config import Limits
 from batchkit.emulator.app import Emulated
 from batchkit.emulator.faults import Faults, made
 from batchkit.emulator.settings import Limits as ServiceLimits
-from batchkit.errors import BatchkitError, Unauthorized, Unavailable
+from batchkit.errors import BatchkitError, Unauthorized, Unavailable, Unfinished
 from batchkit.model import Batch, Counts, Next, Part, Queue, ServiceError, State
 from batchkit.uploader import quota
 from batchkit.uploader.quota import Admission, Room
@@ -299,6 +299,16 @@ def test_a_part_that_is_refused_again_and_again_may_be_too_large_after_all() -> 
     assert quota.admit(3000, 9, replace(alone, bytes=4), None, 0.0).room is Room.GO
     assert quota.admit(3000, 9, replace(alone, next_try_at=9.0), None, 0.0).room is Room.WAIT
     assert quota.admit(3000, 9, replace(alone, next_try_at=2 * quota.LONGEST_WAIT_S), None, 0.0).room is Room.TOO_LARGE
+
+
+def test_one_request_that_no_queue_can_take_says_so_while_it_waits(tmp_path: Path) -> None:
+    bench = Watched(tmp_path, rows=1, places=(Place(deployments=("gpt-4o-batch:::3",)),))
+    with pytest.raises(Unfinished):
+        bench.live(Doors(), lambda client: client.run(request_lines(1), name="nightly", once=True))
+    assert bench.live(Doors(), lambda client: client.show("nightly")).held == (
+        f"waiting for quota: one request of about {-(-LINE // 4)} tokens is more than the whole quota of 3,"
+        " and waits for a larger one"
+    )
 
 
 def test_exactly_full_is_not_over() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from batchkit.errors import QuotaFull, Throttled
 from batchkit.model import LONGEST_WAIT_S as LONGEST_WAIT_S
 from batchkit.model import Next, Part, Queue
 
@@ -66,6 +67,16 @@ def admit(size: int, lines: int, queue: Queue, configured: int | None, now: floa
         words = f"{WAITING}: about {taken:,} of {limit:,} tokens{learned} were enqueued, and {needed:,} more are to go"
         return Admission(Room.WAIT, words)
     return Admission(Room.GO)
+
+
+def refusal(part: Part, error: QuotaFull | Throttled) -> str:
+    """Why a part waits that the service would not take now."""
+    if isinstance(error, Throttled):
+        return f"the service asks to wait: {error}"
+    if error.tokens and part.lines == 1 and (needed := tokens(part.size)) > error.tokens:
+        words = f"one request of about {needed:,} tokens is more than the whole quota of {error.tokens:,}"
+        return f"{WAITING}: {words}, and waits for a larger one"
+    return f"{WAITING}: {error}"
 
 
 def choose(admissions: Sequence[Admission], queues: Sequence[Queue], limits: Sequence[int | None]) -> int | None:
