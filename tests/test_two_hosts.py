@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,11 +13,13 @@ import pytest
 
 from batchkit import AsyncClient, Client, LocalError
 from batchkit.disk import Workdir
+from batchkit.emulator.faults import Faults, made
 from batchkit.errors import BatchkitError, InputError, Refused
 from batchkit.ledger import open_ledger
 from batchkit.model import State
 
 from .conftest import SMALL, World, request_lines
+from .doors import Bench, Doors, Place
 from .test_give_up import Fated, facing, there
 from .test_tracker import said
 
@@ -192,3 +195,23 @@ def test_what_is_here_is_had_though_other_results_are_lost(
     assert asyncio.run(work()) == ((8, 0, 0) if fate is there else (4, 4, 0))
     assert ("its rows are pending" in caplog.text) is (fate is not there)
     assert place.exists() is (fate is there)
+
+
+@pytest.mark.promise("B3")
+def test_what_a_retry_asked_at_another_target_of_a_pool_is_made_again(tmp_path: Path) -> None:
+    east, west, silent = Place("east"), Place("west"), Place("east", faults=Faults(made(["html,502,call=any"])))
+    bench = Bench(tmp_path, rows=24, limits=SMALL, fail_rate=0.5, places=(east, west))
+    first = bench.live(Doors())
+    assert first.report.failed
+    bench.places = (silent, west)
+    bench.live(Doors(), lambda client: client.retry("nightly", only=["4xx", "5xx"]))
+    bench.places = (east, west)
+    ended = bench.live(Doors())
+    assert {(part.round, part.target) for part in ended.job.parts} >= {(0, "east"), (1, "west")}
+    assert bench.files(0) == bench.files(1) == []
+    asked = {path: path.read_bytes() for path in tmp_path.glob("ledger.jobs/*/1-*.lines.jsonl")}
+    for path in asked:
+        path.unlink()
+    assert bench.live(Doors(), lambda client: client.fetch("nightly")).report == ended.report
+    assert asked
+    assert {path: path.read_bytes() for path in asked} == asked

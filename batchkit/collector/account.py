@@ -51,7 +51,7 @@ class Account:
     passed: Counter[int] = field(default_factory=Counter)
     stuck: Counter[int] = field(default_factory=Counter)
     returned: dict[str, tuple[int, int]] = field(default_factory=dict)
-    owed: set[str] = field(default_factory=set)
+    short: set[str] = field(default_factory=set)
     """Batches of which the service counts more finished rows than came: what it did is paid for."""
 
     def row(self, result: Result) -> None:
@@ -90,7 +90,7 @@ class Account:
         self.returned[answers.part.id] = answers.good, answers.bad
         batch = answers.part.batch
         if batch and batch.counts and batch.counts.completed > answers.good:
-            self.owed.add(batch.id)
+            self.short.add(batch.id)
         unknown = answers.unknown
         self.duplicates += len(answers.duplicated)
         self.unknowns += len(unknown)

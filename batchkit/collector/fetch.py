@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,13 @@ from shlex import quote
 
 from batchkit.api.service import Service
 from batchkit.clock import Clock
+from batchkit.collector import restore
 from batchkit.collector.answers import lost
-from batchkit.collector.lines import names_of
 from batchkit.collector.verify import Look, look
-from batchkit.disk import PRIVATE, Workdir, blocks, local_errors, place, private_directory, replacing, sha256
+from batchkit.disk import PRIVATE, Workdir, place
 from batchkit.errors import BatchkitError, LocalError, NotFound, Redirected, Refused, Unauthorized, Unavailable
 from batchkit.ledger import Hold, deeds
-from batchkit.model import DONE, SILENT_S, Batch, Job, Next, Part, State
+from batchkit.model import DONE, SILENT_S, Batch, Next, Part, State
 from batchkit.text import visible
 
 MOST_TRIES = 5
@@ -58,7 +57,7 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir, give
 
         async with room:
             try:
-                await _ask_back(api, workdir, part, job)
+                await restore.lines(api, hold, part, workdir)
                 words = [await get(wanted) for wanted in _wanted(part, workdir)]
             except (Unavailable, Refused) as error:
                 tries = part.tries + isinstance(error, _Disagrees)  # an outage says nothing of the file
@@ -80,97 +79,6 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir, give
     if troubles:
         raise troubles[0]
     return DONE
-
-
-async def _ask_back(api: Service, workdir: Workdir, part: Part, job: Job) -> None:
-    """What a part asked for, where it is not on this machine: from the service, or made again of the rounds before; its
-    hash proves it.
-
-    Raises LocalError where it cannot be had so.
-    """
-    path = workdir.lines(part)
-    if path.exists():
-        return
-    await asyncio.to_thread(private_directory, workdir.job(job.id))
-    coming = workdir.coming(path, part.file_id or part.id)
-    if await _from_service(api, part, coming) and await asyncio.to_thread(_is_it, coming, part, path):
-        return
-    if await _from_before(api, workdir, part, job, coming) and await asyncio.to_thread(_is_it, coming, part, path):
-        return
-    raise _not_here(workdir, part, job)
-
-
-def _is_it(coming: Path, part: Part, path: Path) -> bool:
-    """Whether what came is what the part asked for: then it gets its place, else it goes."""
-    if sha256(coming) != part.sha256:
-        coming.unlink()
-        return False
-    place(coming, path)
-    return True
-
-
-async def _from_service(api: Service, part: Part, coming: Path) -> bool:
-    """Whether the service has what was sent, as it was before any other deployment was named in it."""
-    if part.file_id is None or part.sent_sha256 is not None:
-        return False
-    try:
-        await api.content(part.file_id, coming, part.bytes)
-    except Refused:
-        return False
-    return True
-
-
-async def _from_before(api: Service, workdir: Workdir, part: Part, job: Job, coming: Path) -> bool:
-    """Whether a later round's lines could be made of those before: its result files name the rows. Those that were
-    asked with other parameters, or that did not all come back, are then not the same."""
-    before = [workdir.lines(other) for other in job.parts if other.round < part.round]
-    if not before or part.batch is None or not all(path.exists() for path in before):
-        return False
-    answered = [workdir.output(part), workdir.error(part)]
-    for file_id, answers in zip((part.batch.output_file_id, part.batch.error_file_id), list(answered), strict=True):
-        if file_id is not None and not answers.exists():
-            answered.append(workdir.coming(answers, file_id))
-            try:
-                await api.content(file_id, answered[-1], None)
-            except Refused:
-                return False
-    await asyncio.to_thread(_make_again, before, [path for path in answered if path.exists()], coming)
-    return True
-
-
-def _make_again(before: Iterable[Path], answered: Iterable[Path], to: Path) -> None:
-    """The lines of the rows that are `answered`, as they were last asked `before`, in input order."""
-    lines: dict[bytes | None, bytes] = {}
-    wanted: set[bytes | None] = set()
-    with local_errors(to):
-        for path in answered:
-            with path.open("rb") as file:
-                for some in blocks(file):
-                    wanted.update(names_of(some))
-        for path in before:
-            with path.open("rb") as file:
-                for some in blocks(file):
-                    found = zip(names_of(some), some, strict=True)
-                    lines |= {name: line for name, line in found if name is not None and name in wanted}
-        with replacing(to) as made:
-            made.writelines(lines.values())
-
-
-def _not_here(workdir: Workdir, part: Part, job: Job) -> LocalError:
-    """What to do where nobody but another machine has what a part asked for."""
-    if not part.round:
-        return LocalError(
-            f"the request lines of job {job.name!r} are on another machine",
-            hint="run the command there, or with the same rows here: batchkit run ROWS … --name " + quote(job.name),
-        )
-    missing = workdir.lines(part)
-    first = [other for other in job.parts if not other.round and not workdir.lines(other).exists()]
-    words = f"the request lines of round {part.round} of job {job.name!r} are on the machine that asked again"
-    if first:
-        return LocalError(
-            words, hint=f"batchkit run ROWS … --name {quote(job.name)}  # with the same rows, brings them"
-        )
-    return LocalError(words, hint=f"run this there, or copy its {missing.name} to {quote(str(missing))}")
 
 
 class _Disagrees(Unavailable):

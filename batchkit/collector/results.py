@@ -36,7 +36,7 @@ class Results:
         self, job: Job, workdir: Workdir, account: Account, shape: Shape = Shape(), sha256: str | None = None
     ) -> None:
         self.job, self.report, self.sha256, self.news = job, account.report(job), sha256, False
-        self.hopeless, self.owed = account.hopeless(), frozenset(account.owed)
+        self.hopeless, self.short = account.hopeless(), frozenset(account.short)
         self._workdir, self._shape = workdir, shape
 
     def __iter__(self) -> Iterator[Result]:

@@ -131,12 +131,11 @@ class Intake:
         only: Collection[str] = (),
         params: Mapping[str, Any] = MappingProxyType({}),
         hold: Hold,
-        wished: bool = True,
-        owed: Collection[str] = (),
+        short: Collection[str] | None = None,
     ) -> int:
         """A further round of a finished job, of the rows worth asking again; how many. `params` go into every body.
-        `hold` is the job's lease. A round that nobody `wished` is given up where the job was cancelled meanwhile: 0;
-        and it leaves away what did not come of the batches that are `owed`, since it may be paid for.
+        `hold` is the job's lease. One that nobody wished for names the batches that came `short`: it leaves away what
+        did not come of them, since that may be paid for, and is given up where the job was cancelled meanwhile: 0.
 
         Raises InputError when there is no such row.
         """
@@ -146,11 +145,11 @@ class Intake:
             raise InputError(f"a retry goes to the job's deployment, {job.deployment}, whatever params say", hint=hint)
         async with AsyncExitStack() as stack:
             directory = await stack.enter_async_context(self._staging())
-            wanted = _Wanted(job, only, owed)
+            wanted = _Wanted(job, only, short or ())
             rows = stack.enter_context(closing(leftovers(job, self.workdir, wanted)))
             lines = judged((changed(line, params) for line in rows), strict=self.strict) if params else rows
             first = await asyncio.to_thread(next, lines, None)
-            if first is None and not wished:
+            if first is None and short is not None:
                 return 0
             if first is None:
                 raise wanted.nothing()
@@ -161,7 +160,7 @@ class Intake:
                 raise LedgerBusy(f"job {job.name!r} was retried meanwhile", hint=f"batchkit show {quote(job.name)}")
             self.workdir.adopt(directory, job.id, number)
             parts = _parts(job, staged, number, target)
-            added = await hold.add_round(parts, at=self.clock.now(), wished=wished)
+            added = await hold.add_round(parts, at=self.clock.now(), wished=short is None)
         return sum(part.lines for part in parts) if added else 0
 
     def files(self, job: Job) -> list[Path]:
@@ -221,12 +220,12 @@ class Intake:
 class _Wanted:
     """Which rows to ask again, and which of the words for them were those of a row."""
 
-    def __init__(self, job: Job, only: Collection[str], owed: Collection[str] = ()) -> None:
-        """`owed` are batches that yet have to hand out what they finished."""
-        self._job, self._only, self._owed, self._met = job, only, owed, set[str | None]()
+    def __init__(self, job: Job, only: Collection[str], short: Collection[str] = ()) -> None:
+        """`short` are batches that yet have to hand out what they finished."""
+        self._job, self._only, self._short, self._met = job, only, short, set[str | None]()
 
     def __call__(self, result: Result) -> bool:
-        awaited = any(not one.came and one.batch_id in self._owed for one in (result, *result.other_rounds))
+        awaited = any(not one.came and one.batch_id in self._short for one in (result, *result.other_rounds))
         wanted = retryable(result, self._only) and not awaited
         if wanted and self._only:
             self._met |= words_of(result)

@@ -140,7 +140,7 @@ class Worker:
                     await asyncio.to_thread(fit, job, self.pump.workdir, shape)
                     if hold is None:
                         hold = await stack.enter_async_context(holding(self.pump.ledger, job))
-                    if await self.intake.round(job, self.pump.target, hold=hold, wished=False, owed=seen.owed):
+                    if await self.intake.round(job, self.pump.target, hold=hold, short=seen.short):
                         job = await self.pump.ledger.job(job)
                         continue
                 return await deliver(self.pump, job, out, shape, overwrite=overwrite, partial=False, hold=hold)
@@ -302,9 +302,9 @@ class Worker:
         if results.hopeless:
             _log.warning("job %r: hardly any row succeeded in round %d; it is not asked again", job.name, job.round)
             return None
-        if results.owed:
+        if results.short:
             words = "job %r: more rows of %s are finished, and paid, than came; what is missing is not asked again"
-            _log.warning(words, job.name, ", ".join(sorted(results.owed)))
+            _log.warning(words, job.name, ", ".join(sorted(results.short)))
         return results
 
     def _rests(self, job: Job) -> bool:

@@ -35,10 +35,10 @@ class Hold:
         """Seconds for which the lease surely is ours yet, counted on this machine since it was last renewed."""
         return 0.0 if self.lost.is_set() else self._renewed + self.terms.ttl_s - elapsed()
 
-    async def job(self) -> Job:
-        """The job as it stands now."""
+    async def job(self, *, everywhere: bool = False) -> Job:
+        """The job as it stands now: with the parts of the service this hold is of, or those `everywhere`."""
         job = await self.write(lambda tx: rows.must(rows.by_id(tx, self._job_id)))
-        if self._service is None:
+        if self._service is None or everywhere:
             return job
         return replace(job, parts=tuple(part for part in job.parts if part.service == self._service))
 
