@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 Source = str | os.PathLike[str] | Iterable[Line | Mapping[str, Any]]
 """What can be submitted: a path to a JSONL file of request lines, or the lines themselves."""
+Judge = Callable[[Job, Sequence[Path]], None]
+"""Raises for what cannot be done with a job's lines, whose files it gets."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,11 @@ class Intake:
         name: str | None,
         stem: str | None,
         new_file: Path | None = None,
-        judge: Callable[[Job, Sequence[Path]], None] | None = None,
+        judge: Judge | None = None,
     ) -> Job:
         """The job that these lines are: found by name and content, or new. A new job must not write over `new_file`.
 
-        `judge` raises for what cannot be done with a job's lines, whose files it gets: before a new job is kept.
+        `judge` has its say before a new job is kept.
         """
         if isinstance(source, (str, os.PathLike)):
             stem = stem or Path(source).stem
@@ -83,33 +85,42 @@ class Intake:
                 created_at=self.clock.now(),
             )
             if (found := await self.ledger.find(job.name)) is not None:
-                # A job may change its target: the first endpoint was perhaps a slip, or a pool got a new member.
-                reach = _reach(target)
-                follows = moving.sent(found) <= reach or moving.is_edited(found, target.name, reach)
-                if found.service != job.service and follows:
-                    found = await self.rehome(found, target)
-                check_same(found, job)
-                if judge is not None:
-                    await asyncio.to_thread(judge, found, files)
-                self._supply(found, directory)
-                settled = "all its results are here" if found.collected else "going on where it stood"
-                _log.info("job %r is known: %s, nothing is submitted twice", found.name, settled)
-                return found
-            if new_file is not None and await asyncio.to_thread(new_file.exists):
+                job = await self._same(found, job, target)
+            elif new_file is not None and await asyncio.to_thread(new_file.exists):
                 raise already_there(new_file)
-            made = replace(job, parts=_parts(job, staged, 0, target))
+            else:
+                job = replace(job, parts=_parts(job, staged, 0, target))
             if judge is not None:
-                await asyncio.to_thread(judge, made, files)
-            if target.pool and (instead := elsewhere(made.deployment, target)):
-                requests = f"all {plural(made.lines, 'request')} of job {made.name!r}"
-                words = f"{requests} name the deployment {made.deployment!r}: {instead}"
-                warn(_log, words, "is that meant?", strict=self.strict)
-            await self._warn_of_likes(made)
-            self.workdir.adopt(directory, job.id)
-            added = await self.ledger.add(made)
-            if added.id != job.id:
-                discard(self.workdir.job(job.id))  # another process was faster with the same job
-            return added
+                await asyncio.to_thread(judge, job, files)
+            if found is None:
+                return await self._add(job, target, directory)
+            await asyncio.to_thread(_supply, job, directory, self.workdir)
+            settled = "all its results are here" if job.collected else "going on where it stood"
+            _log.info("job %r is known: %s, nothing is submitted twice", job.name, settled)
+            return job
+
+    async def _same(self, found: Job, job: Job, target: Target) -> Job:
+        """The job of that name, if it is this one. It may change its target: the first endpoint was perhaps a slip, or
+        a pool got a new member."""
+        reach = _reach(target)
+        follows = moving.sent(found) <= reach or moving.is_edited(found, target.name, reach)
+        if found.service != job.service and follows:
+            found = await self.rehome(found, target)
+        check_same(found, job)
+        return found
+
+    async def _add(self, job: Job, target: Target, directory: Path) -> Job:
+        """A new job, whose lines are in `directory`; the other one where another process was faster with the same."""
+        if target.pool and (instead := elsewhere(job.deployment, target)):
+            requests = f"all {plural(job.lines, 'request')} of job {job.name!r}"
+            words = f"{requests} name the deployment {job.deployment!r}: {instead}"
+            warn(_log, words, "is that meant?", strict=self.strict)
+        await self._warn_of_likes(job)
+        self.workdir.adopt(directory, job.id)
+        added = await self.ledger.add(job)
+        if added.id != job.id:
+            discard(self.workdir.job(job.id))
+        return added
 
     async def _warn_of_likes(self, job: Job) -> None:
         """Say so where another job asks the same: it is what makes people pay twice, and may be meant all the same."""
@@ -194,17 +205,6 @@ class Intake:
             ]
             return await deeds.rehome(hold, asked, fresh, at=self.clock.now())
 
-    def _supply(self, found: Job, directory: Path) -> None:
-        """Lines that this machine lacks, as when the job was taken in on another: the same content is there again."""
-        home = self.workdir.job(found.id)
-        missing = [part for part in found.parts if part.round == 0 and not self.workdir.lines(part).exists()]
-        staged = {part.id: directory / self.workdir.lines(part).name for part in missing}
-        fitting = [part for part in missing if staged[part.id].is_file() and sha256(staged[part.id]) == part.sha256]
-        if fitting:
-            private_directory(home)
-        for part in fitting:
-            place(staged[part.id], self.workdir.lines(part))
-
     @asynccontextmanager
     async def _staging(self) -> AsyncIterator[Path]:
         self.workdir.sweep()
@@ -258,6 +258,17 @@ def _stage(source: Source, directory: Path, limits: Limits, strict: bool) -> spl
             problems=report.problems,
         )
     return split.stage(split.file_lines(Path(source)), directory, limits)
+
+
+def _supply(found: Job, directory: Path, workdir: Workdir) -> None:
+    """Lines that this machine lacks, as when the job was taken in on another: the same content is there again."""
+    missing = [part for part in found.parts if part.round == 0 and not workdir.lines(part).exists()]
+    staged = {part.id: directory / workdir.lines(part).name for part in missing}
+    fitting = [part for part in missing if staged[part.id].is_file() and sha256(staged[part.id]) == part.sha256]
+    if fitting:
+        private_directory(workdir.job(found.id))
+    for part in fitting:
+        place(staged[part.id], workdir.lines(part))
 
 
 def _worth(job: Job) -> bool:
