@@ -37,38 +37,13 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir, give
     service refuses raises Refused, or with `give_up` is done without; so is one that the service has failed to give for
     long. Raises LocalError for what was fetched elsewhere, or lost here, and is at the service no more.
     """
-    room = asyncio.Semaphore(DOWNLOADS)
     job = await hold.job()
+    desk = _Desk(api, hold, clock, workdir, give_up)
+    room = asyncio.Semaphore(DOWNLOADS)
 
     async def one(part: Part) -> None:
-        refused: list[str] = []
-        patient = part.tries < MOST_TRIES or not await _long_in_trouble(hold, part, clock.now())
-
-        async def get(wanted: _Wanted) -> str:
-            at_once = give_up or part.state is not State.ENDED
-            try:
-                return await _fetch(api, workdir, wanted, part, give_up=at_once, patient=patient)
-            except (Redirected, Refused, Unavailable) as error:
-                if not give_up or not await _is_hopeless(error, hold, part, clock.now()):
-                    raise _explained(error, wanted, part, job.name, workdir) from None
-                await asyncio.to_thread(wanted.path.touch, PRIVATE)  # what is there stays
-                refused.append(visible(f"the result file {wanted.file_id} could not be had: {error}", 400))
-                return f"{wanted.file_id} given up"
-
         async with room:
-            try:
-                await restore.lines(api, hold, part, workdir)
-                words = [await get(wanted) for wanted in _wanted(part, workdir)]
-            except (Unavailable, Refused) as error:
-                tries = part.tries + isinstance(error, _Disagrees)  # an outage says nothing of the file
-                await hold.move(part, part.state, at=clock.now(), event=str(error), tries=tries)
-                raise
-            held = part.held if part.state is State.ENDED else None
-            event = f"output {words[0]}, errors {words[1]}"
-            if refused:
-                held = f"{'; '.join(refused)}; what ran of its rows is paid"
-                event += f"; {held}"
-            await hold.move(part, State.FETCHED, at=clock.now(), event=event, tries=0, held=held)
+            await desk.part(part, job.name)
 
     troubles: list[BaseException] = []
     parts = [part for part in job.parts if part.state is State.ENDED or lost(part, workdir)]
@@ -79,6 +54,57 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, workdir: Workdir, give
     if troubles:
         raise troubles[0]
     return DONE
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """What a turn works with."""
+
+    api: Service
+    hold: Hold
+    clock: Clock
+    workdir: Workdir
+    give_up: bool
+
+    async def part(self, part: Part, name: str) -> None:
+        """Get all of a part of the job of this name, and write down how that went."""
+        patient = part.tries < MOST_TRIES or not await self._long_in_trouble(part)
+        refused: list[str] = []
+        try:
+            await restore.lines(self.api, self.hold, part, self.workdir)
+            words = [await self._get(file, part, name, refused, patient) for file in _wanted(part, self.workdir)]
+        except (Unavailable, Refused) as error:
+            tries = part.tries + isinstance(error, _Disagrees)  # an outage says nothing of the file
+            await self.hold.move(part, part.state, at=self.clock.now(), event=str(error), tries=tries)
+            raise
+        held = part.held if part.state is State.ENDED else None
+        event = f"output {words[0]}, errors {words[1]}"
+        if refused:
+            held = f"{'; '.join(refused)}; what ran of its rows is paid"
+            event += f"; {held}"
+        await self.hold.move(part, State.FETCHED, at=self.clock.now(), event=event, tries=0, held=held)
+
+    async def _get(self, wanted: _Wanted, part: Part, name: str, refused: list[str], patient: bool) -> str:
+        """Get a result file, and say how it was; one that is given up is `refused`."""
+        at_once = self.give_up or part.state is not State.ENDED
+        try:
+            return await _fetch(self.api, self.workdir, wanted, part, give_up=at_once, patient=patient)
+        except (Redirected, Refused, Unavailable) as error:
+            if not self.give_up or not await self._is_hopeless(error, part):
+                raise _explained(error, wanted, part, name, self.workdir) from None
+            await asyncio.to_thread(wanted.path.touch, PRIVATE)  # what is there stays
+            refused.append(visible(f"the result file {wanted.file_id} could not be had: {error}", 400))
+            return f"{wanted.file_id} given up"
+
+    async def _is_hopeless(self, error: BatchkitError, part: Part) -> bool:
+        """Whether a file is given up for this: what may pass is waited for, for a while after it was first met."""
+        if not isinstance(error, Unavailable):
+            return True
+        return not isinstance(error, _Disagrees) and await self._long_in_trouble(part)
+
+    async def _long_in_trouble(self, part: Part) -> bool:
+        since = await deeds.in_trouble_since(self.hold, part)
+        return since is not None and self.clock.now() - since >= SILENT_S
 
 
 class _Disagrees(Unavailable):
@@ -117,18 +143,6 @@ def _elsewhere(job: str, part: Part, workdir: Workdir) -> LocalError:
         hint=f"run this on the machine that has them, or copy that directory here; batchkit cancel {name} --give-up "
         "does without them",
     )
-
-
-async def _is_hopeless(error: BatchkitError, hold: Hold, part: Part, now: float) -> bool:
-    """Whether a file is given up for this: what may pass is waited for, for a while after it was first met."""
-    if not isinstance(error, Unavailable):
-        return True
-    return not isinstance(error, _Disagrees) and await _long_in_trouble(hold, part, now)
-
-
-async def _long_in_trouble(hold: Hold, part: Part, now: float) -> bool:
-    since = await deeds.in_trouble_since(hold, part)
-    return since is not None and now - since >= SILENT_S
 
 
 def _explained(error: BatchkitError, wanted: _Wanted, part: Part, name: str, workdir: Workdir) -> BatchkitError:
