@@ -195,7 +195,7 @@ class Worker:
     async def run_due(self) -> list[Job]:
         """One turn of each job that is due, and its end where all came back. Raises the worst trouble at last, with the
         jobs that had their turn."""
-        troubles: list[tuple[Job, BatchkitError]] = []
+        troubles: list[tuple[Job | None, BatchkitError]] = []
         done: list[Job] = []
         ledger = self.pump.ledger
         waiting = [job for job in await ledger.jobs(unfinished=True) if self._due(job)]
@@ -204,7 +204,7 @@ class Worker:
             try:
                 claimed = await ledger.claim(waiting)
             except LedgerError as error:  # what was done so far is told all the same
-                troubles.append((waiting[0], error))
+                troubles.append((None, error))
                 break
             if claimed is None:
                 break
@@ -322,11 +322,11 @@ class Worker:
                 yield hold
 
 
-def _worst(troubles: Sequence[tuple[Job, BatchkitError]], done: Sequence[Job]) -> BatchkitError:
-    """The worst trouble of several jobs; it tells of the others, and of the jobs that had their turn."""
+def _worst(troubles: Sequence[tuple[Job | None, BatchkitError]], done: Sequence[Job]) -> BatchkitError:
+    """The worst trouble, of a job or of the ledger; it tells of the others, and of the jobs that had their turn."""
     worst = max((error for _, error in troubles), key=lambda error: error.exit)
     others = [(job, trouble) for job, trouble in troubles if trouble is not worst]
     worst.done, worst.also = tuple(done), tuple(trouble for _, trouble in others)
     for job, trouble in others:
-        worst.add_note(f"also: job {job.name!r}: {trouble}")
+        worst.add_note(f"also: job {job.name!r}: {trouble}" if job else f"also: {trouble}")
     return worst
