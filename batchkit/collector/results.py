@@ -12,7 +12,7 @@ from batchkit.collector.account import Account
 from batchkit.collector.columns import refuse_several
 from batchkit.collector.export import Shape, lines, write
 from batchkit.collector.lines import names_of, text
-from batchkit.collector.merge import Row, merge
+from batchkit.collector.merge import Row, account_of, first_line, merge
 from batchkit.collector.statistics import Statistics
 from batchkit.collector.verdict import verdict
 from batchkit.config.prices import Prices
@@ -69,13 +69,13 @@ class Results:
         from batchkit.collector import arrow
 
         rows = merge(self.job, self._workdir, Account(self.job.name))
-        made = self._shape.table(self.job, _first_line(self._workdir.lines(self.job.parts[0])))
+        made = self._shape.table(self.job, first_line(self._workdir.lines(self.job.parts[0])))
         return arrow.batches(made, made.rows((joined, row.result) for joined, row in self._shape.pairs(rows)))
 
 
 def collect(job: Job, workdir: Workdir, out: Path | None, shape: Shape, replaceable: Collection[str] | None) -> Results:
     """Merge and account for all rows, writing them to `out` if there is one (see `export.write`)."""
-    account, digest = Account(job.name), None
+    account, digest = account_of(job, workdir), None
     if out is None:
         for _ in merge(job, workdir, account):
             continue
@@ -89,7 +89,7 @@ def judge(job: Job, files: Sequence[Path], shape: Shape) -> None:
     """Raise UsageError for columns that the results will not have, or embeddings that a row has no room for, and
     InputError for rows that cannot be read or, where nothing was sent of the job yet, are not its rows. `files` have
     the job's requests."""
-    if not shape.plain and shape.table(job, _first_line(files[0])).one_vector:
+    if not shape.plain and shape.table(job, first_line(files[0])).one_vector:
         for path in files:
             with local_errors(path), path.open("rb", buffering=PIECE) as file:
                 for line in file:
@@ -112,7 +112,7 @@ def _fit(job: Job, files: Iterable[Path], shape: Shape) -> None:
 
 def survey(job: Job, workdir: Workdir, prices: Prices | None) -> dict[str, Any]:
     """The numbers of a job as they stand on this machine."""
-    account, seen = Account(job.name), Statistics(job)
+    account, seen = account_of(job, workdir), Statistics(job)
     seen.gather(row.result for row in merge(job, workdir, account))
     return seen.document(account, prices)
 
@@ -128,10 +128,4 @@ def _names(files: Iterable[Path]) -> Iterator[bytes]:
 def _encoded(job: Job, workdir: Workdir, account: Account, shape: Shape) -> Generator[bytes, None, None]:
     if shape.plain and shape.rows is None:
         return lines(job, workdir, account, raw=shape.format == "raw")
-    return shape.encode(job, _first_line(workdir.lines(job.parts[0])), merge(job, workdir, account))
-
-
-def _first_line(path: Path) -> bytes:
-    """One request of a job, as good as any other to tell what answers look like."""
-    with local_errors(path), path.open("rb") as file:
-        return file.readline()
+    return shape.encode(job, first_line(workdir.lines(job.parts[0])), merge(job, workdir, account))

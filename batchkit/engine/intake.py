@@ -22,7 +22,7 @@ from batchkit.builder.lines import REQUESTS, encode, judged
 from batchkit.builder.rows import is_frame
 from batchkit.clock import Clock
 from batchkit.collector.account import retryable, words_of
-from batchkit.collector.merge import changed, leftovers
+from batchkit.collector.merge import account_of, changed, leftovers
 from batchkit.config import Limits, Target
 from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, sha256
 from batchkit.engine.pump import holding
@@ -146,7 +146,7 @@ class Intake:
             raise InputError(f"a retry goes to the job's deployment, {job.deployment}, whatever params say", hint=hint)
         async with AsyncExitStack() as stack:
             directory = await stack.enter_async_context(self._staging())
-            wanted = _Wanted(job, only, owed)
+            wanted = _Wanted(job, only, owed, structured=account_of(job, self.workdir).structured)
             rows = stack.enter_context(closing(leftovers(job, self.workdir, wanted)))
             lines = judged((changed(line, params) for line in rows), strict=self.strict) if params else rows
             first = await asyncio.to_thread(next, lines, None)
@@ -171,7 +171,7 @@ class Intake:
 
     async def count(self, job: Job, *, only: Collection[str]) -> int:
         """How many rows `round` would ask again. Raises InputError when there is no such row."""
-        wanted = _Wanted(job, only)
+        wanted = _Wanted(job, only, structured=account_of(job, self.workdir).structured)
         lines = leftovers(job, self.workdir, wanted)
         count = await asyncio.to_thread(lambda: sum(1 for _ in lines))
         if not count:
@@ -221,15 +221,16 @@ class Intake:
 class _Wanted:
     """Which rows to ask again, and which of the words for them were those of a row."""
 
-    def __init__(self, job: Job, only: Collection[str], owed: Collection[str] = ()) -> None:
-        """`owed` are batches that yet have to hand out what they finished."""
+    def __init__(self, job: Job, only: Collection[str], owed: Collection[str] = (), *, structured: bool) -> None:
+        """`owed` are batches that yet have to hand out what they finished; `structured` answers were to be JSON."""
         self._job, self._only, self._owed, self._met = job, only, owed, set[str | None]()
+        self._structured = structured
 
     def __call__(self, result: Result) -> bool:
         awaited = any(not one.came and one.batch_id in self._owed for one in (result, *result.other_rounds))
-        wanted = retryable(result, self._only) and not awaited
+        wanted = retryable(result, self._only, structured=self._structured) and not awaited
         if wanted and self._only:
-            self._met |= words_of(result)
+            self._met |= words_of(result, structured=self._structured)
         return wanted
 
     def nothing(self) -> InputError:

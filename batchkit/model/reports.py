@@ -89,7 +89,9 @@ class Outcome:
 class Result:
     """What came back for one row, good or bad.
 
-    `ok` is true for HTTP 200 only. `text` is the answer's text; `response` is the whole response body. For a bad row
+    `ok` is true for HTTP 200 only. `text` is the answer's text; `response` is the whole response body. `finish_reason`
+    is why a good answer ended: "stop", "length", "content_filter" and others of the service's words, of a response its
+    status or why it is incomplete, or "refusal" where the model declined to answer. For a bad row
     `error_code` and `error_message` say why, in the service's words where it gave any. `other_rounds` are the answers
     of other rounds to the same row, in their order; this one is the latest good one, or the latest. `came` is whether
     the service sent a line for the row.
@@ -121,6 +123,10 @@ class Report:
     `duplicates` custom_ids came back twice in one batch and `unknowns` were never asked for; `duplicated`, `unknown`
     and `missing_ids` name the first hundred of each kind. `mismatched` says where the service's own counts differ from
     its files. `retryable` rows did not fail for good. `errors` counts failed rows by code.
+
+    `finish_reasons` counts rows that are ok by why their answer ended, and `unusable` those whose answer is hardly of
+    use: "cut_off" at the most tokens, "refused" by the model or a filter, "off_schema" where it is no JSON and the job
+    asks for a JSON schema. They are ok, and billed; `retry(job, only=["cut_off"], params=…)` asks for them again.
     """
 
     job: str
@@ -139,6 +145,8 @@ class Report:
     input_tokens: int = 0
     output_tokens: int = 0
     pending: int = 0
+    finish_reasons: Mapping[str, int] = field(default_factory=dict)
+    unusable: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def outcome(self) -> Outcome:
