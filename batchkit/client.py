@@ -22,7 +22,7 @@ from batchkit.collector.answers import lost
 from batchkit.collector.export import Shape
 from batchkit.collector.results import Results, judge, survey
 from batchkit.config import Settings, Target
-from batchkit.config.prices import Prices, read_prices
+from batchkit.config.prices import Prices, prices_in
 from batchkit.config.targets import load_target
 from batchkit.disk import Workdir, check_writable, stamp
 from batchkit.engine.intake import Intake, Source
@@ -230,9 +230,7 @@ class AsyncClient:
         """The numbers of a job, for a report: rows, failures, tokens, latency, parts, and cost by a price file (its
         path). Asks nothing of the service."""
         found = await self.show(job)
-        priced = await asyncio.to_thread(read_prices, Path(prices)) if isinstance(prices, (str, Path)) else prices
-        expect("prices", priced, (Prices, type(None)), "the path of a price file")
-        return await asyncio.to_thread(survey, found, self._workdir, priced)
+        return await asyncio.to_thread(survey, found, self._workdir, await asyncio.to_thread(prices_in, prices))
 
     async def cancel(self, job: Job | str, *, give_up: bool = False) -> Job:
         """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed.

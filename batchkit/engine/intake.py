@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -18,6 +18,7 @@ from typing import Any
 from batchkit.builder import split
 from batchkit.builder.check import check
 from batchkit.builder.deployments import elsewhere
+from batchkit.builder.difference import difference
 from batchkit.builder.lines import REQUESTS, encode, judged
 from batchkit.builder.rows import is_frame
 from batchkit.clock import Clock
@@ -29,7 +30,7 @@ from batchkit.engine.pump import holding
 from batchkit.errors import InputError, LedgerBusy
 from batchkit.given import expect, job_name, warn
 from batchkit.ledger import Hold, Ledger, deeds
-from batchkit.ledger.store import check_same
+from batchkit.ledger.store import check_same, conflict
 from batchkit.model import Job, Line, Part, Result, State, moving
 from batchkit.text import duration, plural, slug
 
@@ -82,12 +83,15 @@ class Intake:
                 deployment=staged.deployment,
                 created_at=self.clock.now(),
             )
+            job = replace(job, parts=_parts(job, staged, 0, target))
             if (found := await self.ledger.find(job.name)) is not None:
                 # A job may change its target: the first endpoint was perhaps a slip, or a pool got a new member.
                 reach = _reach(target)
                 follows = moving.sent(found) <= reach or moving.is_edited(found, target.name, reach)
                 if found.service != job.service and follows:
                     found = await self.rehome(found, target)
+                if found.sha256 != job.sha256:
+                    raise conflict(found, job, await asyncio.to_thread(_difference, self.files(found), files))
                 check_same(found, job)
                 if judge is not None:
                     await asyncio.to_thread(judge, found, files)
@@ -97,16 +101,15 @@ class Intake:
                 return found
             if new_file is not None and await asyncio.to_thread(new_file.exists):
                 raise already_there(new_file)
-            made = replace(job, parts=_parts(job, staged, 0, target))
             if judge is not None:
-                await asyncio.to_thread(judge, made, files)
-            if target.pool and (instead := elsewhere(made.deployment, target)):
-                requests = f"all {plural(made.lines, 'request')} of job {made.name!r}"
-                words = f"{requests} name the deployment {made.deployment!r}: {instead}"
+                await asyncio.to_thread(judge, job, files)
+            if target.pool and (instead := elsewhere(job.deployment, target)):
+                requests = f"all {plural(job.lines, 'request')} of job {job.name!r}"
+                words = f"{requests} name the deployment {job.deployment!r}: {instead}"
                 warn(_log, words, "is that meant?", strict=self.strict)
-            await self._warn_of_likes(made)
+            await self._warn_of_likes(job)
             self.workdir.adopt(directory, job.id)
-            added = await self.ledger.add(made)
+            added = await self.ledger.add(job)
             if added.id != job.id:
                 discard(self.workdir.job(job.id))  # another process was faster with the same job
             return added
@@ -260,6 +263,18 @@ def _stage(source: Source, directory: Path, limits: Limits, strict: bool) -> spl
             problems=report.problems,
         )
     return split.stage(split.file_lines(Path(source)), directory, limits)
+
+
+def _difference(before: Sequence[Path], after: Sequence[Path]) -> str | None:
+    """Where the lines of files differ."""
+    with closing(_lines(before)) as was, closing(_lines(after)) as now:
+        return difference(was, now)
+
+
+def _lines(paths: Sequence[Path]) -> Generator[bytes, None, None]:
+    for path in paths:
+        with path.open("rb") as file:
+            yield from file
 
 
 def _worth(job: Job) -> bool:

@@ -54,7 +54,8 @@ class Cost:
 @dataclass(frozen=True, slots=True)
 class CheckReport:
     """What `check` found in one file. `ok` means that the service should accept it; `total` counts every problem,
-    `codes` by code, and `problems` holds the first of them."""
+    `codes` by code, and `problems` holds the first of them. `tokens` and `cost` are None unless they were asked for,
+    and `cost` is where the price file has none for the deployment."""
 
     path: str
     lines: int
@@ -66,6 +67,7 @@ class CheckReport:
     errors: int
     codes: Mapping[str, int] = field(default_factory=dict)
     tokens: Tokens | None = None
+    cost: Cost | None = None
 
     @property
     def ok(self) -> bool:
