@@ -222,6 +222,9 @@ class Client:
             self._bridge.call(self._client.close())
             self._bridge.close()
 
+    def __repr__(self) -> str:
+        return repr(self._client).removeprefix("<Async").join(["<", ""])
+
     def __enter__(self) -> Self:
         return self
 

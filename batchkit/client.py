@@ -20,7 +20,7 @@ from batchkit.api.service import Service
 from batchkit.clock import Clock, SystemClock
 from batchkit.collector.answers import lost
 from batchkit.collector.export import Shape
-from batchkit.collector.results import Results, judge, survey
+from batchkit.collector.results import Results, columns, judge, survey
 from batchkit.config import Settings, Target
 from batchkit.config.prices import Prices, prices_in
 from batchkit.config.targets import load_target
@@ -147,6 +147,8 @@ class AsyncClient:
         and `overwrite` is not given. Rows that do not add up are in `report`.
         """
         shape, path, found = shape_of(out, wishes), await _checked(out), await self._known(job)
+        if files := self._intake.files(found):
+            await asyncio.to_thread(columns, found, files, shape)
         return await self._works().fetch(found, path, shape, overwrite=overwrite, partial=partial)
 
     async def iter_results(self, job: Job | str, *, partial: bool = False) -> AsyncIterator[Result]:
@@ -323,6 +325,10 @@ class AsyncClient:
         if self._worker is not None:
             await self._worker.pump.close()
         await self._ledger.close()
+
+    def __repr__(self) -> str:
+        target = self._target.name if isinstance(self._target, Target) else self._target
+        return f"<{type(self).__name__} of {f'the target {target!r}' if target else 'the default target'}>"
 
     async def __aenter__(self) -> Self:
         return self

@@ -28,7 +28,7 @@ from batchkit.model import Job, Result
 from batchkit.text import as_text, csv_cell
 
 SCHEMA = "batchkit/result@1"
-_FIELDS = [item.name for item in fields(Result) if item.name not in ("response", "other_rounds", "came")]
+_FIELDS = [item.name for item in fields(Result) if item.name not in ("response", "other_rounds", "came", "row")]
 _fields = attrgetter(*_FIELDS)
 _OTHER = "round batch_id ok status_code error_code error_message request_id".split()
 _NOTHING: Mapping[str, Any] = {}

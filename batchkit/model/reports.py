@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from reprlib import Repr
 from typing import Any
+
+_REPR = Repr()
+_REPR.maxstring = _REPR.maxother = 60
+short = _REPR.repr
+"""A value on one line of a few words, as a notebook shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class Cost:
     prices_of: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CheckReport:
     """What `check` found in one file. `ok` means that the service should accept it; `total` counts every problem,
     `codes` by code, and `problems` holds the first of them. `tokens` and `cost` are None unless they were asked for,
@@ -73,6 +79,10 @@ class CheckReport:
     def ok(self) -> bool:
         return self.errors == 0
 
+    def __repr__(self) -> str:
+        found = "".join(f", {count} × {code}" for code, count in self.codes.items())
+        return f"<CheckReport of {self.path}: {'ok' if self.ok else 'not ok'}; requests: {self.lines}{found}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -87,7 +97,7 @@ class Outcome:
     pending: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Result:
     """What came back for one row, good or bad.
 
@@ -96,7 +106,7 @@ class Result:
     status or why it is incomplete, or "refusal" where the model declined to answer. For a bad row
     `error_code` and `error_message` say why, in the service's words where it gave any. `other_rounds` are the answers
     of other rounds to the same row, in their order; this one is the latest good one, or the latest. `came` is whether
-    the service sent a line for the row.
+    the service sent a line for the row. `row` is the input row, with all its columns, where rows were joined.
     """
 
     custom_id: str
@@ -114,7 +124,13 @@ class Result:
     batch_id: str | None = None
     response: Any = None
     other_rounds: tuple[Result, ...] = ()
-    came: bool = field(default=True, repr=False)
+    came: bool = True
+    row: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        told = ("text", "finish_reason") if self.ok else ("error_code", "error_message")
+        said = ", ".join(f"{name}={short(getattr(self, name))}" for name in told)
+        return f"Result(custom_id={short(self.custom_id)}, ok={self.ok}, {said}, round={self.round}, …)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +152,10 @@ class Report:
     ok: int
     failed: int
     missing: int
-    duplicated: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
-    missing_ids: tuple[str, ...] = ()
-    mismatched: tuple[str, ...] = ()
+    duplicated: tuple[str, ...] = field(default=(), repr=False)
+    unknown: tuple[str, ...] = field(default=(), repr=False)
+    missing_ids: tuple[str, ...] = field(default=(), repr=False)
+    mismatched: tuple[str, ...] = field(default=(), repr=False)
     duplicates: int = 0
     unknowns: int = 0
     retryable: int = 0
