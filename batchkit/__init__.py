@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from batchkit.collector.results import Results
     from batchkit.config import Limits, Settings, Target
     from batchkit.config.targets import load_target
+    from batchkit.engine.pump import Progress
     from batchkit.errors import (
         BatchFailed,
         BatchkitError,
@@ -79,6 +80,7 @@ _HOMES = {
     ],
     "batchkit.model": ["CheckReport", "Job", "Line", "Problem", "Report", "Result"],
     "batchkit.config.targets": ["load_target"],
+    "batchkit.engine.pump": ["Progress"],
     "batchkit.tracker.query": ["Query"],
     "batchkit.wishes": ["Wishes"],
 }
@@ -104,6 +106,7 @@ __all__ = [
     "ManualClock",
     "MissingExtra",
     "Problem",
+    "Progress",
     "Query",
     "Refused",
     "Report",

@@ -143,7 +143,8 @@ class Client:
         """Ask again for rows that failed, as the next round; the job as it then runs, and how many rows.
 
         Rows that never ran or never came back, 408, 429 and 5xx are asked again; `only` names what to ask again
-        instead: error codes, statuses, `4xx` or `5xx`. `params` go into every body on the way. Raises InputError when
+        instead: error codes, statuses, `4xx` or `5xx`, or answers that are ok and of no use: `cut_off`, `refused`,
+        `off_schema`, as `report.unusable` counts them. `params` go into every body on the way. Raises InputError when
         no row qualifies. With `dry_run` the rows are only counted.
         """
         return self._bridge.call(self._client.retry(job, only=only, params=params, dry_run=dry_run))
@@ -220,6 +221,9 @@ class Client:
         if not self._bridge.closed:
             self._bridge.call(self._client.close())
             self._bridge.close()
+
+    def __repr__(self) -> str:
+        return repr(self._client).removeprefix("<Async").join(["<", ""])
 
     def __enter__(self) -> Self:
         return self

@@ -20,9 +20,9 @@ from batchkit.api.service import Service
 from batchkit.clock import Clock, SystemClock
 from batchkit.collector.answers import lost
 from batchkit.collector.export import Shape
-from batchkit.collector.results import Results, judge, survey
+from batchkit.collector.results import Results, columns, judge, survey
 from batchkit.config import Settings, Target
-from batchkit.config.prices import Prices, read_prices
+from batchkit.config.prices import Prices, prices_in
 from batchkit.config.targets import load_target
 from batchkit.disk import Workdir, check_writable, stamp
 from batchkit.engine.intake import Intake, Source
@@ -147,6 +147,8 @@ class AsyncClient:
         and `overwrite` is not given. Rows that do not add up are in `report`.
         """
         shape, path, found = shape_of(out, wishes), await _checked(out), await self._known(job)
+        if files := self._intake.files(found):
+            await asyncio.to_thread(columns, found, files, shape)
         return await self._works().fetch(found, path, shape, overwrite=overwrite, partial=partial)
 
     async def iter_results(self, job: Job | str, *, partial: bool = False) -> AsyncIterator[Result]:
@@ -213,7 +215,8 @@ class AsyncClient:
         """Ask again for rows that failed, as the next round; the job as it then runs, and how many rows.
 
         Rows that never ran or never came back, 408, 429 and 5xx are asked again; `only` names what to ask again
-        instead: error codes, statuses, `4xx` or `5xx`. `params` go into every body on the way. Raises InputError when
+        instead: error codes, statuses, `4xx` or `5xx`, or answers that are ok and of no use: `cut_off`, `refused`,
+        `off_schema`, as `report.unusable` counts them. `params` go into every body on the way. Raises InputError when
         no row qualifies. With `dry_run` the rows are only counted.
         """
         only = (only,) if isinstance(only, str) else only
@@ -229,9 +232,7 @@ class AsyncClient:
         """The numbers of a job, for a report: rows, failures, tokens, latency, parts, and cost by a price file (its
         path). Asks nothing of the service."""
         found = await self.show(job)
-        priced = await asyncio.to_thread(read_prices, Path(prices)) if isinstance(prices, (str, Path)) else prices
-        expect("prices", priced, (Prices, type(None)), "the path of a price file")
-        return await asyncio.to_thread(survey, found, self._workdir, priced)
+        return await asyncio.to_thread(survey, found, self._workdir, await asyncio.to_thread(prices_in, prices))
 
     async def cancel(self, job: Job | str, *, give_up: bool = False) -> Job:
         """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed.
@@ -324,6 +325,10 @@ class AsyncClient:
         if self._worker is not None:
             await self._worker.pump.close()
         await self._ledger.close()
+
+    def __repr__(self) -> str:
+        target = self._target.name if isinstance(self._target, Target) else self._target
+        return f"<{type(self).__name__} of {f'the target {target!r}' if target else 'the default target'}>"
 
     async def __aenter__(self) -> Self:
         return self

@@ -159,6 +159,7 @@ def answer(
     usage = fields.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     good = status == 200
+    text, refused = _answer(fields) if good else (None, False)
     code = message = None
     if not good:
         said = _error(problem) if isinstance(problem, dict) else ServiceError("", _text(problem) or "")
@@ -168,11 +169,11 @@ def answer(
     return Result(
         custom_id,
         good,
-        _answer(fields) if good else None,
+        text,
         status,
         code,
         message,
-        _finish(fields) if good else None,
+        ("refusal" if refused else _finish(fields)) if good else None,
         _text(fields.get("model")),
         _count(usage.get("prompt_tokens", usage.get("input_tokens"))),
         _count(usage.get("completion_tokens", usage.get("output_tokens"))),
@@ -183,26 +184,30 @@ def answer(
     )
 
 
-def _answer(body: Mapping[str, Any]) -> str | None:
-    """The text of an answer: chat completions, completions, or responses."""
+def _answer(body: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """The text of an answer (chat completions, completions, or responses), and whether it is the model's refusal."""
     choice = _first(body.get("choices"))
     message = choice.get("message")
     if isinstance(message, dict):
-        return _joined(message.get("content")) or _text(message.get("refusal"))
-    if isinstance(body.get("output"), list):
-        texts = [_joined(item.get("content")) for item in body["output"] if isinstance(item, dict)]
-        return "".join(text for text in texts if text) or None
-    return _text(choice.get("text"))
+        text, refusal = _joined(message.get("content")), _text(message.get("refusal"))
+    elif isinstance(body.get("output"), list):
+        contents = [item.get("content") for item in body["output"] if isinstance(item, dict)]
+        text, refusal = ("".join(_joined(content, key) or "" for content in contents) for key in ("text", "refusal"))
+    else:
+        text, refusal = _text(choice.get("text")), None
+    return text or refusal or None, bool(refusal and not text)
 
 
-def _joined(content: Any) -> str | None:
+def _joined(content: Any, key: str = "text") -> str | None:
     if not isinstance(content, list):
         return _text(content)
-    return "".join(_text(part.get("text")) or "" for part in content if isinstance(part, dict)) or None
+    return "".join(_text(part.get(key)) or "" for part in content if isinstance(part, dict)) or None
 
 
 def _finish(body: Mapping[str, Any]) -> str | None:
-    return _text(_first(body.get("choices")).get("finish_reason")) or _text(body.get("status"))
+    details = body.get("incomplete_details")
+    reason = _text(details.get("reason")) if isinstance(details, dict) else None
+    return _text(_first(body.get("choices")).get("finish_reason")) or reason or _text(body.get("status"))
 
 
 def _first(value: Any) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import pytest
 
 from batchkit import InputError, Limits, check
 from batchkit.builder.findings import RULES
-from batchkit.builder.tokens import Tally
 
 from .conftest import request_line
 from .shell import Command
@@ -153,7 +152,7 @@ def test_what_is_printed(tmp_path: Path, command: Command) -> None:
 def test_the_limits_of_a_file(tmp_path: Path, limits: Limits, code: str) -> None:
     path = tmp_path / "lines.jsonl"
     path.write_bytes(GOOD + line())
-    assert [problem.code for problem in check(path, limits=limits, tally=Tally()).problems] == [code]
+    assert [problem.code for problem in check(path, limits=limits, tokens=True).problems] == [code]
     assert check(path, limits=None).ok
 
 

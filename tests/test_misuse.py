@@ -193,7 +193,10 @@ def test_a_traceback_says_what_to_do_in_python(world: World) -> None:
     with world.client() as client:
         client.submit(request_lines(2), name="my job")
         conflict = advice(lambda: client.submit(request_lines(3), name="my job"))
-        assert conflict == "next: choose another name, or leave name away to get one from the content"
+        assert conflict == (
+            "next: choose another name, or leave name away to get one from the content; "
+            "client.show('my job') tells of the one that is there"
+        )
         assert advice(lambda: client.fetch("my job")) == "next: client.track('my job')  # or the same call again later"
         assert advice(lambda: client.retry("my job")) == "next: client.track('my job')"
         unfinished = advice(lambda: list(client.track("my job", timeout_s=1)))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
+import polars
 import pytest
 
 import batchkit
-from batchkit import AsyncClient, InputError, LedgerBusy, Query, UsageError
+from batchkit import AsyncClient, InputError, LedgerBusy, MissingExtra, Query, UsageError
 
-from .conftest import World, request_lines
+from .conftest import KEY, SMALL, World, request_lines
 
 ROWS = [{"id": n, "t": f"text {n}"} for n in range(4)]
 
@@ -79,3 +81,47 @@ def test_two_calls_of_one_process_for_one_job(world: World) -> None:
 
     busy = [item for item in asyncio.run(both()) if isinstance(item, LedgerBusy)]
     assert ["by another call in this process" in str(error) for error in busy] == [True]
+
+
+def test_what_a_notebook_shows_is_one_short_line(world: World) -> None:
+    rows = [{"id": n, "t": "long " * 1000} for n in range(300)]
+    made = batchkit.lines(rows, deployment="d", body="{t}", custom_id="id")
+    path = world.home / "bad.jsonl"
+    path.write_text("{}\n" * 300)
+    with world.client(limits=SMALL) as client:
+        results = client.run(made, name="shown", join=rows)
+        job, (watched,) = client.show("shown"), next(iter(client.watch("shown")))
+        page = client.list()
+        shown = [made, next(iter(made)), client, results, results.report, next(iter(results)), job, *job.parts[:1]]
+        for thing in (*shown, watched, page, batchkit.check(path)):
+            assert len(repr(thing)) < 260, repr(thing)
+            assert "\n" not in repr(thing)
+            assert " object at 0x" not in repr(thing)
+            assert KEY not in repr(thing)
+    assert (
+        repr(results) == "<Results of 'shown': rows: 300 = 300 ok + 0 failed + 0 missing; .to_pandas() makes a table>"
+    )
+    assert repr(job) == "<Job 'shown': completed; rows: 300 = 300 ok + 0 failed + 0 missing>"
+    assert repr(client) == "<Client of the target 'test'>"
+
+
+def test_no_way_of_reading_joined_results_loses_columns(world: World) -> None:
+    made = batchkit.lines(ROWS, deployment="d", body="{t}", custom_id="id")
+    with world.client() as client:
+        results = client.run(made, name="joined", join=ROWS, columns=["text", "ok"])
+        assert [result.row for result in results] == ROWS
+        assert polars.DataFrame(results).columns == results.to_arrow().column_names == ["id", "t", "text", "ok"]
+        assert [result.row for result in client.fetch("joined")] == [None] * 4
+    if find_spec("pandas") is None:
+        with pytest.raises(MissingExtra, match="pandas is not installed"):
+            results.to_pandas()
+    else:
+        assert list(results.to_pandas().columns) == ["id", "t", "text", "ok"]
+
+
+def test_columns_that_there_are_not_are_said_by_the_call(world: World) -> None:
+    with world.client() as client:
+        client.run(request_lines(2), name="one")
+        with pytest.raises(UsageError, match="there is no column 'txt'") as caught:
+            client.fetch("one", columns=["custom_id", "txt"])
+        assert "custom_id, ok, text" in caught.value.hint

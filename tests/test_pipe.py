@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -75,6 +77,44 @@ def test_the_same_name_with_other_content_is_refused(world: World) -> None:
         with pytest.raises(JobConflict, match="other content"):
             client.submit(request_lines(3), name="nightly")
     assert len(world.batches()) == 1
+
+
+def change(number: int, **body: Any) -> list[dict[str, Any]]:
+    """Ten request lines, one of them with other parameters."""
+    lines = request_lines(10)
+    lines[number]["body"] |= body
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (request_lines(12), "10 rows there, 12 rows here"),
+        (request_lines(9), "10 rows there, 9 rows here"),
+        (
+            [request_line(n, model="gpt-5") for n in range(10)],
+            "deployment 'gpt-4o-batch' there, deployment 'gpt-5' here",
+        ),
+        (request_lines(10)[::-1], "row 1 is 'row-0' there, 'row-9' here"),
+        (change(6, temperature=0.5), "row 7, 'row-6', has another temperature (none there, 0.5 here)"),
+        (
+            change(0, messages=[{"role": "user", "content": "x"}], seed=1),
+            "row 1, 'row-0', has another messages, seed (none there, 1 here)",
+        ),
+        (change(3, temperature=1)[:8], "10 rows there, 8 rows here; row 4, 'row-3', has another temperature"),
+    ],
+)
+def test_a_conflict_says_what_differs(world: World, other: list[dict[str, Any]], said: str) -> None:
+    with world.client(limits=SMALL) as client:
+        client.submit(request_lines(10), name="nightly")
+        with pytest.raises(JobConflict) as caught:
+            client.submit(other, name="nightly")
+        assert str(caught.value).startswith(f"job 'nightly' exists with other content: {said}")
+        shutil.rmtree(world.home / "ledger.jobs")  # as on another host
+        with pytest.raises(JobConflict) as caught:
+            client.submit(other, name="nightly")
+        assert ("here" in str(caught.value)) is ("rows there" in said or "deployment" in said)
+    assert "batchkit show nightly" in caught.value.hint
 
 
 def test_a_job_stays_with_its_service(world: World, make_world: Callable[..., World]) -> None:

@@ -15,7 +15,6 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from batchkit import InputError, check
 from batchkit.builder.lines import encode
-from batchkit.builder.tokens import Tally
 from batchkit.cli import documents
 from batchkit.collector import export
 from batchkit.config.targets import KEYS
@@ -88,7 +87,7 @@ def test_results_report_and_job(make_world: Callable[..., World]) -> None:
 def test_check_and_errors(tmp_path: Path, world: World) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_bytes(b'{"custom_id": 1}\nnot json\n')
-    validate("check", documents.check([(check(path, tally=Tally()), None)]))
+    validate("check", documents.check([check(path, tokens=True)]))
     with world.client() as client, pytest.raises(InputError) as caught:
         client.submit(path)
     document = documents.error(caught.value)

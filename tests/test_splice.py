@@ -87,7 +87,7 @@ def test_spliced_lines_are_those_of_a_full_decode(body: dict[str, Any], azure: b
     result = read(line, b"row-1", 0, "b").result
     if made is not None:
         assert orjson.loads(made[0]) == orjson.loads(orjson.dumps(document(result)))
-        assert made[1:] == (result.input_tokens, result.output_tokens)
+        assert made[1:] == (result.input_tokens, result.output_tokens, result.finish_reason)
         assert made[0].endswith(b"}\n")
 
 
@@ -103,5 +103,5 @@ def test_ordinary_lines_are_spliced() -> None:
         assert made is not None
         assert orjson.loads(made[0])["text"] == message["content"]
         assert orjson.dumps(body) in made[0]
-        assert as_it_came(line, b"row-1") == (line, 2, 1)
+        assert as_it_came(line, b"row-1") == (line, 2, 1, "stop")
         assert as_it_came(line.removesuffix(b"\n"), b"row-1") is None  # it would run into the next

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from batchkit import check
+from batchkit import ConfigError, InputError, check
 from batchkit.builder.images import image_size
 from batchkit.builder.tokens import Tally, _patches, _tiles, estimated, exact, image_tokens, model_of
 
@@ -126,7 +127,7 @@ def lines(path: Path, **body: Any) -> Path:
 def test_images_that_cannot_be_counted_are_reported(tmp_path: Path, command: Command) -> None:
     content = [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": "https://host/a.png"}}]
     path = lines(tmp_path / "lines.jsonl", messages=[{"role": "user", "content": content}])
-    tokens = check(path, tally=Tally()).tokens
+    tokens = check(path, tokens=True).tokens
     assert tokens is not None
     assert (tokens.images, tokens.uncounted) == (1000, 1000)
     _, out, _ = command(tmp_path, "check", str(path), "--tokens")
@@ -146,7 +147,7 @@ def test_an_image_by_the_id_of_a_file_is_one_that_cannot_be_counted() -> None:
 def test_a_senseless_image_is_one_that_cannot_be_counted(tmp_path: Path, url: Any) -> None:
     content = [{"type": "image_url", "image_url": {"url": url}}]
     path = lines(tmp_path / "lines.jsonl", model="gpt-4o", messages=[{"role": "user", "content": content}])
-    tokens = check(path, tally=Tally()).tokens
+    tokens = check(path, tokens=True).tokens
     assert tokens is not None
     assert (tokens.images, tokens.uncounted) == (1000, 1000)
 
@@ -172,6 +173,32 @@ def test_what_a_file_costs_by_the_users_own_prices(tmp_path: Path, command: Comm
     assert "up to 0.50 out, by the prices of 2025-11-01" in out
     _, out, _ = command(tmp_path, "check", str(lines(path)), "--cost", str(prices))
     assert "tokens out have no bound" in out
+
+
+def test_tokens_and_cost_from_python(tmp_path: Path, command: Command) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text(PRICES)
+    path = lines(tmp_path / "lines.jsonl", max_tokens=1000)
+    for flags, report in (
+        (["--tokens"], check(path, tokens=True)),
+        (["--exact"], check(path, tokens="exact")),
+        (["--cost", str(prices)], check(path, prices=prices)),
+        (["--cost", str(prices), "--exact"], check(str(path), tokens="exact", prices=str(prices))),
+    ):
+        (told,) = orjson.loads(command(tmp_path, "check", str(path), "--json", *flags)[1])["files"]
+        assert report.tokens is not None
+        assert told["tokens"] == asdict(report.tokens)
+        assert told["cost"] == (report.cost and asdict(report.cost))
+        assert (report.cost is None) is ("--cost" not in flags)
+    assert check(path).tokens is None
+    prices.write_text(PRICES.replace("gpt-4o-batch", "other"))
+    assert check(path, prices=prices).cost is None
+    with pytest.raises(InputError, match="tokens must be True or 'exact', not 'precise'"):
+        check(path, tokens="precise")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="prices must be the path of a price file, not a dict"):
+        check(path, prices={})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="is not valid TOML"):
+        check(path, prices=path)
 
 
 def test_a_price_that_is_missing_hides_nothing_that_was_found(tmp_path: Path, command: Command) -> None:
@@ -215,7 +242,7 @@ def test_token_numbers_are_tokens_and_embeddings_have_none_out(tmp_path: Path, c
     inputs: list[object] = [[1, 2, 3], [[1, 2], [3]]]
     made = [{"url": "/v1/embeddings", "body": {"model": "m", "input": item}} for item in inputs]
     path.write_bytes(b"".join(orjson.dumps(request_line(n) | line) + b"\n" for n, line in enumerate(made)))
-    report = check(path, tally=Tally())
+    report = check(path, tokens=True)
     assert report.tokens is not None
     assert (report.tokens.input, report.tokens.unbounded) == (6, 0)
     assert "tokens out" not in command(tmp_path, "check", str(path), "--tokens")[1]

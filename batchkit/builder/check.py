@@ -6,16 +6,19 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from batchkit.builder.findings import Findings
 from batchkit.builder.judge import Judge
 from batchkit.builder.rows import TABLES
 from batchkit.builder.rules import Rules
+from batchkit.builder.split import deployment_of
 from batchkit.builder.strict import BOM, Flaw, parse, wide_encoding
-from batchkit.builder.tokens import Tally
+from batchkit.builder.tokens import Tally, exact, model_of
 from batchkit.config import Limits
+from batchkit.config.prices import Prices, prices_in
 from batchkit.disk import PIECE, blocks, reading
+from batchkit.errors import InputError
 from batchkit.given import expect, expect_call
 from batchkit.model import CheckReport, Problem
 
@@ -31,7 +34,8 @@ def check(
     limits: Limits | None = Limits(),
     max_problems: int = 100,
     azure: bool = False,
-    tally: Tally | None = None,
+    tokens: bool | Literal["exact"] = False,
+    prices: Prices | str | Path | None = None,
     model: str | None = None,
     facts: Facts | None = None,
 ) -> CheckReport:
@@ -39,19 +43,27 @@ def check(
 
     Never raises for bad data: every problem is in the report with its 1-based line, its 0-based byte offset, a code
     and how to mend it. `limits=None` leaves the limits of one input file out, for a file that will be split; `azure`
-    adds what Azure alone does not take; `tally` counts tokens, which takes longer, and holds them against the limits;
-    `model` is the deployment's where its name does not tell, and `facts` what is published of models.
-    Raises InputError when there is no such file, LocalError when it cannot be read.
+    adds what Azure alone does not take.
+
+    `tokens` adds up the requests' tokens, which takes longer, as `report.tokens`: True estimates them, "exact" counts
+    (extra `tokens`). So do `prices`, the path of a price file, which make `report.cost` of them, and a limit of
+    enqueued tokens. `model` is the deployment's where its name does not tell, and `facts` what is published of models.
+
+    Raises InputError when there is no such file, LocalError when it cannot be read, ConfigError for a bad price file,
+    and MissingExtra where exact counting is not installed.
     """
     expect("path", path, (str, os.PathLike), "a path to a file of request lines", hint=_LINES)
     expect("limits", limits, (Limits, NoneType), "a batchkit.Limits", hint="such as batchkit.Limits(max_lines=50_000)")
-    expect("tally", tally, (Tally, NoneType), "a Tally")
+    if tokens not in (True, False, "exact"):
+        raise InputError(f"tokens must be True or 'exact', not {tokens!r}", hint="True estimates, 'exact' counts")
     if facts is not None:
         from batchkit.config.facts import Facts
 
         expect("facts", facts, Facts, "the facts that load_facts reads")
     expect_call(max_problems=max_problems, model=model)
-    path = Path(path)
+    path, priced = Path(path), prices_in(prices)
+    counting = tokens or priced or (limits and limits.enqueued_tokens is not None)
+    tally = _tally(path, model, priced, exactly=tokens == "exact") if counting else None
     found = _File(Findings(max_problems, str(path)), tally, Rules(azure=azure, model=model, facts=facts))
     if path.suffix.lower() in TABLES:
         found.findings.add("table")
@@ -59,7 +71,18 @@ def check(
         with reading(path), path.open("rb", buffering=PIECE) as file:
             found.read(file)
         found.end(limits)
-    return found.report(path)
+    report = found.report(path)
+    if priced and report.tokens and report.deployment and priced.of(report.deployment):
+        report = replace(report, cost=priced.cost(report.tokens, report.deployment))
+    return report
+
+
+def _tally(path: Path, model: str | None, prices: Prices | None, *, exactly: bool) -> Tally:
+    """What adds up the tokens of a file, for the model that was named or that its deployment's price names."""
+    deployment = deployment_of(path) or ""
+    price = prices.of(deployment) if prices else None
+    model = model or (price.model if price else None) or model_of(deployment)
+    return Tally(model, *exact(model)) if exactly else Tally(model)
 
 
 class _File:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from batchkit.builder.template import jinja as filled_by_jinja
 from batchkit.errors import BatchkitError, InputError
 from batchkit.given import expect, warn
 from batchkit.model import CHAT, URLS, Line
-from batchkit.text import nearest, shortened
+from batchkit.text import nearest, plural, shortened
 
 _log = logging.getLogger(__name__)
 Body = Callable[[Row], Mapping[str, Any]]
@@ -38,7 +38,7 @@ REQUESTS = "batchkit.lines(rows, deployment=…, body=…) makes request lines o
 _DEPLOYMENT = "the name that the deployment has in the portal, such as 'gpt-4o-batch'"
 
 
-@dataclass
+@dataclass(repr=False)
 class Lines:
     """Request lines, one for each row, made as they are asked for: as `Line`s, or by `encoded` as JSONL."""
 
@@ -58,6 +58,10 @@ class Lines:
     skipped: int = field(default=0, init=False)
     """Rows left out so far because a column was missing."""
     _begun: bool = field(default=False, init=False)
+
+    def __repr__(self) -> str:
+        rows = plural(len(self.rows), "row") if isinstance(self.rows, Sized) else "rows"
+        return f"<Lines of {rows} for {self.url}; Client.run takes them, iterating makes them>"
 
     def __iter__(self) -> Iterator[Line]:
         for _, name, content in self._contents():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchkit.errors import BatchkitError, InputError
-from batchkit.model import CheckReport, Cost, Finding, Job, Report
+from batchkit.model import CheckReport, Finding, Job, Report
 from batchkit.model.document import batch
 from batchkit.model.document import job as job
 
@@ -40,10 +40,10 @@ def built(out: Path, lines: int, skipped: int, deployment: str, url: str) -> Doc
     return {"schema": "batchkit/build@1", "out": str(out), **about}
 
 
-def check(reports: Sequence[tuple[CheckReport, Cost | None]]) -> Document:
+def check(reports: Sequence[CheckReport]) -> Document:
     """What `check` found, a file each."""
-    files = [{**asdict(item), "cost": asdict(cost) if cost else None, "ok": item.ok} for item, cost in reports]
-    return {"schema": "batchkit/check@1", "ok": all(item.ok for item, _ in reports), "files": files}
+    files = [{**asdict(item), "ok": item.ok} for item in reports]
+    return {"schema": "batchkit/check@1", "ok": all(item.ok for item in reports), "files": files}
 
 
 def findings(found: tuple[Finding, ...]) -> Document:

@@ -19,6 +19,8 @@ from batchkit.cli.printer import Face, write_bytes
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
 from batchkit.cli.telling import Telling
+from batchkit.collector import verdict
+from batchkit.collector.unusable import in_words
 from batchkit.config import targets
 from batchkit.errors import BatchkitError, Unfinished, UsageError
 from batchkit.model import Job, Line, Report, State
@@ -240,7 +242,12 @@ def retry(
     job: JobName,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", help="Only rows with this error code, status, 4xx or 5xx; repeatable.", metavar="CODE"),
+        typer.Option(
+            "--only",
+            help="Only rows with this error code, status, 4xx or 5xx, or answers that are cut_off, refused or "
+            "off_schema (no JSON for a --schema); repeatable.",
+            metavar="CODE",
+        ),
     ] = None,
     param: Annotated[
         list[str] | None,
@@ -274,12 +281,15 @@ def _deliver(face: Face, results: Results, out: Path | None) -> None:
     else:
         face.data(document, summary)
     results.raise_for_failures()
+    if report.unusable:
+        face.next(verdict.unusable(results.job, report))
 
 
 def _summary(report: Report, out: Path | None) -> list[str]:
     pending = f" + {report.pending} pending" if report.pending else ""
+    doubtful = f" ({in_words(report.unusable)})" if report.unusable else ""
     lines = [
-        f"{out or report.job}: {plural(report.total, 'row')} = {report.ok} ok + {report.failed} failed + "
+        f"{out or report.job}: {plural(report.total, 'row')} = {report.ok} ok{doubtful} + {report.failed} failed + "
         f"{report.missing} missing{pending}"
     ]
     lines += [f"  {count} × {code}" for code, count in report.errors.items()]

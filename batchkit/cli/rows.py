@@ -20,11 +20,10 @@ from batchkit.config import Limits
 from batchkit.config.targets import load_target
 from batchkit.disk import replacing
 from batchkit.errors import ConfigError, InputError, UsageError
-from batchkit.model import CheckReport, Cost, Problem
+from batchkit.model import CheckReport, Problem
 from batchkit.text import plural
 
 if TYPE_CHECKING:
-    from batchkit.builder.tokens import Tally
     from batchkit.config.prices import Prices
 
 MOST = 20
@@ -137,25 +136,29 @@ def check(
     goal = load_target(target) if target else None
     limits = goal.limits if goal else Limits()
     most = max_problems or (sys.maxsize if github or as_sarif else MOST)
-    counting = tokens or exact or bool(prices) or limits.enqueued_tokens is not None
-    reports: list[tuple[CheckReport, Cost | None]] = []
+    reports: list[CheckReport] = []
     unpriced: ConfigError | None = None
     for path in files:
-        tally = _tally(path, model, exact, prices) if counting else None
-        azure = goal is not None and goal.azure
-        report = judged(path, limits=limits, max_problems=most, azure=azure, tally=tally, model=model, facts=published)
+        report = judged(
+            path,
+            limits=limits,
+            max_problems=most,
+            azure=goal is not None and goal.azure,
+            tokens="exact" if exact else tokens,
+            prices=prices,
+            model=model,
+            facts=published,
+        )
         if goal and report.deployment and (instead := elsewhere(report.deployment, goal)):
             message = f"all {plural(report.lines, 'request')} name the deployment {report.deployment!r}: {instead}"
             report = _with(report, Problem("deployment_differs", message, "is that meant?", severity="warning"))
-        costs, without = _cost(prices, report)
-        unpriced = unpriced or without
-        reports.append((report, costs))
-    found = [report for report, _ in reports]
+        unpriced = unpriced or _unpriced(prices, report)
+        reports.append(report)
     if as_sarif:
-        write_bytes(orjson.dumps(sarif.document(found), option=orjson.OPT_APPEND_NEWLINE))
+        write_bytes(orjson.dumps(sarif.document(reports), option=orjson.OPT_APPEND_NEWLINE))
     else:
-        face.data(documents.check(reports), _annotations(found) if github else _words(reports))
-    bad = [report for report in found if not report.ok or (strict and report.total)]
+        face.data(documents.check(reports), _annotations(reports) if github else _words(reports))
+    bad = [report for report in reports if not report.ok or (strict and report.total)]
     if bad:
         face.say(*([f"warning: {unpriced}"] if unpriced else []))
         errors = sum(report.total if strict else report.errors for report in bad)
@@ -171,14 +174,11 @@ def _with(report: CheckReport, problem: Problem) -> CheckReport:
     return replace(report, problems=(*report.problems, problem), total=report.total + 1, codes=codes)
 
 
-def _cost(prices: Prices | None, report: CheckReport) -> tuple[Cost | None, ConfigError | None]:
-    """What a file costs, or why that cannot be said: no reason to keep what else was found to oneself."""
-    if not (prices and report.tokens and report.deployment):
-        return None, None
-    try:
-        return prices.cost(report.tokens, report.deployment), None
-    except ConfigError as error:
-        return None, error
+def _unpriced(prices: Prices | None, report: CheckReport) -> ConfigError | None:
+    """Why it cannot be said what a file costs: no reason to keep what else was found to oneself."""
+    if prices is None or report.deployment is None or report.cost is not None:
+        return None
+    return prices.lacking(report.deployment)
 
 
 def place(out: Path | None) -> Path | None:
@@ -199,21 +199,9 @@ def _fixed(face: Face, files: list[Path], out: Path) -> Path:
     return out
 
 
-def _tally(path: Path, model: str | None, exact: bool, prices: Prices | None) -> Tally:
-    """What counts the tokens of a file, for the model that was named or that its deployment's price names."""
-    from batchkit.builder.split import deployment_of
-    from batchkit.builder.tokens import Tally, model_of
-    from batchkit.builder.tokens import exact as counter
-
-    deployment = deployment_of(path) or ""
-    price = prices.of(deployment) if prices else None
-    model = model or (price.model if price else None) or model_of(deployment)
-    return Tally(model, *counter(model)) if exact else Tally(model)
-
-
-def _words(reports: list[tuple[CheckReport, Cost | None]]) -> list[str]:
+def _words(reports: list[CheckReport]) -> list[str]:
     words: list[str] = []
-    for report, cost in reports:
+    for report in reports:
         words += [f"{report.path}{_where(problem)}: {_sentence(problem)}" for problem in report.problems]
         if report.total > len(report.problems):
             counts = ", ".join(f"{count} × {code}" for code, count in report.codes.items())
@@ -223,7 +211,7 @@ def _words(reports: list[tuple[CheckReport, Cost | None]]) -> list[str]:
                 f"{report.path}: good: {plural(report.lines, 'request')}, {report.bytes} bytes, {report.url}, "
                 f"deployment {report.deployment}"
             )
-        words += [f"{report.path}: {line}" for line in _tokens(report, cost)]
+        words += [f"{report.path}: {line}" for line in _tokens(report)]
     return words
 
 
@@ -235,10 +223,10 @@ def _sentence(problem: Problem) -> str:
     return f"{problem.severity}: {problem.code}: {problem.message}; {problem.fix}"
 
 
-def _tokens(report: CheckReport, cost: Cost | None) -> list[str]:
+def _tokens(report: CheckReport) -> list[str]:
     from batchkit.builder.tokens import ESTIMATE
 
-    tokens = report.tokens
+    tokens, cost = report.tokens, report.cost
     if tokens is None:
         return []
     about = tokens.how == ESTIMATE

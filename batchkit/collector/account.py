@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from batchkit.collector.lines import MISSING, PENDING
+from batchkit.collector.unusable import OFF_SCHEMA, of_ends, unusable
 from batchkit.model import Job, Report, Result
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ HOPELESS_ROWS = 10
 
 @dataclass
 class Account:
-    """The running account of one merge."""
+    """The running account of one merge; `structured` answers were to be JSON."""
 
     job: str
+    structured: bool = False
     total: int = 0
     ok: int = 0
     failed: int = 0
@@ -43,6 +45,8 @@ class Account:
     output_tokens: int = 0
     retryable: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    finish_reasons: Counter[str] = field(default_factory=Counter)
+    off_schema: int = 0
     missing_ids: list[str] = field(default_factory=list)
     duplicated: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
@@ -62,6 +66,8 @@ class Account:
         if result.ok:
             self.ok += 1
             self.passed[result.round] += 1
+            self.finish_reasons[result.finish_reason or "none"] += 1
+            self.off_schema += unusable(result, structured=self.structured) == OFF_SCHEMA
             return
         again = retryable(result)
         self.retryable += again
@@ -77,13 +83,14 @@ class Account:
         else:
             self.failed += 1
 
-    def good(self, number: int, rows: int, input_tokens: int, output_tokens: int) -> None:
-        """Count good rows of a round."""
+    def good(self, number: int, rows: int, input_tokens: int, output_tokens: int, ends: Iterable[str]) -> None:
+        """Count good rows of a round, which ended for these reasons."""
         self.total += rows
         self.ok += rows
         self.passed[number] += rows
         self.input_tokens += input_tokens
         self.output_tokens += output_tokens
+        self.finish_reasons.update(ends)
 
     def part(self, answers: Answers) -> None:
         """Take in what was counted in one part, and the lines that should not be there."""
@@ -123,6 +130,8 @@ class Account:
             errors=dict(self.errors.most_common()),
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
+            finish_reasons=dict(self.finish_reasons.most_common()),
+            unusable=of_ends(self.finish_reasons) | ({OFF_SCHEMA: self.off_schema} if self.off_schema else {}),
         )
 
     def _mismatched(self, job: Job) -> list[str]:
@@ -142,23 +151,27 @@ class Account:
         return found
 
 
-def retryable(result: Result, only: Collection[str] = ()) -> bool:
+def retryable(result: Result, only: Collection[str] = (), *, structured: bool = False) -> bool:
     """Whether asking again may help.
 
     Rows that never ran or never came back (expired, cancelled, missing), and HTTP 408, 429 and 5xx; not what the
-    service refused for its content. `only` names what to ask again instead: error codes, HTTP statuses, `4xx`, `5xx`.
+    service refused for its content. `only` names what to ask again instead: error codes, HTTP statuses, `4xx`, `5xx`,
+    or what is wrong with a good answer.
     """
+    status = result.status_code
+    if only and result.error_code != PENDING:
+        return not words_of(result, structured=structured).isdisjoint(only)
     if result.ok or result.error_code == PENDING:
         return False
-    status = result.status_code
-    if only:
-        return not words_of(result).isdisjoint(only)
     if status is None:
         return result.error_code not in REFUSED
     return status in (408, 429) or status >= 500
 
 
-def words_of(result: Result) -> set[str | None]:
-    """The words that name what a row failed with: its code, its HTTP status, and that as `4xx`."""
+def words_of(result: Result, *, structured: bool = False) -> set[str | None]:
+    """The words that name what a row failed with: its code, its HTTP status, and that as `4xx`; or what is wrong with
+    a good answer."""
     status = result.status_code
+    if result.ok:
+        return {unusable(result, structured=structured)} - {None}
     return {result.error_code, str(status), f"{(status or 0) // 100}xx"}

@@ -135,14 +135,18 @@ def _free(prefix: str, columns: Sequence[Column], before: Sequence[Column]) -> l
     return made
 
 
-def properties(line: bytes) -> dict[str, Kind]:
-    """The top-level properties of the JSON Schema that a request line holds its answer to; none for free text.
+def schema_of(line: bytes) -> Any:
+    """The JSON Schema that a request line holds its answer to; None for free text.
 
     Chat completions keep it in `response_format.json_schema.schema`, responses in `text.format.schema`.
     """
     node = orjson.loads(line).get("body") if line else None
-    chat, responses = ("response_format", "json_schema", "schema"), ("text", "format", "schema")
-    found = _down(node, chat) or _down(node, responses)
+    return _down(node, ("response_format", "json_schema", "schema")) or _down(node, ("text", "format", "schema"))
+
+
+def properties(line: bytes) -> dict[str, Kind]:
+    """The top-level properties of the JSON Schema that a request line holds its answer to; none for free text."""
+    found = schema_of(line)
     fields = found.get("properties") if isinstance(found, dict) else None
     return {name: _kind(field) for name, field in fields.items()} if isinstance(fields, dict) else {}
 

@@ -28,7 +28,7 @@ from batchkit.model import Job, Result
 from batchkit.text import as_text, csv_cell
 
 SCHEMA = "batchkit/result@1"
-_FIELDS = [item.name for item in fields(Result) if item.name not in ("response", "other_rounds", "came")]
+_FIELDS = [item.name for item in fields(Result) if item.name not in ("response", "other_rounds", "came", "row")]
 _fields = attrgetter(*_FIELDS)
 _OTHER = "round batch_id ok status_code error_code error_message request_id".split()
 _NOTHING: Mapping[str, Any] = {}
@@ -178,10 +178,11 @@ def lines(job: Job, workdir: Workdir, account: Account, *, raw: bool = False) ->
 
 def _spliced(names: list[bytes], answers: Answers, account: Account, *, raw: bool) -> list[bytes]:
     """The results of rows that were asked for once, put together from pieces where that can be done."""
-    number, made = answers.part.round, list[bytes]()
-    line_of, exact = answers.line, answers.exact
-    join = splice.as_it_came if raw else splice.joiner(SCHEMA, number, answers.batch_id)
-    rows = input_tokens = output_tokens = 0
+    number, made, ends = answers.part.round, list[bytes](), list[str]()
+    structured = account.structured
+    line_of, exact = answers.line, answers.exact and not (raw and structured)
+    join = splice.as_it_came if raw else splice.joiner(SCHEMA, number, answers.batch_id, structured=structured)
+    input_tokens = output_tokens = 0
     for name, place in zip(names, answers.places(names), strict=True):
         spliced = join(line_of(place), name) if place is not None and exact else None
         if spliced is None:
@@ -190,11 +191,11 @@ def _spliced(names: list[bytes], answers: Answers, account: Account, *, raw: boo
             made.append(_raw(result) if raw else _line(result, body))
             continue
         made.append(spliced[0])
-        rows += 1
         input_tokens += spliced[1]
         output_tokens += spliced[2]
-    answers.good += rows
-    account.good(number, rows, input_tokens, output_tokens)
+        ends.append(spliced[3])
+    answers.good += len(ends)
+    account.good(number, len(ends), input_tokens, output_tokens, ends)
     return made
 
 

@@ -11,10 +11,12 @@ import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from batchkit.collector.account import Account
 from batchkit.collector.answers import Answers
+from batchkit.collector.columns import schema_of
 from batchkit.collector.lines import PENDING, Answer, names_of
 from batchkit.disk import PIECE, Workdir, blocks, local_errors
 from batchkit.errors import InputError, LocalError
@@ -69,6 +71,18 @@ def walk(job: Job, workdir: Workdir, account: Account) -> Generator[Block, None,
                     step.advance(1)
         if any(step.name is not None for step in others):
             raise LocalError(f"the request lines in {workdir.job(job.id)} were changed: a round asks for unknown rows")
+
+
+def account_of(job: Job, workdir: Workdir) -> Account:
+    """An account of a job, yet empty, which knows whether its answers were to be JSON."""
+    path = workdir.lines(job.parts[0])
+    return Account(job.name, structured=path.exists() and schema_of(first_line(path)) is not None)
+
+
+def first_line(path: Path) -> bytes:
+    """One request of a job, as good as any other to tell what answers look like."""
+    with local_errors(path), path.open("rb") as file:
+        return file.readline()
 
 
 def leftovers(job: Job, workdir: Workdir, wanted: Callable[[Result], bool]) -> Generator[bytes, None, None]:

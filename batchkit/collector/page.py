@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from batchkit.collector.drawing import histogram, shares, timeline
+from batchkit.collector.unusable import in_words
 from batchkit.text import duration, plural, visible
 
 Document = dict[str, Any]
@@ -94,7 +95,8 @@ def _tiles(report: Document, now: float) -> str:
 def _outcome(rows: Document) -> str:
     kinds = ("ok", "failed", "missing", "pending")
     sum_of = " + ".join(f"{_count(rows[kind])} {kind}" for kind in kinds if rows[kind] or kind != "pending")
-    words = f"<p>{_count(rows['total'])} row{'s' * (rows['total'] != 1)} went in = {sum_of}.</p>"
+    unusable = f" Of those that are ok: {in_words(rows['unusable'])}." if rows["unusable"] else ""
+    words = f"<p>{_count(rows['total'])} row{'s' * (rows['total'] != 1)} went in = {sum_of}.{unusable}</p>"
     troubles = [_text(item) for item in rows["mismatched"]]
     for kind, what in (
         ("missing_ids", "never came back"),

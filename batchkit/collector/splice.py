@@ -11,6 +11,7 @@ from collections.abc import Callable
 import orjson
 
 from batchkit.collector.lines import AZURE_HEAD, AZURE_TAIL, FIRST, plain
+from batchkit.collector.unusable import is_json
 
 _MOST = 10**15
 _NUMBER = re.compile(rb"(\d{1,15})[,}]")
@@ -26,13 +27,26 @@ _ENDING = re.compile(
 """What stands at the end of Azure's lines, where usage is the last that a body has."""
 
 
-Spliced = tuple[bytes, int, int]
-"""A line of results, and the tokens in and out that it counts."""
+_FINISH = b'"finish_reason":"'
+_SAID = re.compile(
+    _FINISH + rb'(\w+)",(?:"index":\d+,)?(?:"logprobs":null,)?"message":\{(?:"annotations":\[\],)?'
+    rb'(?:"role":"assistant",)?"content":"[^"]'
+)
+"""Why an answer with a text ended, where that stands before the text, as in Azure's lines."""
+_CHOICE = 1000
+"""Bytes of a body within which that is looked for."""
 
 
-def joiner(schema: str, number: int, batch_id: str | None) -> Callable[[bytes, bytes], Spliced | None]:
+Spliced = tuple[bytes, int, int, str]
+"""A line of results, the tokens in and out that it counts, and why the answer ended."""
+
+
+def joiner(
+    schema: str, number: int, batch_id: str | None, *, structured: bool = False
+) -> Callable[[bytes, bytes], Spliced | None]:
     """What makes a line of ours of a line of a round and a batch, for a row whose custom_id needs no escapes. None for
-    a line that is not plain enough: anything but one choice with a text, and a count of tokens."""
+    a line that is not plain enough: anything but one choice with a text, JSON where answers are `structured`, and a
+    count of tokens."""
     head = b'{"schema":"%s","custom_id":"' % schema.encode()
     tail = b'","round":%d,"batch_id":%s,"response":' % (number, orjson.dumps(batch_id))
 
@@ -52,6 +66,8 @@ def joiner(schema: str, number: int, batch_id: str | None) -> Callable[[bytes, b
             return None
         if type(asked) is not int or type(answered) is not int or not (0 <= asked <= _MOST and 0 <= answered <= _MOST):
             return None
+        if structured and not is_json(said):
+            return None
         pieces = (
             head, name,
             b'","ok":true,"text":', orjson.dumps(said),
@@ -60,7 +76,7 @@ def joiner(schema: str, number: int, batch_id: str | None) -> Callable[[bytes, b
             b',"input_tokens":%d,"output_tokens":%d,"request_id":"%b' % (asked, answered, found[2]),
             tail, body, b"}\n",
         )  # fmt: skip
-        return b"".join(pieces), asked, answered
+        return b"".join(pieces), asked, answered, finish
 
     return join
 
@@ -72,8 +88,7 @@ def as_it_came(line: bytes, name: bytes) -> Spliced | None:
     at = line.rfind(_USAGE_KEY, -_USAGE)
     start = len(FIRST) + len(name) + 1
     if line.startswith(AZURE_HEAD, start) and line.startswith(FIRST) and (found := _ENDING.fullmatch(line, max(at, 0))):
-        asked, said = found[1], found[2]
-        return (line, int(asked), int(said)) if asked and said else None
+        return _counted(line, start, found[1], found[2])
     found_plain = plain(line, name)
     if found_plain is None or found_plain[1] != b"200":
         return None
@@ -83,8 +98,15 @@ def as_it_came(line: bytes, name: bytes) -> Spliced | None:
         return None
     usage = body[at:]
     counts = (_NUMBER.match(usage, _only(usage, key)) for key in (b'"prompt_tokens":', b'"completion_tokens":'))
-    asked, said = (count and count[1] for count in counts)
-    return (line, int(asked), int(said)) if asked and said else None
+    return _counted(line, start, *(count and count[1] for count in counts))
+
+
+def _counted(line: bytes, start: int, asked: bytes | None, said: bytes | None) -> Spliced | None:
+    """A line with its tokens, whose body begins at about `start`; None where one of the counts, or a text, is not
+    found."""
+    at = line.find(_FINISH, start, start + _CHOICE)
+    found = _SAID.match(line, at) if at > 0 else None
+    return (line, int(asked), int(said), found[1].decode()) if found and asked and said else None
 
 
 def _only(body: bytes, name: bytes) -> int:

@@ -88,7 +88,6 @@ class Statistics:
         self.input, self.output, self.latency = Distribution(), Distribution(), Distribution()
         self.failures: defaultdict[str, Failures] = defaultdict(Failures)
         self.models: Counter[str] = Counter()
-        self.finish: Counter[str] = Counter()
         self.rounds: Counter[int] = Counter()
         self.tokens: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
         self._created = {batch.id: batch.created_at for part in job.parts for batch in part.batches}
@@ -115,7 +114,7 @@ class Statistics:
                 for code, found in sorted(self.failures.items(), key=lambda item: -item[1].count)
             ],
             "rounds": [{"round": number, "ok": count} for number, count in sorted(self.rounds.items())],
-            "finish_reasons": dict(self.finish.most_common()),
+            "finish_reasons": report.finish_reasons,
             "models": dict(self.models.most_common()),
             "tokens": {"input": self.input.document(), "output": self.output.document()},
             "latency_s": self.latency.document(),
@@ -132,7 +131,6 @@ class Statistics:
 
     def _good(self, result: Result) -> None:
         self.rounds[result.round] += 1
-        self.finish[result.finish_reason or "none"] += 1
         self.models[result.model or "unknown"] += 1
         if result.input_tokens is not None:
             self.input.add(result.input_tokens)
@@ -179,7 +177,7 @@ def _about(job: Job) -> dict[str, Any]:
 def _rows(report: Report) -> dict[str, Any]:
     keys = (
         "total ok failed missing pending retryable balanced duplicates unknowns duplicated unknown missing_ids "
-        "mismatched input_tokens output_tokens"
+        "mismatched input_tokens output_tokens unusable"
     ).split()
     return {key: getattr(report, key) for key in keys}
 

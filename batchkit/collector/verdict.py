@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shlex import quote
 
+from batchkit.collector.unusable import CUT_OFF
 from batchkit.errors import BatchFailed, BatchkitError, LocalError, ResultError, RowsFailed, Unfinished
 from batchkit.model import GIVEN_UP, LOST, Job, Report
 from batchkit.text import plural
@@ -45,6 +46,14 @@ def verdict(job: Job, report: Report) -> BatchkitError | None:
         hint += f" --only {quote(reason)}  # asks again all the same; error_message says why, row by row"
     words = f"{report.failed} of {plural(report.total, 'row')} failed; the most frequent reason: {reason}"
     return RowsFailed(words, hint=hint)
+
+
+def unusable(job: Job, report: Report) -> str:
+    """What asks again for good rows whose answers are of no use."""
+    name, only = quote(report.job), " ".join(f"--only {word}" for word in report.unusable)
+    most = "max_output_tokens" if job.url.endswith("/responses") else "max_completion_tokens"
+    more = f" --param {most}=N" if CUT_OFF in report.unusable else ""
+    return f"batchkit retry {name} {only}{more}  # asks again for answers that are of no use"
 
 
 def _refused(job: Job, whose: str = "") -> BatchFailed | None:

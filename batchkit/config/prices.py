@@ -13,15 +13,18 @@ model = "gpt-4o"         # for counting tokens, where the name does not tell; ma
 from __future__ import annotations
 
 import math
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from batchkit.disk import reading
 from batchkit.errors import ConfigError
+from batchkit.given import expect
 from batchkit.model import Cost, Tokens
 
 MILLION = 1_000_000
@@ -57,8 +60,7 @@ class Prices:
         """What these tokens cost at most. Raises ConfigError for a deployment without a price."""
         price = self.of(deployment)
         if price is None:
-            words = f"the price file has no price for {deployment!r}"
-            raise ConfigError(words, hint=f'add [models."{deployment}"]')
+            raise self.lacking(deployment)
         return Cost(
             input=round(tokens.input * price.input / MILLION, 6),
             output_most=None if tokens.unbounded else round(tokens.output_most * price.output / MILLION, 6),
@@ -66,9 +68,22 @@ class Prices:
             prices_of=self.date.isoformat(),
         )
 
+    def lacking(self, deployment: str) -> ConfigError:
+        """That a deployment has no price."""
+        words = f"the price file has no price for {deployment!r}"
+        return ConfigError(words, hint=f'add [models."{deployment}"]')
+
+
+def prices_in(given: Prices | str | os.PathLike[str] | None) -> Prices | None:
+    """The prices that a caller gives, by the path of their file. Raises as `read_prices`, and InputError for another
+    kind of thing."""
+    kinds = (Prices, str, os.PathLike, NoneType)
+    expect("prices", given, kinds, "the path of a price file", hint="such as prices='prices.toml'")
+    return given if given is None or isinstance(given, Prices) else read_prices(Path(given))
+
 
 def read_prices(path: Path) -> Prices:
-    """Raises ConfigError that says what is wrong with the file."""
+    """Raises ConfigError that says what is wrong with the file, LocalError where it cannot be read."""
     with reading(path):
         data = path.read_bytes()
     try:

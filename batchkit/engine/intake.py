@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -18,18 +18,19 @@ from typing import Any
 from batchkit.builder import split
 from batchkit.builder.check import check
 from batchkit.builder.deployments import elsewhere
+from batchkit.builder.difference import difference
 from batchkit.builder.lines import REQUESTS, encode, judged
 from batchkit.builder.rows import is_frame
 from batchkit.clock import Clock
 from batchkit.collector.account import retryable, words_of
-from batchkit.collector.merge import changed, leftovers
+from batchkit.collector.merge import account_of, changed, leftovers
 from batchkit.config import Limits, Target
 from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, sha256
 from batchkit.engine.pump import holding
 from batchkit.errors import InputError, LedgerBusy
 from batchkit.given import expect, job_name, warn
 from batchkit.ledger import Hold, Ledger, deeds
-from batchkit.ledger.store import check_same
+from batchkit.ledger.store import check_same, conflict
 from batchkit.model import Job, Line, Part, Result, State, moving
 from batchkit.text import duration, plural, slug
 
@@ -84,12 +85,11 @@ class Intake:
                 deployment=staged.deployment,
                 created_at=self.clock.now(),
             )
+            job = replace(job, parts=_parts(job, staged, 0, target))
             if (found := await self.ledger.find(job.name)) is not None:
-                job = await self._same(found, job, target)
+                job = await self._same(found, job, files, target)
             elif new_file is not None and await asyncio.to_thread(new_file.exists):
                 raise already_there(new_file)
-            else:
-                job = replace(job, parts=_parts(job, staged, 0, target))
             if judge is not None:
                 await asyncio.to_thread(judge, job, files)
             if found is None:
@@ -99,13 +99,15 @@ class Intake:
             _log.info("job %r is known: %s, nothing is submitted twice", job.name, settled)
             return job
 
-    async def _same(self, found: Job, job: Job, target: Target) -> Job:
+    async def _same(self, found: Job, job: Job, files: Sequence[Path], target: Target) -> Job:
         """The job of that name, if it is this one. It may change its target: the first endpoint was perhaps a slip, or
         a pool got a new member."""
         reach = _reach(target)
         follows = moving.sent(found) <= reach or moving.is_edited(found, target.name, reach)
         if found.service != job.service and follows:
             found = await self.rehome(found, target)
+        if found.sha256 != job.sha256:
+            raise conflict(found, job, await asyncio.to_thread(_difference, self.files(found), files))
         check_same(found, job)
         return found
 
@@ -156,7 +158,7 @@ class Intake:
             raise InputError(f"a retry goes to the job's deployment, {job.deployment}, whatever params say", hint=hint)
         async with AsyncExitStack() as stack:
             directory = await stack.enter_async_context(self._staging())
-            wanted = _Wanted(job, only, short or ())
+            wanted = _Wanted(job, only, short or (), structured=account_of(job, self.workdir).structured)
             rows = stack.enter_context(closing(leftovers(job, self.workdir, wanted)))
             lines = judged((changed(line, params) for line in rows), strict=self.strict) if params else rows
             first = await asyncio.to_thread(next, lines, None)
@@ -181,7 +183,7 @@ class Intake:
 
     async def count(self, job: Job, *, only: Collection[str]) -> int:
         """How many rows `round` would ask again. Raises InputError when there is no such row."""
-        wanted = _Wanted(job, only)
+        wanted = _Wanted(job, only, structured=account_of(job, self.workdir).structured)
         lines = leftovers(job, self.workdir, wanted)
         count = await asyncio.to_thread(lambda: sum(1 for _ in lines))
         if not count:
@@ -220,15 +222,16 @@ class Intake:
 class _Wanted:
     """Which rows to ask again, and which of the words for them were those of a row."""
 
-    def __init__(self, job: Job, only: Collection[str], short: Collection[str] = ()) -> None:
-        """`short` are batches that yet have to hand out what they finished."""
+    def __init__(self, job: Job, only: Collection[str], short: Collection[str] = (), *, structured: bool) -> None:
+        """`short` are batches that yet have to hand out what they finished; `structured` answers were to be JSON."""
         self._job, self._only, self._short, self._met = job, only, short, set[str | None]()
+        self._structured = structured
 
     def __call__(self, result: Result) -> bool:
         awaited = any(not one.came and one.batch_id in self._short for one in (result, *result.other_rounds))
-        wanted = retryable(result, self._only) and not awaited
+        wanted = retryable(result, self._only, structured=self._structured) and not awaited
         if wanted and self._only:
-            self._met |= words_of(result)
+            self._met |= words_of(result, structured=self._structured)
         return wanted
 
     def nothing(self) -> InputError:
@@ -269,6 +272,18 @@ def _supply(found: Job, directory: Path, workdir: Workdir) -> None:
         private_directory(workdir.job(found.id))
     for part in fitting:
         place(staged[part.id], workdir.lines(part))
+
+
+def _difference(before: Sequence[Path], after: Sequence[Path]) -> str | None:
+    """Where the lines of files differ."""
+    with closing(_lines(before)) as was, closing(_lines(after)) as now:
+        return difference(was, now)
+
+
+def _lines(paths: Sequence[Path]) -> Generator[bytes, None, None]:
+    for path in paths:
+        with path.open("rb") as file:
+            yield from file
 
 
 def _worth(job: Job) -> bool:

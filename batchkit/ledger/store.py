@@ -15,6 +15,7 @@ from batchkit.ledger.hold import ACTIVE, Hold, release
 from batchkit.ledger.lease import Terms
 from batchkit.ledger.sql import Store, Tx
 from batchkit.model import Event, Job
+from batchkit.text import plural
 
 T = TypeVar("T")
 WROTE = "wrote"
@@ -204,9 +205,25 @@ class Ledger:
 def check_same(found: Job, asked: Job) -> None:
     """Refuse what would mix two jobs under one name: other content, or another service."""
     if found.sha256 != asked.sha256:
-        raise JobConflict(f"job {asked.name!r} exists with other content")
+        raise conflict(found, asked)
     if found.service != asked.service:
         raise ConfigError(
             f"job {asked.name!r} belongs to {found.service}, not to {asked.service}",
             hint="use the same target, or another --name",
         )
+
+
+def conflict(found: Job, asked: Job, of_rows: str | None = None) -> JobConflict:
+    """What differs between two jobs of one name, by what the ledger knows of them and, `of_rows`, their lines say."""
+    differs = [
+        f"{was} there, {now} here"
+        for was, now in (
+            (plural(found.lines, "row"), plural(asked.lines, "row")),
+            (f"deployment {found.deployment!r}", f"deployment {asked.deployment!r}"),
+            (found.url, asked.url),
+        )
+        if was != now
+    ]
+    words = "; ".join([*differs, *filter(None, [of_rows])])
+    hint = f"{JobConflict.hint}; batchkit show {quote(found.name)} tells of the one that is there"
+    return JobConflict(f"job {asked.name!r} exists with other content{words and ': ' + words}", hint=hint)

@@ -18,6 +18,7 @@ from batchkit.model.reports import Problem as Problem
 from batchkit.model.reports import Report as Report
 from batchkit.model.reports import Result as Result
 from batchkit.model.reports import Tokens as Tokens
+from batchkit.model.reports import short
 
 CHAT = "/v1/chat/completions"
 URLS = ("/chat/completions", "/responses", "/embeddings", "/completions")
@@ -73,7 +74,7 @@ COLLECTED = frozenset({State.FETCHED, State.SETTLED, State.DROPPED})
 """The states of a part of whose rows everything there is to know is on this machine."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Line:
     """One request line: what the service is asked for one row.
 
@@ -85,6 +86,9 @@ class Line:
     body: Mapping[str, Any]
     url: str = CHAT
     method: str = "POST"
+
+    def __repr__(self) -> str:
+        return f"Line(custom_id={short(self.custom_id)}, body={short(self.body)}, url={self.url!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,7 @@ class Batch:
         return self.status == "failed" and bool(self.errors) and not did
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Part:
     """A slice of a round that fits one input file, and how far it has come.
 
@@ -240,6 +244,10 @@ class Part:
         """The bytes of the input file at the service."""
         return self.bytes if self.sent_bytes is None else self.sent_bytes
 
+    def __repr__(self) -> str:
+        batch = f", {self.batch.id} {self.batch.status}" if self.batch else ""
+        return f"<Part {self.round}-{self.number}: {self.state}, lines: {self.lines}{batch}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Queue:
@@ -263,7 +271,7 @@ class Event:
     part: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Job:
     """What the user asked for under one name: a snapshot from the ledger.
 
@@ -347,6 +355,12 @@ class Job:
     def held(self) -> str | None:
         """Why the job waits."""
         return next((part.held for part in self.parts if part.held and not part.collected), None)
+
+    def __repr__(self) -> str:
+        rows = self.so_far
+        pending = f" + {rows.pending} pending" if rows.pending else ""
+        account = f"rows: {rows.total} = {rows.ok} ok + {rows.failed} failed + {rows.missing} missing{pending}"
+        return f"<Job {self.name!r}: {self.status or self.state}; {account}>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from reprlib import Repr
 from typing import Any
+
+_REPR = Repr()
+_REPR.maxstring = _REPR.maxother = 60
+short = _REPR.repr
+"""A value on one line of a few words, as a notebook shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +57,11 @@ class Cost:
     prices_of: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CheckReport:
     """What `check` found in one file. `ok` means that the service should accept it; `total` counts every problem,
-    `codes` by code, and `problems` holds the first of them."""
+    `codes` by code, and `problems` holds the first of them. `tokens` and `cost` are None unless they were asked for,
+    and `cost` is where the price file has none for the deployment."""
 
     path: str
     lines: int
@@ -66,10 +73,15 @@ class CheckReport:
     errors: int
     codes: Mapping[str, int] = field(default_factory=dict)
     tokens: Tokens | None = None
+    cost: Cost | None = None
 
     @property
     def ok(self) -> bool:
         return self.errors == 0
+
+    def __repr__(self) -> str:
+        found = "".join(f", {count} × {code}" for code, count in self.codes.items())
+        return f"<CheckReport of {self.path}: {'ok' if self.ok else 'not ok'}; requests: {self.lines}{found}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +97,16 @@ class Outcome:
     pending: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Result:
     """What came back for one row, good or bad.
 
-    `ok` is true for HTTP 200 only. `text` is the answer's text; `response` is the whole response body. For a bad row
+    `ok` is true for HTTP 200 only. `text` is the answer's text; `response` is the whole response body. `finish_reason`
+    is why a good answer ended: "stop", "length", "content_filter" and others of the service's words, of a response its
+    status or why it is incomplete, or "refusal" where the model declined to answer. For a bad row
     `error_code` and `error_message` say why, in the service's words where it gave any. `other_rounds` are the answers
     of other rounds to the same row, in their order; this one is the latest good one, or the latest. `came` is whether
-    the service sent a line for the row.
+    the service sent a line for the row. `row` is the input row, with all its columns, where rows were joined.
     """
 
     custom_id: str
@@ -110,7 +124,13 @@ class Result:
     batch_id: str | None = None
     response: Any = None
     other_rounds: tuple[Result, ...] = ()
-    came: bool = field(default=True, repr=False)
+    came: bool = True
+    row: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        told = ("text", "finish_reason") if self.ok else ("error_code", "error_message")
+        said = ", ".join(f"{name}={short(getattr(self, name))}" for name in told)
+        return f"Result(custom_id={short(self.custom_id)}, ok={self.ok}, {said}, round={self.round}, …)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +141,10 @@ class Report:
     `duplicates` custom_ids came back twice in one batch and `unknowns` were never asked for; `duplicated`, `unknown`
     and `missing_ids` name the first hundred of each kind. `mismatched` says where the service's own counts differ from
     its files. `retryable` rows did not fail for good. `errors` counts failed rows by code.
+
+    `finish_reasons` counts rows that are ok by why their answer ended, and `unusable` those whose answer is hardly of
+    use: "cut_off" at the most tokens, "refused" by the model or a filter, "off_schema" where it is no JSON and the job
+    asks for a JSON schema. They are ok, and billed; `retry(job, only=["cut_off"], params=…)` asks for them again.
     """
 
     job: str
@@ -128,10 +152,10 @@ class Report:
     ok: int
     failed: int
     missing: int
-    duplicated: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
-    missing_ids: tuple[str, ...] = ()
-    mismatched: tuple[str, ...] = ()
+    duplicated: tuple[str, ...] = field(default=(), repr=False)
+    unknown: tuple[str, ...] = field(default=(), repr=False)
+    missing_ids: tuple[str, ...] = field(default=(), repr=False)
+    mismatched: tuple[str, ...] = field(default=(), repr=False)
     duplicates: int = 0
     unknowns: int = 0
     retryable: int = 0
@@ -139,6 +163,8 @@ class Report:
     input_tokens: int = 0
     output_tokens: int = 0
     pending: int = 0
+    finish_reasons: Mapping[str, int] = field(default_factory=dict)
+    unusable: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def outcome(self) -> Outcome:
