@@ -11,10 +11,10 @@ import orjson
 import pytest
 
 import batchkit
-from batchkit import Client, InputError, LocalError, Settings
+from batchkit import Client, InputError, Settings
 from batchkit.builder.lines import encode
 from batchkit.emulator import Reply
-from batchkit.errors import Unauthorized, Unfinished
+from batchkit.errors import Unauthorized, Unfinished, UsageError
 
 from .conftest import World, request_lines
 from .shell import Command, Shell, rows
@@ -162,7 +162,7 @@ def test_results_with_the_inputs_columns_are_not_written_over_without_them(world
     table, out = [{"sku": "x", "a": "1"}], tmp_path / "out.csv"
     with world.client() as client:
         client.run(batchkit.lines(table, deployment="d", body="{a}"), name="n", out=out, join=table)
-        with pytest.raises(LocalError, match=r"out.csv has the input's columns") as caught:
+        with pytest.raises(UsageError, match=r"out.csv has the input's columns") as caught:
             client.fetch("n", out)
         assert "--join ROWS" in caught.value.hint
         assert "sku" in rows(out)[0]
@@ -253,7 +253,7 @@ def test_a_job_that_waits_to_be_sent_is_not_sent_for_a_file_that_holds_something
             client.submit(request_lines(2), name="n")
         world.service.mend()
         out.write_text("mine")
-        with pytest.raises(LocalError, match="holds something else"):
+        with pytest.raises(UsageError, match=r"out.csv .* holds something else \(4 bytes, of "):
             client.run(request_lines(2), name="n", out=out)
         assert (out.read_text(), world.batches()) == ("mine", [])
         assert client.run(request_lines(2), name="n", out=out, overwrite=True).report.total == 2
@@ -270,7 +270,7 @@ def test_rows_are_not_asked_again_for_results_that_cannot_be_written(
         client.run(request_lines(6), name="n", out=out)
         if wrong == "clash":
             out.write_text("mine")
-            with pytest.raises(LocalError, match="holds something else"):
+            with pytest.raises(UsageError, match=r"out.csv .* holds something else \(4 bytes, of "):
                 client.run(request_lines(6), name="n", out=out, retries=1)
             assert out.read_text() == "mine"
         else:

@@ -113,6 +113,8 @@ def fetch(
     Example: batchkit fetch nightly -o results.csv --join rows.csv
     """
     out = rows.place(out)
+    if out is not None and join is not None and out.resolve() == join.resolve():
+        raise UsageError("the results would overwrite the rows", hint="choose another -o")
     wishes = Wishes(format=format, columns=_names(columns), join=join, each=each)
     with opened(face, where) as session:
         results = session.act(lambda client: client.fetch(job, out, overwrite=overwrite, partial=partial, **wishes))

@@ -114,6 +114,7 @@ def check(
         Path | None,
         typer.Option("--fix", help="Write the file here without BOM, CR LF, blank lines; with final newline."),
     ] = None,
+    overwrite: Overwrite = False,
     github: Annotated[bool, typer.Option("--github", help="Print problems as annotations of GitHub Actions.")] = False,
     as_sarif: Annotated[
         bool, typer.Option("--sarif", help="Print problems as SARIF 2.1.0, for code scanning.")
@@ -131,7 +132,7 @@ def check(
     if sum((github, as_sarif, face.as_json)) > 1:
         raise UsageError("--github, --sarif and --json are three forms", hint="choose one of them")
     if fix is not None:
-        files = [_fixed(face, files, fix)]
+        files = [_fixed(face, files, fix, overwrite=overwrite)]
     prices = read_prices(cost) if cost else None
     published = load_facts(facts) if facts else None
     goal = load_target(target) if target else None
@@ -186,14 +187,14 @@ def place(out: Path | None) -> Path | None:
     return None if out == Path("-") else out
 
 
-def _fixed(face: Face, files: list[Path], out: Path) -> Path:
+def _fixed(face: Face, files: list[Path], out: Path, *, overwrite: bool) -> Path:
     from batchkit.builder.split import file_lines
 
     if len(files) != 1:
         raise UsageError("--fix mends one file at a time", hint="batchkit check LINES --fix NEW")
     if out.resolve() == files[0].resolve():
         raise UsageError("--fix writes a new file", hint=f"batchkit check {quote(str(out))} --fix NEW")
-    with replacing(out, mode=0o666, replaceable=()) as file:
+    with replacing(out, mode=0o666, replaceable=None if overwrite else ()) as file:
         file.writelines(file_lines(files[0]))
     face.say(f"{out}: {files[0]} without BOM, CR LF and blank lines, and with a final newline")
     return out
