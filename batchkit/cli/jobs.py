@@ -15,7 +15,7 @@ from batchkit.cli import complete, cron, documents, rows
 from batchkit.cli.endings import ended, judge
 from batchkit.cli.making import Making, parameter
 from batchkit.cli.options import Where
-from batchkit.cli.printer import Face, write_bytes
+from batchkit.cli.printer import Face, held, write_bytes
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
 from batchkit.cli.telling import Telling
@@ -84,7 +84,7 @@ def submit(
         return
     with opened(face, where, strict=strict) as session:
         job = session.act(lambda client: client.submit(lines, name=name, wait=wait))
-    face.data(documents.job(job), [f"{job.name}: {standing(job)}"])
+    face.data(documents.job(job), [f"{job.name}: {standing(face, job)}"])
     if any(part.state in WAITING for part in job.parts):
         raise Unfinished(f"not all of job {job.name!r} is submitted yet", hint="the same command again goes on")
     if job.collected:
@@ -219,7 +219,7 @@ def _run_due(face: Face, where: Where, telling: Telling, once: bool) -> None:
                     raise
                 found, troubles = list(error.done), [*error.also, error]  # the others' ends are told now or never
     told = [job for job in found if job.settled_at is not None or not face.quiet]  # cron sends what is printed
-    face.data(documents.jobs(tuple(found), None), [f"{job.name}: {ended(job) or standing(job)}" for job in told])
+    face.data(documents.jobs(tuple(found), None), [f"{job.name}: {ended(job) or standing(face, job)}" for job in told])
     judge(face, found, *troubles)
     if waiting := [job.name for job in found if not job.collected]:
         raise Unfinished(
@@ -295,9 +295,9 @@ def _names(columns: str | None) -> list[str] | None:
     return None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
 
 
-def standing(job: Job) -> str:
-    words = f"{job.status or job.state}, {counted(job)}"
-    return f"{words}; {job.held}" if job.held else words
+def standing(face: Face, job: Job) -> str:
+    words, waits = f"{job.status or job.state}, {counted(job)}", held(job, emulated=face.emulated)
+    return f"{words}; {waits}" if waits else words
 
 
 def seconds(text: str | None) -> float | None:

@@ -61,6 +61,8 @@ class Face:
         log_format: LogFormat = LogFormat.WORDS,
     ) -> None:
         self.as_json, self.quiet, self.verbose, self.flags = as_json, quiet, verbose, ""
+        self.emulated = False
+        """Whether the command is about the built-in emulator, whose days are no days of ours."""
         self.repeats = False
         """Whether what is said now was said by an earlier call, which somebody who asked for quiet need not hear."""
         self.outage: Path | None = None
@@ -79,6 +81,7 @@ class Face:
             self._log.addHandler(handler)  # without one Python prints warnings itself
         self._bars: Bars | None = None
         self._view: View | None = None
+        self._following = False
         self._lines: dict[str, str] = {}
         self._said, self._said_at, self._job = "", 0.0, ""
 
@@ -140,6 +143,7 @@ class Face:
 
     def following(self, clock: Clock) -> AbstractContextManager[Any]:
         """While this is open `watched` draws a table of jobs, if somebody is looking."""
+        self._following = True
         if self.quiet or self.as_json or self._logs or not sys.stderr.isatty():
             return nullcontext()
         from batchkit.cli.live import View, screen
@@ -158,9 +162,8 @@ class Face:
             self._view.watched = tuple(watched)
             return
         for item in watched:
-            words = visible(
-                item.busy or str(item.trouble or "") or item.job.held or item.job.status or item.job.state, 200
-            )
+            job, waits = item.job, "" if item.next_look_at is None else held(item.job, emulated=self.emulated)
+            words = visible(item.busy or str(item.trouble or "") or waits or job.status or job.state, 300)
             words = f"{item.job.name}: {words}, {rows(item.job)}"
             document = documents.job(item.job) | {"next_look_at": item.next_look_at} if self.as_json else {}
             said = orjson.dumps(document | {"events": []}).decode() if self.as_json else words
@@ -192,14 +195,13 @@ class Face:
 
     def progress(self, step: Progress) -> None:
         """Show how far a job is: a bar on a terminal, else a line when its status changes, and one a minute."""
-        if self._view is not None:
-            return  # the table shows it
+        if self._following:
+            return  # `watched` shows it
         job, counts = step.job, step.job.counts
         self._job = job.name
         done = counts.completed + counts.failed
         words = visible(step.why or job.status or job.state, 200)
-        waits = bool(step.why) and "--emulator" not in self.flags  # whose days are no days of ours
-        if waits and step.next_look_at is not None and step.next_look_at - time.time() > LONG_S:
+        if step.why and not self.emulated and step.next_look_at is not None and step.next_look_at - time.time() > LONG_S:
             words += f"; the next try is at {when(step.next_look_at)}"
         if self._bars is not None:
             words += f", round {job.round}" if job.round else ""
@@ -234,6 +236,18 @@ def _lines() -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     return handler
+
+
+def held(job: Job, *, emulated: bool) -> str:
+    """Why a job waits, and when it is tried again; "" for one that does not."""
+    part = next((part for part in job.parts if part.held and not part.collected), None)
+    why = visible(job.held or "", 200)
+    if part is None or part.next_try_at is None:
+        return why
+    if emulated:
+        return f"{why}; the next try is at {when(part.next_try_at)} of the emulator's time"
+    is_due = part.next_try_at <= time.time()
+    return f"{why}; the next try is {'due since' if is_due else 'at'} {when(part.next_try_at)}"
 
 
 def rows(job: Job) -> str:
