@@ -226,7 +226,7 @@ def replacing(path: Path, *, mode: int = PRIVATE, replaceable: Collection[str] |
 
 
 def already_there(path: Path) -> UsageError:
-    """The refusal to replace a file nobody said may be replaced. What is in it may be anybody's, and is not repeated."""
+    """The refusal to replace a file nobody said may be replaced. What is in it is nobody's to repeat."""
     seen = path.stat()
     since = datetime.fromtimestamp(seen.st_mtime).astimezone().strftime("%Y-%m-%d %H:%M")
     words = f"{path} is there already and holds something else ({plural(seen.st_size, 'byte')}, of {since})"

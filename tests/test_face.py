@@ -177,8 +177,8 @@ def test_the_parsers_errors_are_told_as_all_others(
 def test_what_is_said_of_a_misplaced_flag_is_true() -> None:
     flags = {name: {flag for option in load(name).params for flag in option.opts} for name in COMMANDS}
     assert set(slips.SPELT.values()) <= set().union(*flags.values())
-    for flag, commands in slips.INSTEAD.items():
-        assert [name for name in commands if flag in flags[name]] == [], f"{flag} is there"
+    for flag, told in slips.INSTEAD.items():
+        assert [name for name in told if flag in flags[name]] == [], f"{flag} is there"
 
 
 def complete(words: str, home: Path) -> list[str]:

@@ -47,22 +47,29 @@ def test_who_is_strict_is_refused_what_others_are_warned_of(shell: Shell) -> Non
     (shell.home / "slip.jsonl").write_bytes(orjson.dumps(slip) + b"\n")
     run = ("run", "rows.csv", "--overwrite", "-d", "d", "--emulator", "--speed", "3000", "-o", "out.csv", "-p")
     again = "job 'second' asks the very same as job 'first' of"
-    away = "; or leave --strict away, if it is meant so"
+    away = "? Or leave --strict away, if it is meant so"
     assert shell(*run, "{a}", "--name", "first", "--strict")[0] in (0, 8)
     for arguments, says, hint in (
         ((*run, "{a}", "--name", "second"), again, "batchkit fetch --emulator first -o results.csv takes its answers"),
         (
             (*run, "{a}", "--param", "max_token=5"),
             "body.max_token is no known parameter",
-            f"is max_tokens meant?{away}",
+            f"is max_tokens meant{away}",
         ),
         ((*run, "Hello"), "the prompt has no {column}: every row asks the same", away),
+        (("build", "rows.csv", "-d", "d", "-p", "Hello"), "the prompt has no {column}: every row asks the same", away),
+        (
+            ("build", "rows.csv", "-d", "d", "-p", "{a}", "--param", "max_token=5"),
+            "body.max_token is no known parameter",
+            f"is max_tokens meant{away}",
+        ),
         (("submit", "slip.jsonl", "--emulator"), "slip.jsonl, line 1, byte 0: the line has keys no service knows", ""),
         (("submit", "slip.jsonl", "--dry-run"), "1 problem in slip.jsonl", "mend it, and again"),
-        (("check", "slip.jsonl"), "1 problem in slip.jsonl", "mend it, and again"),
+        (("check", "slip.jsonl"), "1 problem in slip.jsonl", "mend it, and again: batchkit check slip.jsonl --strict"),
     ):
         code, out, err = shell(*arguments, "--strict")
         assert (code, says in err, hint in err) == (3, True, True), (arguments, out, err)
+        assert "good" not in out
     assert [job["name"] for job in orjson.loads(shell("list", "--emulator", "--json")[1])["jobs"]] == ["first"]
     assert shell("check", "slip.jsonl")[0] == 0
 

@@ -201,7 +201,8 @@ class Face:
         self._job = job.name
         done = counts.completed + counts.failed
         words = visible(step.why or job.status or job.state, 200)
-        if step.why and not self.emulated and step.next_look_at is not None and step.next_look_at - time.time() > LONG_S:
+        waits = bool(step.why) and not self.emulated
+        if waits and step.next_look_at is not None and step.next_look_at - time.time() > LONG_S:
             words += f"; the next try is at {when(step.next_look_at)}"
         if self._bars is not None:
             words += f", round {job.round}" if job.round else ""

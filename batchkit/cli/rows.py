@@ -55,6 +55,7 @@ def build(
     ],
     out: Out = None,
     overwrite: Overwrite = False,
+    strict: Strict = False,
 ) -> None:
     """Turn rows into request lines.
 
@@ -68,7 +69,7 @@ def build(
     if out is None and face.as_json:
         raise UsageError("--json needs a place for the lines", hint="add -o LINES")
     lines = making.lines(rows)
-    made = encode(lines)
+    made = encode(lines, strict=strict)
     if out is None:
         for piece in made:
             write_bytes(piece)
@@ -155,13 +156,13 @@ def check(
     if as_sarif:
         write_bytes(orjson.dumps(sarif.document(found), option=orjson.OPT_APPEND_NEWLINE))
     else:
-        face.data(documents.check(reports), _annotations(found) if github else _words(reports))
+        face.data(documents.check(reports), _annotations(found) if github else _words(reports, strict=strict))
     bad = [report for report in found if not report.ok or (strict and report.total)]
     if bad:
         face.say(*([f"warning: {unpriced}"] if unpriced else []))
         errors = sum(report.total if strict else report.errors for report in bad)
         names, again = ", ".join(report.path for report in bad), " ".join(quote(str(path)) for path in files)
-        hint = f"mend {'it' if errors == 1 else 'them'}, and again: batchkit check {again}"
+        hint = f"mend {'it' if errors == 1 else 'them'}, and again: batchkit check {again}{' --strict' * strict}"
         raise InputError(f"{plural(errors, 'problem')} in {names}", hint=hint)
     if unpriced:
         raise unpriced
@@ -212,14 +213,14 @@ def _tally(path: Path, model: str | None, exact: bool, prices: Prices | None) ->
     return Tally(model, *counter(model)) if exact else Tally(model)
 
 
-def _words(reports: list[tuple[CheckReport, Cost | None]]) -> list[str]:
+def _words(reports: list[tuple[CheckReport, Cost | None]], *, strict: bool) -> list[str]:
     words: list[str] = []
     for report, cost in reports:
         words += [f"{report.path}{_where(problem)}: {_sentence(problem)}" for problem in report.problems]
         if report.total > len(report.problems):
             counts = ", ".join(f"{count} × {code}" for code, count in report.codes.items())
             words.append(f"{report.path}: {report.total - len(report.problems)} more; in all {counts}")
-        if report.ok:
+        if report.ok and not (strict and report.total):
             words.append(
                 f"{report.path}: good: {plural(report.lines, 'request')}, {report.bytes} bytes, {report.url}, "
                 f"deployment {report.deployment}"

@@ -29,7 +29,7 @@ SPELT = {
 _LINES = "request lines hold it: batchkit build ROWS -o LINES {flag} …, or batchkit run, which does it all"
 _JOB = "a job is named without a flag: batchkit {command} JOB"
 _RESULTS = "results are written by batchkit fetch JOB -o results.csv"
-_SECRET = "no flag takes a key: export AZURE_OPENAI_API_KEY, or name a key_file in the targets file"
+_NO_KEY = "no flag takes a key: export AZURE_OPENAI_API_KEY, or name a key_file in the targets file"
 INSTEAD: dict[str, dict[str, str]] = {
     "--deployment": dict.fromkeys(("submit", "check"), _LINES)
     | dict.fromkeys(("track", "fetch", "retry", "cancel"), "a job keeps the deployment it was made for: leave it away"),
@@ -47,8 +47,8 @@ INSTEAD: dict[str, dict[str, str]] = {
     "--format": dict.fromkeys(("submit", "track", "retry"), _RESULTS),
     "--emulator": {"emulate": "batchkit emulate is the emulator; --emulator uses one without a port"},
     "--target": {"build": "rows become request lines without a service: leave it away, and name it to submit"},
-    "--api-key": dict.fromkeys(COMMANDS, _SECRET),
-    "--key": dict.fromkeys(COMMANDS, _SECRET),
+    "--api-key": dict.fromkeys(COMMANDS, _NO_KEY),
+    "--key": dict.fromkeys(COMMANDS, _NO_KEY),
 }
 """By flag and command: what is typed instead."""
 
