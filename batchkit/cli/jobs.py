@@ -53,9 +53,12 @@ Columns = Annotated[
     ),
 ]
 Each = Annotated[bool, typer.Option("--each", help="A row for each embedding, where a request has several.")]
-Timeout = Annotated[str | None, typer.Option("--timeout", help="Give up waiting after this long: 90, 30m, 36h.")]
+Timeout = Annotated[
+    str | None, typer.Option("--timeout", help="Give up waiting after this long: 90, 30m, 36h. [default: never]")
+]
 Every = Annotated[
-    float | None, typer.Option("--every", min=0.1, help="Seconds between looks; Azure asks for 60 or more.")
+    float | None,
+    typer.Option("--every", min=0.1, help="Seconds between looks; Azure asks for 60 or more. [default: the target's]"),
 ]
 Once = Annotated[
     bool,
@@ -71,9 +74,9 @@ def submit(
     where: Where,
     lines: Annotated[Path, typer.Argument(help="A JSONL file of request lines.", metavar="LINES")],
     name: Name = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for quota and slow files.")] = True,
-    strict: rows.Strict = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only judge the file; send nothing.")] = False,
+    strict: rows.Strict = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for quota and slow files.")] = True,
 ) -> None:
     """Upload request lines and start their batches.
 
@@ -137,22 +140,22 @@ def run(
     ] = None,
     out: rows.Results = None,
     name: Name = None,
-    format: Format = None,
-    columns: Columns = None,
     join: Annotated[bool, typer.Option("--join", help="Put the columns of the input first.")] = False,
-    each: Each = False,
+    once: Once = False,
     retries: Annotated[
         int, typer.Option("--retries", min=0, max=20, help="Ask again up to so often for rows that may yet succeed.")
     ] = 0,
     overwrite: rows.Overwrite = False,
     strict: rows.Strict = False,
-    once: Once = False,
+    columns: Columns = None,
+    format: Format = None,
+    each: Each = False,
     every: Every = None,
     timeout: Timeout = None,
 ) -> None:
     """All of it: build, submit, track, fetch. Safe to repeat, safe to kill: the same command goes on.
 
-    Example: batchkit run rows.csv -o out.csv -d gpt-4o-batch -p 'Classify: {description}' --emulator
+    Example: batchkit run rows.csv -o out.csv -d gpt-4o-batch -p 'Sort: {text}'
     """
     out = rows.place(out)
     face.outage = cron.outage(where) if once else None

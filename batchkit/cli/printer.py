@@ -6,13 +6,16 @@ import csv
 import io
 import logging
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import zip_longest
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -258,11 +261,37 @@ def rows(job: Job) -> str:
     return f"{named}{counts.completed} of {plural(counts.total, 'row')} done{failed}"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Rows as aligned columns under a header."""
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, folds: Sequence[int] = ()) -> list[str]:
+    """Rows as aligned columns under a header. On a terminal that is too narrow these columns are folded, in this order,
+    each no narrower than its longest word."""
     cells = [list(header), *([visible(cell, 200) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    if (most := terminal_width()) is not None:
+        for i in folds:
+            word = max(len(word) for row in cells for word in (row[i].split() or [""]))
+            widths[i] = min(widths[i], max(word, most - sum(widths) - 2 * (len(widths) - 1) + widths[i]))
+    folded = [[_folded(cell, width) for cell, width in zip(row, widths, strict=True)] for row in cells]
+    lines = [line for row in folded for line in zip_longest(*row, fillvalue="")]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def fold(words: str) -> list[str]:
+    """A line of words, on a terminal folded to its width with what follows set in."""
+    most = terminal_width()
+    if most is None or len(words) <= most:
+        return [words]
+    indent = " " * (len(words) - len(words.lstrip()) + 2)
+    return wrap(words, most, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def terminal_width() -> int | None:
+    """The columns of the terminal that stdout is; None where it is none, and nothing is folded."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _folded(cell: str, width: int) -> list[str]:
+    fits = len(cell) <= width
+    return [cell] if fits else wrap(cell, max(1, width), break_long_words=False, break_on_hyphens=False)
 
 
 def csv_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -38,7 +38,7 @@ Strict = Annotated[
     bool,
     typer.Option(
         "--strict",
-        help="Take warnings for errors before anything is sent: a misspelt --param, the rows of another job, …",
+        help="Take warnings, as of a misspelt parameter, for errors: nothing is sent then.",
     ),
 ]
 
@@ -59,7 +59,7 @@ def build(
 ) -> None:
     """Turn rows into request lines.
 
-    Example: batchkit build rows.csv -o lines.jsonl -d gpt-4o-batch -p 'Classify: {description}'
+    Example: batchkit build rows.csv -o lines.jsonl -d gpt-4o -p 'Sort: {text}'
     """
     from batchkit.builder.lines import encode
 
@@ -91,6 +91,22 @@ def build(
 def check(
     face: Face,
     files: Annotated[list[Path], typer.Argument(help="JSONL files of request lines.", metavar="LINES...")],
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="Judge by the limits of this target. [default: Azure's]")
+    ] = None,
+    strict: Strict = False,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Estimate the tokens, too.")] = False,
+    cost: Annotated[Path | None, typer.Option("--cost", help="A price file (TOML): what will it cost?")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The deployment's model: for tokens, and what it takes. [default: by its name]"),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Count the tokens (extra: tokens).")] = False,
+    fix: Annotated[
+        Path | None,
+        typer.Option("--fix", help="Write the file here without BOM, CR LF, blank lines; with final newline."),
+    ] = None,
+    overwrite: Overwrite = False,
     max_problems: Annotated[
         int | None,
         typer.Option(
@@ -99,27 +115,11 @@ def check(
             help="How many problems to print a file. [default: 20; all with --github and --sarif]",
         ),
     ] = None,
-    target: Annotated[
-        str | None, typer.Option("--target", "-t", help="Judge by the limits of this target. [default: Azure's]")
-    ] = None,
-    tokens: Annotated[bool, typer.Option("--tokens", help="Estimate the tokens, too.")] = False,
-    exact: Annotated[bool, typer.Option("--exact", help="Count the tokens (extra: tokens).")] = False,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="The deployment's model: for tokens, and what it takes. [default: by its name]"),
-    ] = None,
-    facts: FactsFile = None,
-    strict: Strict = False,
-    cost: Annotated[Path | None, typer.Option("--cost", help="A price file (TOML): what will it cost?")] = None,
-    fix: Annotated[
-        Path | None,
-        typer.Option("--fix", help="Write the file here without BOM, CR LF, blank lines; with final newline."),
-    ] = None,
-    overwrite: Overwrite = False,
     github: Annotated[bool, typer.Option("--github", help="Print problems as annotations of GitHub Actions.")] = False,
     as_sarif: Annotated[
         bool, typer.Option("--sarif", help="Print problems as SARIF 2.1.0, for code scanning.")
     ] = False,
+    facts: FactsFile = None,
 ) -> None:
     """Judge request lines before the service does: every problem with line, byte, reason and remedy.
 
