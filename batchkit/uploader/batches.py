@@ -83,7 +83,7 @@ async def _no_room(work: Work, part: Part, admission: Admission) -> Next:
 async def _full(work: Work, part: Part, error: QuotaFull | Throttled) -> Next:
     """Both a full queue and a service that asks for patience are a definite no: nothing was made."""
     asked = error.retry_after_s if isinstance(error, Throttled) else None
-    words = visible(f"{quota.WAITING if isinstance(error, QuotaFull) else 'the service asks to wait'}: {error}", 500)
+    words = visible(f"{quota.WAITING if isinstance(error, QuotaFull) else quota.PATIENCE}: {error}", 500)
     part = await deeds.refused(
         work.hold,
         part,

@@ -16,6 +16,8 @@ HOPELESS = 5
 OFF_BY = 4
 """How far an estimate of tokens may be off."""
 WAITING = "waiting for quota"
+PATIENCE = "the service asks to wait"
+"""How the reasons begin for which a queue is left alone that will do again by itself."""
 REFUSES = "the target refuses this key or address"
 """How the reason begins for which a target is left alone that will not do before a person mended something."""
 
