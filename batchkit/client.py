@@ -143,7 +143,7 @@ class AsyncClient:
         """Download what came back, merge it in input order, account for every row, and write it to `out`.
 
         How it is written say the `wishes`, see Wishes. Raises Unfinished while batches run, unless `partial`: then rows
-        that are not back, or that this machine lost, are `pending`. Raises LocalError when `out` holds something else
+        that are not back, or that this machine lost, are `pending`. Raises UsageError when `out` holds something else
         and `overwrite` is not given. Rows that do not add up are in `report`.
         """
         shape, path, found = shape_of(out, wishes), await _checked(out), await self._known(job)

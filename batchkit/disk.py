@@ -17,11 +17,13 @@ import sys
 import time
 from collections.abc import AsyncIterable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from batchkit.errors import DiskFull, InputError, LocalError
+from batchkit.errors import DiskFull, InputError, LocalError, UsageError
 from batchkit.model import Part
+from batchkit.text import plural
 
 PIECE = 1 << 20
 """Bytes per read or write. Small pieces are what makes transfers slow, not Python."""
@@ -202,7 +204,7 @@ def replacing(path: Path, *, mode: int = PRIVATE, replaceable: Collection[str] |
     `replaceable` are the SHA-256 hashes of contents that may be written over; None allows any. The same bytes again are
     always fine.
     """
-    path = path.resolve()
+    named, path = path, path.resolve()
     temporary = _temporary(path)
     with local_errors(path):
         if path.exists() and not path.is_file():
@@ -216,16 +218,19 @@ def replacing(path: Path, *, mode: int = PRIVATE, replaceable: Collection[str] |
             if replaceable is not None and path.exists():
                 before = sha256(path)
                 if before not in replaceable and before != sha256(temporary):
-                    raise already_there(path)
+                    raise already_there(named)
             os.rename(temporary, path)
             _sync_directory(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def already_there(path: Path) -> LocalError:
-    """The refusal to replace a file nobody said may be replaced."""
-    return LocalError(f"{path} is there already and holds something else", hint="add --overwrite, or choose another -o")
+def already_there(path: Path) -> UsageError:
+    """The refusal to replace a file nobody said may be replaced. What is in it is nobody's to repeat."""
+    seen = path.stat()
+    since = datetime.fromtimestamp(seen.st_mtime).astimezone().strftime("%Y-%m-%d %H:%M")
+    words = f"{path} is there already and holds something else ({plural(seen.st_size, 'byte')}, of {since})"
+    return UsageError(words, hint="choose another -o, or add --overwrite to replace it")
 
 
 def sha256(path: Path) -> str:

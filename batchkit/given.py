@@ -91,7 +91,8 @@ def job_name(name: Any) -> str | None:
 def warn(log: logging.Logger, words: str, hint: str, *, strict: bool) -> None:
     """Say what is doubtful before it costs, and may be meant all the same. Raises InputError where one is `strict`."""
     if strict:
-        raise InputError(words, hint=f"{hint}; or leave --strict away, if it is meant so")
+        also = " Or" if hint.endswith("?") else "; or"
+        raise InputError(words, hint=f"{hint}{also} leave --strict away, if it is meant so")
     log.warning("%s; %s", words, hint)
 
 

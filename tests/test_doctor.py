@@ -345,12 +345,16 @@ def test_the_quota(make_world: Callable[..., World]) -> None:
         == "about 111 tokens of ours are enqueued, of a limit of 50,000,000 as the service last said"
     )
     target = replace(world.target(), deployment="gpt-4o", limits=Limits(enqueued_tokens=1000))
-    full = judge.quota(target, Queue(bytes=8000, next_try_at=160.0, why="the queue is full"), load_facts(), 100.0)
-    assert full is not None
-    assert (
-        full.message
-        == "about 2,000 tokens of ours are enqueued; it is full, and tried again in 1 min: the queue is full"
-    )
+    for why, said in (
+        ("waiting for quota: no room", "the queue is full, and tried again"),
+        ("the service asks to wait: busy", "nothing is sent now, and it is tried again"),
+        ("the target refuses this key or address: 401", "the target is set aside, and has its next turn"),
+        ("https://x cannot be reached", "the target is set aside, and has its next turn"),
+    ):
+        full = judge.quota(target, Queue(bytes=8000, next_try_at=160.0, why=why), load_facts(), 100.0)
+        assert full is not None
+        when = "in 1 min, at 1970-01-01 00:02 UTC"
+        assert full.message == f"about 2,000 tokens of ours are enqueued; {said} {when}: {why}"
     fresh = judge.quota(replace(target, limits=Limits()), Queue(), load_facts(), 0.0)
     assert fresh is not None and fresh.hint == "batchkit limits gpt-4o"
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +95,25 @@ def test_limits_prints_all_of_a_model_and_of_a_region(shell: Shell) -> None:
     assert (document["model"], [*document["models"]], document["warnings"]) == ("o3", ["o3"], [])
     assert {offer["type"] for offer in document["offers"].values()} == {"GlobalBatch", "DataZoneBatch"}
     assert "max_tokens" in document["families"]["reasoning"]["refuses"]
+
+
+def test_the_tables_fit_a_narrow_terminal_and_are_not_folded_for_others(shell: Shell) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        words = [sys.executable, "-m", "batchkit", "limits"]
+        os.execve(sys.executable, words, {**shell.env, "TERM": "xterm", "COLUMNS": "80"})
+    seen = b""
+    with suppress(OSError):
+        while piece := os.read(terminal, 65536):
+            seen += piece
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    lines = seen.decode().splitlines()
+    assert [line for line in lines if len(line) > 80 and not line.startswith("  https://")] == []
+    folded = " ".join(" ".join(lines).split())
+    plain = shell("limits", COLUMNS="80")[1]
+    for limit in FACTS.limits.values():
+        assert limit.about in plain
+        assert limit.about.split()[0] in folded
 
 
 @pytest.mark.parametrize(

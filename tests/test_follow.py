@@ -7,6 +7,7 @@ import csv
 import io
 import os
 import pty
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -107,6 +108,14 @@ def test_the_view_fits_and_no_text_of_the_service_drives_the_terminal(width: int
     assert "\x1b]" not in text and "\x1b[2J" not in text and "\x1b[31m" not in text and "\u202e" not in text
     assert "JOB" in text
     assert max(map(cell_len, text.splitlines())) <= width
+
+
+def test_nothing_is_drawn_before_there_is_a_job() -> None:
+    from rich.console import Console
+
+    out = io.StringIO()
+    Console(file=out).print(View(lambda: 0.0))
+    assert out.getvalue().strip() == ""
 
 
 def test_several_jobs_are_followed_together(world: World) -> None:
@@ -228,6 +237,20 @@ def test_track_and_list_from_the_command_line(shell: Shell) -> None:
     ):
         code, _, err = shell(*arguments)
         assert (code, words in err) == (2, True), err
+
+
+def test_what_a_job_waits_for_is_said_with_when_it_is_tried_again(shell: Shell) -> None:
+    write_lines(shell.home / "lines.jsonl", request_lines(2))
+    with emulating(shell, "--fail-rate", "0", "--fault", "quota,times=1,how=now") as env:
+        code, out, _ = shell("submit", "lines.jsonl", "--name", "n", "--no-wait", **env)
+        assert (code, "; the next try is at 20" in out) == (7, True), out
+        waits = re.compile(r"waiting for quota: .*; the next try is at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+        assert waits.search(shell("show", "n")[1])
+        assert waits.search(shell("list")[2])
+        code, out, err = shell("track", "n", "--once", **env)
+        assert (code, bool(waits.search(out))) == (7, True), out
+        said = [line for line in err.splitlines() if waits.search(line)]
+        assert len(said) == 1, "each look is said once"
 
 
 def test_cancel_waits_collects_and_says_what_is_billed(shell: Shell) -> None:

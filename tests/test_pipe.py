@@ -18,7 +18,7 @@ import batchkit
 from batchkit import AsyncClient, InputError, Job, LocalError, Query, Unavailable, Unfinished
 from batchkit.config import Dialect
 from batchkit.emulator import Limits as ServiceLimits
-from batchkit.errors import ConfigError, JobConflict, Unauthorized, UnknownJob
+from batchkit.errors import ConfigError, JobConflict, Unauthorized, UnknownJob, UsageError
 from batchkit.ledger import Hold, Ledger, open_ledger
 from batchkit.model import State
 
@@ -234,7 +234,7 @@ def test_an_existing_file_is_not_overwritten_and_nothing_is_submitted(world: Wor
     out = tmp_path / "precious.csv"
     out.write_text("mine")
     with world.client() as client:
-        with pytest.raises(LocalError, match="already"):
+        with pytest.raises(UsageError, match="already"):
             client.run(request_lines(2), name="nightly", out=out)
         assert out.read_text() == "mine"
         assert world.batches() == []
@@ -252,7 +252,7 @@ def test_our_own_earlier_answers_are_replaced_after_a_retry(make_world: Callable
         client.run(request_lines(40), name="nightly", out=out)
         assert out.read_bytes() != before
         out.write_bytes(before + b"a note of mine\n")
-        with pytest.raises(LocalError, match="already"):
+        with pytest.raises(UsageError, match="already"):
             client.fetch("nightly", out)
 
 

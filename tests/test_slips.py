@@ -11,10 +11,10 @@ import orjson
 import pytest
 
 import batchkit
-from batchkit import Client, InputError, LocalError, Settings
+from batchkit import Client, InputError, Settings
 from batchkit.builder.lines import encode
 from batchkit.emulator import Reply
-from batchkit.errors import Unauthorized, Unfinished
+from batchkit.errors import Unauthorized, Unfinished, UsageError
 
 from .conftest import World, request_lines
 from .shell import Command, Shell, rows
@@ -47,22 +47,29 @@ def test_who_is_strict_is_refused_what_others_are_warned_of(shell: Shell) -> Non
     (shell.home / "slip.jsonl").write_bytes(orjson.dumps(slip) + b"\n")
     run = ("run", "rows.csv", "--overwrite", "-d", "d", "--emulator", "--speed", "3000", "-o", "out.csv", "-p")
     again = "job 'second' asks the very same as job 'first' of"
-    away = "; or leave --strict away, if it is meant so"
+    away = "? Or leave --strict away, if it is meant so"
     assert shell(*run, "{a}", "--name", "first", "--strict")[0] in (0, 8)
     for arguments, says, hint in (
         ((*run, "{a}", "--name", "second"), again, "batchkit fetch --emulator first -o results.csv takes its answers"),
         (
             (*run, "{a}", "--param", "max_token=5"),
             "body.max_token is no known parameter",
-            f"is max_tokens meant?{away}",
+            f"is max_tokens meant{away}",
         ),
         ((*run, "Hello"), "the prompt has no {column}: every row asks the same", away),
+        (("build", "rows.csv", "-d", "d", "-p", "Hello"), "the prompt has no {column}: every row asks the same", away),
+        (
+            ("build", "rows.csv", "-d", "d", "-p", "{a}", "--param", "max_token=5"),
+            "body.max_token is no known parameter",
+            f"is max_tokens meant{away}",
+        ),
         (("submit", "slip.jsonl", "--emulator"), "slip.jsonl, line 1, byte 0: the line has keys no service knows", ""),
         (("submit", "slip.jsonl", "--dry-run"), "1 problem in slip.jsonl", "mend it, and again"),
-        (("check", "slip.jsonl"), "1 problem in slip.jsonl", "mend it, and again"),
+        (("check", "slip.jsonl"), "1 problem in slip.jsonl", "mend it, and again: batchkit check slip.jsonl --strict"),
     ):
         code, out, err = shell(*arguments, "--strict")
         assert (code, says in err, hint in err) == (3, True, True), (arguments, out, err)
+        assert "good" not in out
     assert [job["name"] for job in orjson.loads(shell("list", "--emulator", "--json")[1])["jobs"]] == ["first"]
     assert shell("check", "slip.jsonl")[0] == 0
 
@@ -162,7 +169,7 @@ def test_results_with_the_inputs_columns_are_not_written_over_without_them(world
     table, out = [{"sku": "x", "a": "1"}], tmp_path / "out.csv"
     with world.client() as client:
         client.run(batchkit.lines(table, deployment="d", body="{a}"), name="n", out=out, join=table)
-        with pytest.raises(LocalError, match=r"out.csv has the input's columns") as caught:
+        with pytest.raises(UsageError, match=r"out.csv has the input's columns") as caught:
             client.fetch("n", out)
         assert "--join ROWS" in caught.value.hint
         assert "sku" in rows(out)[0]
@@ -253,7 +260,7 @@ def test_a_job_that_waits_to_be_sent_is_not_sent_for_a_file_that_holds_something
             client.submit(request_lines(2), name="n")
         world.service.mend()
         out.write_text("mine")
-        with pytest.raises(LocalError, match="holds something else"):
+        with pytest.raises(UsageError, match=r"out.csv .* holds something else \(4 bytes, of "):
             client.run(request_lines(2), name="n", out=out)
         assert (out.read_text(), world.batches()) == ("mine", [])
         assert client.run(request_lines(2), name="n", out=out, overwrite=True).report.total == 2
@@ -270,7 +277,7 @@ def test_rows_are_not_asked_again_for_results_that_cannot_be_written(
         client.run(request_lines(6), name="n", out=out)
         if wrong == "clash":
             out.write_text("mine")
-            with pytest.raises(LocalError, match="holds something else"):
+            with pytest.raises(UsageError, match=r"out.csv .* holds something else \(4 bytes, of "):
                 client.run(request_lines(6), name="n", out=out, retries=1)
             assert out.read_text() == "mine"
         else:

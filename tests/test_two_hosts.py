@@ -14,7 +14,7 @@ import pytest
 from batchkit import AsyncClient, Client, LocalError
 from batchkit.disk import Workdir
 from batchkit.emulator.faults import Faults, made
-from batchkit.errors import BatchkitError, InputError, Refused
+from batchkit.errors import BatchkitError, InputError, Refused, UsageError
 from batchkit.ledger import open_ledger
 from batchkit.model import State
 
@@ -185,7 +185,7 @@ def test_what_is_here_is_had_though_other_results_are_lost(
             if fate is not there:
                 with pytest.raises(LocalError, match="4 of 8 rows came back, and are not on this machine"):
                     results.raise_for_failures()
-                with pytest.raises(LocalError, match="is there already"):
+                with pytest.raises(UsageError, match="is there already"):
                     await client.fetch("nightly", out, partial=True)
                 with pytest.raises((LocalError, Refused)):
                     await client.fetch("nightly")

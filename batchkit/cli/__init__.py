@@ -71,6 +71,11 @@ def _wrong_usage(error: Any) -> int:
     text = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
     text = text.replace("Input should be ", "it must be ").partition(", unable to parse")[0]
     hint = f"{context.command_path} --help" if context is not None else "batchkit --help"
+    if context is not None and type(error).__name__ == "NoSuchOption":
+        from batchkit.cli.slips import meant
+
+        if found := meant(error.option_name, context):
+            text, hint = f"no such option: {error.option_name}{found[0] and '; '}{found[0]}", found[1]
     as_json = "--json" in sys.argv or os.environ.get("BATCHKIT_JSON", "").lower() in (
         "1",
         "true",

@@ -88,7 +88,7 @@ def _ended(face: Face, last: list[Watched]) -> None:
     if not last:
         face.say("no job is unfinished")
     if not face.as_json:
-        face.data({}, [f"{item.job.name}: {standing(item.job)}" for item in last])
+        face.data({}, [f"{item.job.name}: {standing(face, item.job)}" for item in last])
     if trouble := next((item.trouble for item in last if item.trouble is not None), None):
         raise trouble
     if moving := [item.job.name for item in last if item.next_look_at is not None]:
@@ -135,7 +135,7 @@ def cancel(
             f"batchkit cancel {name} --give-up  # does not wait" if owed else f"batchkit fetch {name} -o results.csv"
         )
         return
-    face.data(documents.job(found), [f"{found.name}: {standing(found)}", *_billed(found)])
+    face.data(documents.job(found), [f"{found.name}: {standing(face, found)}", *_billed(found)])
     if found.settled_at is None:
         face.next(f"batchkit track {quote(found.name)}  # then fetch what was finished")
     elif found.counts.completed:
@@ -176,7 +176,7 @@ def _confirmed(job: str, *, give_up: bool) -> bool:
 def _given_up(face: Face, job: Job) -> None:
     """What became of a job that the user gave up."""
     lost = [p.batch.id for p in job.parts if p.batch and any(error.code == GIVEN_UP for error in p.batch.errors)]
-    words = [f"{job.name}: {standing(job)}"]
+    words = [f"{job.name}: {standing(face, job)}"]
     if lost:
         few = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
         words.append(f"  given up: {few}; what of it lives runs on at the service, and is billed")
@@ -187,7 +187,7 @@ def _given_up(face: Face, job: Job) -> None:
         moving = any(p.state is State.RUNNING and p.batch and not p.batch.ended for p in job.parts)
         shown = f"the service still shows batches of {job.name!r}: they were told to stop, and are not given up"
         raise Unfinished(
-            shown if moving else f"job {job.name!r} is not ended yet: {standing(job)}",
+            shown if moving else f"job {job.name!r} is not ended yet: {standing(face, job)}",
             hint=f"batchkit track {name}" if moving else f"batchkit cancel {name} --give-up --yes  # again, later",
         )
     fetch = f"batchkit fetch {name} -o results.csv"

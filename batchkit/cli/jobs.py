@@ -15,7 +15,7 @@ from batchkit.cli import complete, cron, documents, rows
 from batchkit.cli.endings import ended, judge
 from batchkit.cli.making import Making, parameter
 from batchkit.cli.options import Where
-from batchkit.cli.printer import Face, write_bytes
+from batchkit.cli.printer import Face, held, write_bytes
 from batchkit.cli.printer import rows as counted
 from batchkit.cli.session import opened
 from batchkit.cli.telling import Telling
@@ -55,9 +55,12 @@ Columns = Annotated[
     ),
 ]
 Each = Annotated[bool, typer.Option("--each", help="A row for each embedding, where a request has several.")]
-Timeout = Annotated[str | None, typer.Option("--timeout", help="Give up waiting after this long: 90, 30m, 36h.")]
+Timeout = Annotated[
+    str | None, typer.Option("--timeout", help="Give up waiting after this long: 90, 30m, 36h. [default: never]")
+]
 Every = Annotated[
-    float | None, typer.Option("--every", min=0.1, help="Seconds between looks; Azure asks for 60 or more.")
+    float | None,
+    typer.Option("--every", min=0.1, help="Seconds between looks; Azure asks for 60 or more. [default: the target's]"),
 ]
 Once = Annotated[
     bool,
@@ -73,9 +76,9 @@ def submit(
     where: Where,
     lines: Annotated[Path, typer.Argument(help="A JSONL file of request lines.", metavar="LINES")],
     name: Name = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for quota and slow files.")] = True,
-    strict: rows.Strict = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only judge the file; send nothing.")] = False,
+    strict: rows.Strict = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for quota and slow files.")] = True,
 ) -> None:
     """Upload request lines and start their batches.
 
@@ -86,7 +89,7 @@ def submit(
         return
     with opened(face, where, strict=strict) as session:
         job = session.act(lambda client: client.submit(lines, name=name, wait=wait))
-    face.data(documents.job(job), [f"{job.name}: {standing(job)}"])
+    face.data(documents.job(job), [f"{job.name}: {standing(face, job)}"])
     if any(part.state in WAITING for part in job.parts):
         raise Unfinished(f"not all of job {job.name!r} is submitted yet", hint="the same command again goes on")
     if job.collected:
@@ -115,6 +118,8 @@ def fetch(
     Example: batchkit fetch nightly -o results.csv --join rows.csv
     """
     out = rows.place(out)
+    if out is not None and join is not None and out.resolve() == join.resolve():
+        raise UsageError("the results would overwrite the rows", hint="choose another -o")
     wishes = Wishes(format=format, columns=_names(columns), join=join, each=each)
     with opened(face, where) as session:
         results = session.act(lambda client: client.fetch(job, out, overwrite=overwrite, partial=partial, **wishes))
@@ -137,22 +142,22 @@ def run(
     ] = None,
     out: rows.Results = None,
     name: Name = None,
-    format: Format = None,
-    columns: Columns = None,
     join: Annotated[bool, typer.Option("--join", help="Put the columns of the input first.")] = False,
-    each: Each = False,
+    once: Once = False,
     retries: Annotated[
         int, typer.Option("--retries", min=0, max=20, help="Ask again up to so often for rows that may yet succeed.")
     ] = 0,
     overwrite: rows.Overwrite = False,
     strict: rows.Strict = False,
-    once: Once = False,
+    columns: Columns = None,
+    format: Format = None,
+    each: Each = False,
     every: Every = None,
     timeout: Timeout = None,
 ) -> None:
     """All of it: build, submit, track, fetch. Safe to repeat, safe to kill: the same command goes on.
 
-    Example: batchkit run rows.csv -o out.csv -d gpt-4o-batch -p 'Classify: {description}' --emulator
+    Example: batchkit run rows.csv -o out.csv -d gpt-4o-batch -p 'Sort: {text}'
     """
     out = rows.place(out)
     face.outage = cron.outage(where) if once else None
@@ -219,7 +224,7 @@ def _run_due(face: Face, where: Where, telling: Telling, once: bool) -> None:
                     raise
                 found, troubles = list(error.done), [*error.also, error]  # the others' ends are told now or never
     told = [job for job in found if job.settled_at is not None or not face.quiet]  # cron sends what is printed
-    face.data(documents.jobs(tuple(found), None), [f"{job.name}: {ended(job) or standing(job)}" for job in told])
+    face.data(documents.jobs(tuple(found), None), [f"{job.name}: {ended(job) or standing(face, job)}" for job in told])
     judge(face, found, *troubles)
     if waiting := [job.name for job in found if not job.collected]:
         raise Unfinished(
@@ -303,9 +308,9 @@ def _names(columns: str | None) -> list[str] | None:
     return None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
 
 
-def standing(job: Job) -> str:
-    words = f"{job.status or job.state}, {counted(job)}"
-    return f"{words}; {job.held}" if job.held else words
+def standing(face: Face, job: Job) -> str:
+    words, waits = f"{job.status or job.state}, {counted(job)}", held(job, emulated=face.emulated)
+    return f"{words}; {waits}" if waits else words
 
 
 def seconds(text: str | None) -> float | None:

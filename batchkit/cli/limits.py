@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from batchkit.cli.printer import Face, table
+from batchkit.cli.printer import Face, fold, table
 from batchkit.text import plural
 
 if TYPE_CHECKING:
@@ -94,16 +94,28 @@ def _document(facts: Facts, model: str | None, region: str | None, warnings: lis
 def _all(facts: Facts, region: str | None) -> list[str]:
     names = [name for name in facts.models if facts.offered(name, region)]
     return [
-        *table(("LIMIT", "UNIT", "", "AS OF"), [_limit(facts, limit) for limit in facts.limits.values()]),
+        *table(("LIMIT", "UNIT", "", "AS OF"), [_limit(facts, limit) for limit in facts.limits.values()], folds=[2]),
         "",
-        *table(("API", "FROM", "V1", "", "AS OF"), [_feature(facts, feature) for feature in facts.features.values()]),
+        *table(
+            ("API", "FROM", "V1", "", "AS OF"),
+            [_feature(facts, feature) for feature in facts.features.values()],
+            folds=[1, 3],
+        ),
         "",
         *table(("MODEL", "VERSIONS", *TYPES), [_offers(facts, name, region) for name in names]),
         "",
         *_quotas(facts, list(facts.quotas.values())),
         "",
-        *table(("SOURCE", "DATE", "", ""), [(name, str(s.date), s.note, s.url) for name, s in facts.sources.items()]),
+        *_sources(facts),
     ]
+
+
+def _sources(facts: Facts) -> list[str]:
+    """Where the facts are from, each address on a line of its own, since none fits beside anything."""
+    found = facts.sources
+    head, *lines = table(("SOURCE", "DATE", ""), [(name, str(item.date), item.note) for name, item in found.items()])
+    addresses = [f"  {item.url}" for item in found.values()]
+    return [head, *(line for pair in zip(lines, addresses, strict=True) for line in pair)]
 
 
 def _model(facts: Facts, model: str, region: str | None) -> list[str]:
@@ -133,8 +145,9 @@ def _model(facts: Facts, model: str, region: str | None) -> list[str]:
         words.append(
             f"  an api-version before {feature.since} may not serve it; v1 is advised, as of {facts.dated(feature)}"
         )
+    folded = [line for line in words for line in fold(line)]
     quotas = [quota for quota in facts.quotas.values() if model in quota.models]
-    return [*words, "", *_quotas(facts, quotas)] if quotas else words
+    return [*folded, "", *_quotas(facts, quotas)] if quotas else folded
 
 
 def _limit(facts: Facts, limit: Limit) -> tuple[str, ...]:
@@ -159,11 +172,15 @@ def _quotas(facts: Facts, quotas: list[Quota]) -> list[str]:
     """Enqueued tokens by tier."""
     from batchkit.config.facts import TIERS
 
-    rows = []
-    for quota in quotas:
-        tiers = [getattr(quota, tier) for tier in TIERS]
-        rows.append((", ".join(quota.models), quota.type, *(_tokens(tier) for tier in tiers), facts.dated(quota)))
-    return table(("ENQUEUED TOKENS", "TYPE", *(tier.upper().replace("_", " ") for tier in TIERS), "AS OF"), rows)
+    dates = sorted({facts.dated(quota) for quota in quotas})
+    rows = [
+        (", ".join(quota.models), quota.type, *(_tokens(getattr(quota, tier)) for tier in TIERS), facts.dated(quota))
+        for quota in quotas
+    ]
+    header = ("ENQUEUED TOKENS", "TYPE", *(tier.upper().replace("_", " ") for tier in TIERS), "AS OF")
+    if len(dates) == 1:  # they need no column
+        header, rows = (f"{header[0]}, AS OF {dates[0]}", *header[1:-1]), [row[:-1] for row in rows]
+    return table(header, rows, folds=[header.index("CREDIT CARD"), 0])
 
 
 def _tokens(count: int | None) -> str:

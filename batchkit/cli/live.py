@@ -66,6 +66,7 @@ class View:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.watched: Sequence[Watched] = ()
+        """Nothing is drawn before there is any: what ends at once leaves no table behind."""
         self.earlier: Sequence[Job] = ()
         self._now = now
 
@@ -73,6 +74,8 @@ class View:
         from rich.table import Table
         from rich.text import Text
 
+        if not self.watched:
+            return
         width = getattr(options, "max_width", 80)
         wide = width >= WIDE
         table = Table(box=None, pad_edge=False, expand=False, show_edge=False, header_style="bold")

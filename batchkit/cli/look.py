@@ -10,7 +10,7 @@ import typer
 from batchkit.cli import documents, rehearsal
 from batchkit.cli.jobs import JobName
 from batchkit.cli.options import Where
-from batchkit.cli.printer import Face, csv_lines, table, when
+from batchkit.cli.printer import Face, csv_lines, held, table, when
 from batchkit.cli.session import opened
 from batchkit.errors import UsageError
 from batchkit.model import STATUSES, Job, Part, State
@@ -76,6 +76,9 @@ def list_jobs(
     created = "CREATED" if as_csv or not where.emulator else "CREATED (EMULATOR'S TIME)"
     header = ("NAME", "STATE", "STATUS", "ROWS", "OK", "FAILED", "MISSING", "PENDING", created)
     face.data(documents.jobs(page.jobs, page.after), shape(header, map(_row, page.jobs)))
+    if not as_csv:
+        waiting = [(job, held(job, emulated=where.emulator)) for job in page.jobs]
+        face.say(*(f"{job.name}: {why}" for job, why in waiting if why))
     _more(face, len(page), page.after, "job", "")
     if not (page.jobs or where.emulator) and (rehearsal.home(where.ledger) / "ledger.sqlite3").is_file():
         face.next("batchkit list --emulator  # those of the emulator are in a ledger of their own")
@@ -142,7 +145,7 @@ def show(
         return
     with opened(face, where, offline=True) as session:
         found = session.act(lambda client: client.show(job))
-    words = table(("", ""), [(f"{key}:", value) for key, value in _facts(found, where)])[1:]
+    words = [f"{key + ':':12} {value}" for key, value in _facts(found, where)]
     if parts:
         header = ("PART", "STATE", "ROWS", "BYTES", "TARGET", "FILE", "BATCH", "STATUS")
         words += ["", *table(header, map(_part, found.parts))]
@@ -168,7 +171,7 @@ def _facts(job: Job, where: Where) -> list[tuple[str, str]]:
         ("deployment", f"{job.deployment}, {job.url}"),
         ("created", when(job.created_at) + " (the emulator's time)" * where.emulator),
         ("settled", f"{when(end)}, after {duration(end - job.created_at)}" if end else ""),
-        ("held", job.held or ""),
+        ("held", held(job, emulated=where.emulator)),
         ("content", f"sha256 {job.sha256}"),
     ]
     return [(key, value) for key, value in facts if value]

@@ -33,7 +33,7 @@ MAKE: dict[str, Any] = {
     "deployment": _option(
         str | None,
         "--deployment",
-        "The Global-Batch deployment. Needed for rows. [default: with run, the target's]",
+        "The Global-Batch deployment. Needed for rows; run takes the target's, where that names one.",
         "-d",
     ),
     "prompt": _option(str | None, "--prompt", "The prompt, with {column} fields. Needed for rows.", "-p"),

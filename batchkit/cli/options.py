@@ -172,7 +172,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
                 interrupts.stop()
             try:
                 if "where" in values:
-                    face.flags = values["where"].flags
+                    face.flags, face.emulated = values["where"].flags, values["where"].emulator
                     _check_password(values["where"].ledger)
                 with values.get("telling", NOBODY).kept(face) as telling:
                     function(face, **values | ({"telling": telling} if "telling" in values else {}))

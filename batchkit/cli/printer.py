@@ -6,13 +6,16 @@ import csv
 import io
 import logging
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import zip_longest
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -61,6 +64,8 @@ class Face:
         log_format: LogFormat = LogFormat.WORDS,
     ) -> None:
         self.as_json, self.quiet, self.verbose, self.flags = as_json, quiet, verbose, ""
+        self.emulated = False
+        """Whether the command is about the built-in emulator, whose days are no days of ours."""
         self.repeats = False
         """Whether what is said now was said by an earlier call, which somebody who asked for quiet need not hear."""
         self.outage: Path | None = None
@@ -79,6 +84,7 @@ class Face:
             self._log.addHandler(handler)  # without one Python prints warnings itself
         self._bars: Bars | None = None
         self._view: View | None = None
+        self._following = False
         self._lines: dict[str, str] = {}
         self._said, self._said_at, self._job = "", 0.0, ""
 
@@ -140,6 +146,7 @@ class Face:
 
     def following(self, clock: Clock) -> AbstractContextManager[Any]:
         """While this is open `watched` draws a table of jobs, if somebody is looking."""
+        self._following = True
         if self.quiet or self.as_json or self._logs or not sys.stderr.isatty():
             return nullcontext()
         from batchkit.cli.live import View, screen
@@ -158,9 +165,8 @@ class Face:
             self._view.watched = tuple(watched)
             return
         for item in watched:
-            words = visible(
-                item.busy or str(item.trouble or "") or item.job.held or item.job.status or item.job.state, 200
-            )
+            job, waits = item.job, "" if item.next_look_at is None else held(item.job, emulated=self.emulated)
+            words = visible(item.busy or str(item.trouble or "") or waits or job.status or job.state, 300)
             words = f"{item.job.name}: {words}, {rows(item.job)}"
             document = documents.job(item.job) | {"next_look_at": item.next_look_at} if self.as_json else {}
             said = orjson.dumps(document | {"events": []}).decode() if self.as_json else words
@@ -192,13 +198,13 @@ class Face:
 
     def progress(self, step: Progress) -> None:
         """Show how far a job is: a bar on a terminal, else a line when its status changes, and one a minute."""
-        if self._view is not None:
-            return  # the table shows it
+        if self._following:
+            return  # `watched` shows it
         job, counts = step.job, step.job.counts
         self._job = job.name
         done = counts.completed + counts.failed
         words = visible(step.why or job.status or job.state, 200)
-        waits = bool(step.why) and "--emulator" not in self.flags  # whose days are no days of ours
+        waits = bool(step.why) and not self.emulated
         if waits and step.next_look_at is not None and step.next_look_at - time.time() > LONG_S:
             words += f"; the next try is at {when(step.next_look_at)}"
         if self._bars is not None:
@@ -236,6 +242,18 @@ def _lines() -> logging.Handler:
     return handler
 
 
+def held(job: Job, *, emulated: bool) -> str:
+    """Why a job waits, and when it is tried again; "" for one that does not."""
+    part = next((part for part in job.parts if part.held and not part.collected), None)
+    why = visible(job.held or "", 200)
+    if part is None or part.next_try_at is None:
+        return why
+    if emulated:
+        return f"{why}; the next try is at {when(part.next_try_at)} of the emulator's time"
+    is_due = part.next_try_at <= time.time()
+    return f"{why}; the next try is {'due since' if is_due else 'at'} {when(part.next_try_at)}"
+
+
 def rows(job: Job) -> str:
     """How far the rows are, in words; those of the latest round, which is named where it is not the first."""
     counts, named = job.counts, f"round {job.round}, " if job.round else ""
@@ -243,11 +261,37 @@ def rows(job: Job) -> str:
     return f"{named}{counts.completed} of {plural(counts.total, 'row')} done{failed}"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Rows as aligned columns under a header."""
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, folds: Sequence[int] = ()) -> list[str]:
+    """Rows as aligned columns under a header. On a terminal that is too narrow these columns are folded, in this order,
+    each no narrower than its longest word."""
     cells = [list(header), *([visible(cell, 200) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    if (most := terminal_width()) is not None:
+        for i in folds:
+            word = max(len(word) for row in cells for word in (row[i].split() or [""]))
+            widths[i] = min(widths[i], max(word, most - sum(widths) - 2 * (len(widths) - 1) + widths[i]))
+    folded = [[_folded(cell, width) for cell, width in zip(row, widths, strict=True)] for row in cells]
+    lines = [line for row in folded for line in zip_longest(*row, fillvalue="")]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def fold(words: str) -> list[str]:
+    """A line of words, on a terminal folded to its width with what follows set in."""
+    most = terminal_width()
+    if most is None or len(words) <= most:
+        return [words]
+    indent = " " * (len(words) - len(words.lstrip()) + 2)
+    return wrap(words, most, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def terminal_width() -> int | None:
+    """The columns of the terminal that stdout is; None where it is none, and nothing is folded."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _folded(cell: str, width: int) -> list[str]:
+    fits = len(cell) <= width
+    return [cell] if fits else wrap(cell, max(1, width), break_long_words=False, break_on_hyphens=False)
 
 
 def csv_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -37,7 +37,7 @@ Strict = Annotated[
     bool,
     typer.Option(
         "--strict",
-        help="Take warnings for errors before anything is sent: a misspelt --param, the rows of another job, …",
+        help="Take warnings, as of a misspelt parameter, for errors: nothing is sent then.",
     ),
 ]
 
@@ -54,10 +54,11 @@ def build(
     ],
     out: Out = None,
     overwrite: Overwrite = False,
+    strict: Strict = False,
 ) -> None:
     """Turn rows into request lines.
 
-    Example: batchkit build rows.csv -o lines.jsonl -d gpt-4o-batch -p 'Classify: {description}'
+    Example: batchkit build rows.csv -o lines.jsonl -d gpt-4o -p 'Sort: {text}'
     """
     from batchkit.builder.lines import encode
 
@@ -67,7 +68,7 @@ def build(
     if out is None and face.as_json:
         raise UsageError("--json needs a place for the lines", hint="add -o LINES")
     lines = making.lines(rows)
-    made = encode(lines)
+    made = encode(lines, strict=strict)
     if out is None:
         for piece in made:
             write_bytes(piece)
@@ -89,6 +90,22 @@ def build(
 def check(
     face: Face,
     files: Annotated[list[Path], typer.Argument(help="JSONL files of request lines.", metavar="LINES...")],
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="Judge by the limits of this target. [default: Azure's]")
+    ] = None,
+    strict: Strict = False,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Estimate the tokens, too.")] = False,
+    cost: Annotated[Path | None, typer.Option("--cost", help="A price file (TOML): what will it cost?")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The deployment's model: for tokens, and what it takes. [default: by its name]"),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Count the tokens (extra: tokens).")] = False,
+    fix: Annotated[
+        Path | None,
+        typer.Option("--fix", help="Write the file here without BOM, CR LF, blank lines; with final newline."),
+    ] = None,
+    overwrite: Overwrite = False,
     max_problems: Annotated[
         int | None,
         typer.Option(
@@ -97,26 +114,11 @@ def check(
             help="How many problems to print a file. [default: 20; all with --github and --sarif]",
         ),
     ] = None,
-    target: Annotated[
-        str | None, typer.Option("--target", "-t", help="Judge by the limits of this target. [default: Azure's]")
-    ] = None,
-    tokens: Annotated[bool, typer.Option("--tokens", help="Estimate the tokens, too.")] = False,
-    exact: Annotated[bool, typer.Option("--exact", help="Count the tokens (extra: tokens).")] = False,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="The deployment's model: for tokens, and what it takes. [default: by its name]"),
-    ] = None,
-    facts: FactsFile = None,
-    strict: Strict = False,
-    cost: Annotated[Path | None, typer.Option("--cost", help="A price file (TOML): what will it cost?")] = None,
-    fix: Annotated[
-        Path | None,
-        typer.Option("--fix", help="Write the file here without BOM, CR LF, blank lines; with final newline."),
-    ] = None,
     github: Annotated[bool, typer.Option("--github", help="Print problems as annotations of GitHub Actions.")] = False,
     as_sarif: Annotated[
         bool, typer.Option("--sarif", help="Print problems as SARIF 2.1.0, for code scanning.")
     ] = False,
+    facts: FactsFile = None,
 ) -> None:
     """Judge request lines before the service does: every problem with line, byte, reason and remedy.
 
@@ -130,7 +132,7 @@ def check(
     if sum((github, as_sarif, face.as_json)) > 1:
         raise UsageError("--github, --sarif and --json are three forms", hint="choose one of them")
     if fix is not None:
-        files = [_fixed(face, files, fix)]
+        files = [_fixed(face, files, fix, overwrite=overwrite)]
     prices = read_prices(cost) if cost else None
     published = load_facts(facts) if facts else None
     goal = load_target(target) if target else None
@@ -157,13 +159,13 @@ def check(
     if as_sarif:
         write_bytes(orjson.dumps(sarif.document(reports), option=orjson.OPT_APPEND_NEWLINE))
     else:
-        face.data(documents.check(reports), _annotations(reports) if github else _words(reports))
+        face.data(documents.check(reports), _annotations(reports) if github else _words(reports, strict=strict))
     bad = [report for report in reports if not report.ok or (strict and report.total)]
     if bad:
         face.say(*([f"warning: {unpriced}"] if unpriced else []))
         errors = sum(report.total if strict else report.errors for report in bad)
         names, again = ", ".join(report.path for report in bad), " ".join(quote(str(path)) for path in files)
-        hint = f"mend {'it' if errors == 1 else 'them'}, and again: batchkit check {again}"
+        hint = f"mend {'it' if errors == 1 else 'them'}, and again: batchkit check {again}{' --strict' * strict}"
         raise InputError(f"{plural(errors, 'problem')} in {names}", hint=hint)
     if unpriced:
         raise unpriced
@@ -186,27 +188,27 @@ def place(out: Path | None) -> Path | None:
     return None if out == Path("-") else out
 
 
-def _fixed(face: Face, files: list[Path], out: Path) -> Path:
+def _fixed(face: Face, files: list[Path], out: Path, *, overwrite: bool) -> Path:
     from batchkit.builder.split import file_lines
 
     if len(files) != 1:
         raise UsageError("--fix mends one file at a time", hint="batchkit check LINES --fix NEW")
     if out.resolve() == files[0].resolve():
         raise UsageError("--fix writes a new file", hint=f"batchkit check {quote(str(out))} --fix NEW")
-    with replacing(out, mode=0o666, replaceable=()) as file:
+    with replacing(out, mode=0o666, replaceable=None if overwrite else ()) as file:
         file.writelines(file_lines(files[0]))
     face.say(f"{out}: {files[0]} without BOM, CR LF and blank lines, and with a final newline")
     return out
 
 
-def _words(reports: list[CheckReport]) -> list[str]:
+def _words(reports: list[CheckReport], *, strict: bool) -> list[str]:
     words: list[str] = []
     for report in reports:
         words += [f"{report.path}{_where(problem)}: {_sentence(problem)}" for problem in report.problems]
         if report.total > len(report.problems):
             counts = ", ".join(f"{count} × {code}" for code, count in report.codes.items())
             words.append(f"{report.path}: {report.total - len(report.problems)} more; in all {counts}")
-        if report.ok:
+        if report.ok and not (strict and report.total):
             words.append(
                 f"{report.path}: good: {plural(report.lines, 'request')}, {report.bytes} bytes, {report.url}, "
                 f"deployment {report.deployment}"

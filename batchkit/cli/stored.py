@@ -20,7 +20,7 @@ def files(
     where: Where,
     sweep: Annotated[bool, typer.Option("--sweep", help="Delete ours that nobody needs any more.")] = False,
 ) -> None:
-    """The input files at the service, and sweep those nobody needs: which are ours, which of them are still needed.
+    """The input files at the service, and sweep those nobody needs: each with whose it is, and who needs it.
 
     Example: batchkit files --sweep
     """

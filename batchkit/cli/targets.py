@@ -77,7 +77,7 @@ def add(
 ) -> None:
     """Write a target down. A key itself is never written: only where it is.
 
-    Example: batchkit targets add prod --entra -d gpt-4o --endpoint https://NAME.openai.azure.com
+    Example: batchkit targets add prod --endpoint https://NAME.openai.azure.com
     """
     from batchkit.cli.origins import shown
     from batchkit.config import tables

@@ -13,6 +13,7 @@ from batchkit.config.facts import Facts, Feature
 from batchkit.errors import BatchkitError, NotFound, Redirected, Unauthorized
 from batchkit.model import Batch, Finding, Job, Queue, RemoteFile, State
 from batchkit.text import duration, plural
+from batchkit.uploader.quota import PATIENCE, WAITING
 
 USER, CONTRIBUTOR = "Cognitive Services OpenAI User", "Cognitive Services OpenAI Contributor"
 """The two roles that batches may need: Microsoft's pages name one or the other, and do not settle which."""
@@ -186,14 +187,25 @@ def quota(target: Target, queue: Queue, facts: Facts, now: float) -> Finding | N
     limits = [(target.limits.enqueued_tokens, "by the target"), (queue.tokens, "as the service last said")]
     known = min(((limit, how) for limit, how in limits if limit), default=None)
     if queue.next_try_at is not None and queue.next_try_at > now:
-        wait = duration(queue.next_try_at - now)
-        return Finding("quota", "warning", f"{ours}; it is full, and tried again in {wait}: {queue.why}", "wait for it")
+        return _left_alone(target, ours, queue.why or WAITING, queue.next_try_at, now)
     if known:
         return Finding("quota", "ok", f"{ours}, of a limit of {known[0]:,} {known[1]}")
     words = f"{ours}; the limit is not known yet: the service may name it when a batch is made"
     model = facts.model_of(target.deployment)
     hint = f"batchkit limits {model}" if model and target.azure else ""
     return Finding("quota", "ok", words, hint)
+
+
+def _left_alone(target: Target, ours: str, why: str, until: float, now: float) -> Finding:
+    """Why a deployment's queue is not tried now: it is full, the service asked for patience, or the target is set aside
+    for what went wrong there."""
+    when = f"in {duration(until - now)}, at {datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC"
+    if why.startswith((WAITING, PATIENCE)):
+        full = "the queue is full, and" if why.startswith(WAITING) else "nothing is sent now, and it is"
+        return Finding("quota", "warning", f"{ours}; {full} tried again {when}: {why}", "wait for it")
+    words = f"{ours}; the target is set aside, and has its next turn {when}: {why}"
+    hint = f"parts go to the other targets until then; batchkit targets test {quote(target.name)} asks it now"
+    return Finding("quota", "warning", words, hint)
 
 
 def clock(date: str | None, now: float) -> Finding | None:

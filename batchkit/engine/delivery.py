@@ -13,7 +13,7 @@ from batchkit.collector.results import Results, collect
 from batchkit.collector.verdict import verdict
 from batchkit.disk import already_there, sha256
 from batchkit.engine.pump import Pump
-from batchkit.errors import BatchkitError, LedgerBusy, LocalError, Unfinished
+from batchkit.errors import BatchkitError, LedgerBusy, Unfinished, UsageError
 from batchkit.hints import in_python
 from batchkit.ledger import WROTE, Hold
 from batchkit.logs import ENDED_BADLY
@@ -71,7 +71,7 @@ async def merged(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overwr
 
 
 async def foresee(pump: Pump, job: Job, out: Path | None, shape: Shape, *, overwrite: bool) -> None:
-    """Raise LocalError for what is at `out` before something is spent on the job, as `merged` would at last."""
+    """Raise UsageError for what is at `out` before something is spent on the job, as `merged` would at last."""
     if out is None or overwrite:
         return
     ours, joined = await _written(pump, job)
@@ -91,7 +91,7 @@ def _keep_joined(out: Path, joined: set[str]) -> None:
     """Refuse to write results over the same with the input's columns, which would be gone."""
     if joined and out.is_file() and sha256(out) in joined:
         hint = "add --join ROWS to keep them (join=rows in the library), or --overwrite, or choose another -o"
-        raise LocalError(f"{out} has the input's columns, which these results have not", hint=hint)
+        raise UsageError(f"{out} has the input's columns, which these results have not", hint=hint)
 
 
 def _unfinished(job: Job, now: float) -> Unfinished:

@@ -36,7 +36,8 @@ async def upload(work: Work, part: Part) -> tuple[Part, RemoteFile | None, Next 
         return part, None, later
     await work.lines_here(part)
     path = await asyncio.to_thread(_checked_lines, work, part)
-    part = await work.move(part, State.UPLOADING, intent=secrets.token_hex(8), intent_at=work.clock.now())
+    intent, now = secrets.token_hex(8), work.clock.now()
+    part = await work.move(part, State.UPLOADING, intent=intent, intent_at=now, held=None, next_try_at=None)
     try:
         file = await api.upload(path, part.file_name, part.size)
     except Uncertain as error:

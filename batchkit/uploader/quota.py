@@ -17,6 +17,8 @@ HOPELESS = 5
 OFF_BY = 4
 """How far an estimate of tokens may be off."""
 WAITING = "waiting for quota"
+PATIENCE = "the service asks to wait"
+"""How the reasons begin for which a queue is left alone that will do again by itself."""
 REFUSES = "the target refuses this key or address"
 """How the reason begins for which a target is left alone that will not do before a person mended something."""
 
@@ -72,7 +74,7 @@ def admit(size: int, lines: int, queue: Queue, configured: int | None, now: floa
 def refusal(part: Part, error: QuotaFull | Throttled) -> str:
     """Why a part waits that the service would not take now."""
     if isinstance(error, Throttled):
-        return f"the service asks to wait: {error}"
+        return f"{PATIENCE}: {error}"
     if error.tokens and part.lines == 1 and (needed := tokens(part.size)) > error.tokens:
         words = f"one request of about {needed:,} tokens is more than the whole quota of {error.tokens:,}"
         return f"{WAITING}: {words}, and waits for a larger one"
