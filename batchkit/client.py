@@ -106,8 +106,8 @@ class AsyncClient(Connection):
         """Download what came back, merge it in input order, account for every row, and write it to `out`.
 
         How it is written say the `wishes`, see Wishes. With `partial` rows that are not back, or that this machine
-        lost, are `pending`. Rows that do not add up are in `report`. A long download is told to the client's
-        `on_progress`.
+        lost, are `pending`. Rows that do not add up are in `report`. The client's `on_progress` is called
+        when the download is done, and not while it lasts.
 
         Raises Unfinished while batches run, unless `partial`; LocalError when `out` holds something else and
         `overwrite` is not given; UsageError for columns that there are not, InputError for rows to join that are not
