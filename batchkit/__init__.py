@@ -1,7 +1,13 @@
 """batchkit: rows in, answers out, through Azure OpenAI Global Batch and services like it.
 
-Rows become request lines (`read_rows`, `lines`), lines become a job (`Client.submit`), a job is followed
-(`Client.track`) and its results come back merged in input order (`Client.fetch`); `Client.run` does all of it.
+    lines = batchkit.lines(rows, deployment="gpt-4o-batch", custom_id="sku", body="Classify: {description}")
+    with batchkit.Client() as client:  # the environment; or Client("east"), a target
+        results = client.run(lines, name="nightly", out="out.csv", join=rows)
+
+Rows become request lines (`read_rows`, `lines`, judged by `check`), lines become a job (`Client.submit`), a job is
+followed (`Client.track`) and its results come back merged in input order (`Client.fetch`); `Client.run` does all of
+it, and the same call again goes on. `AsyncClient` has the same verbs with `await`. Everything raised is a BatchkitError
+with `code` and `hint`. help(batchkit.Client) has the verbs, help(batchkit.Results) what comes back.
 """
 
 from __future__ import annotations

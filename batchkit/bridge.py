@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, TypeVar
 
@@ -55,19 +55,19 @@ class Bridge:
         if self.closed:
             work.close()
             raise RuntimeError("this Client is closed; make a new one")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
+        future: Future[T] | None = None
+        try:  # an interrupt may come before it is known here what was begun
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
             while not wait((future,), _GLANCE_S).done:
                 continue  # Ctrl-C is heard in between: under polars' handler it ends no waiting
             return future.result()
         except KeyboardInterrupt:
-            future.cancel()
             self._settle()
+            work.close()
             stopped = asyncio.run_coroutine_threadsafe(self._cut_short(), self._loop).result(_PATIENCE_S)
             raise stopped from None
         except BaseException:
-            if not future.done():
-                future.cancel()
+            if future is None or not future.done():
                 self._settle()
             raise
 

@@ -3,89 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from contextlib import aclosing
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from shlex import quote
-from types import TracebackType
-from typing import Any, Self, Unpack
-
-import httpx
+from typing import Any, Unpack
 
 from batchkit.api.service import Service
-from batchkit.clock import Clock, SystemClock
 from batchkit.collector.answers import lost
-from batchkit.collector.export import Shape
 from batchkit.collector.results import Results, columns, judge, survey
-from batchkit.config import Settings, Target
 from batchkit.config.prices import Prices, prices_in
-from batchkit.config.targets import load_target
-from batchkit.disk import Workdir, check_writable, stamp
-from batchkit.engine.intake import Intake, Source
-from batchkit.engine.pump import Progress, Pump, connect, cut_short
+from batchkit.connection import Connection
+from batchkit.disk import check_writable, stamp
+from batchkit.engine.intake import Source
+from batchkit.engine.pump import Pump
 from batchkit.engine.watch import Watched
-from batchkit.engine.worker import Worker
-from batchkit.errors import BatchkitError, CancelWished, LeaseLost, LedgerBusy, Unfinished
-from batchkit.given import expect, expect_call, expect_callback
-from batchkit.ledger import Ledger, open_ledger
-from batchkit.metrics import measure
+from batchkit.errors import CancelWished, LeaseLost, LedgerBusy, Unfinished
+from batchkit.given import expect, expect_call
 from batchkit.model import Finding, Job, Result, StoredFile
-from batchkit.notify import Command
 from batchkit.tracker import remote
 from batchkit.tracker.query import Page, Query, Remote, RemotePage, select
 from batchkit.uploader import housekeeping
 from batchkit.wishes import Wishes, shape_of
 
-_log = logging.getLogger(__name__)
 _QUERY = "such as batchkit.Query(name='nightly-*', limit=10)"
 
 
-class AsyncClient:
+class AsyncClient(Connection):
     """batchkit's verbs for asynchronous code; `Client` has the same ones for the rest.
 
     `target` is a name from the targets file or a Target (default: the environment); `ledger` a path or URL (default:
     per user), or an open ledger with its working files; `config` another targets file. The service, and the key, are
     only asked for by verbs that need them.
-    `on_progress` is called after each turn. `commands` are run when a job moves or is done, beside the webhooks of the
-    target; into the file `metrics` goes how the ledger's jobs stand, for Prometheus.
+    `on_progress` is called after each turn of a long call, about once a minute, with a Progress: its `job` as it
+    stands, `why` it waits, and `next_look_at`. `commands` are run when a job moves or is done, beside the webhooks of
+    the target; into the file `metrics` goes how the ledger's jobs stand, for Prometheus. Making one raises InputError
+    or ConfigError for what it is given.
 
-    A verb that takes a job raises UnknownJob for one that the ledger does not have; whoever asks the service may meet
-    ConfigError, Refused or Unavailable, and whoever writes LedgerBusy, LocalError or Uncertain. All are BatchkitErrors
-    with `code`, `exit` and `hint`.
+    Every verb raises LedgerError where the ledger cannot be used, and InputError for a wrong kind of argument. All are
+    BatchkitErrors with `code`, `exit` and `hint`.
     """
-
-    def __init__(
-        self,
-        target: str | Target | None = None,
-        *,
-        ledger: str | Path | tuple[Ledger, Workdir] | None = None,
-        config: str | Path | None = None,
-        settings: Settings = Settings(),
-        clock: Clock | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-        commands: Sequence[Command] = (),
-        metrics: Path | None = None,
-    ) -> None:
-        expect_call(config=config, metrics=metrics)
-        expect("clock", clock, (Clock, type(None)), "a clock", hint="such as batchkit.ManualClock()")
-        expect("settings", settings, Settings, "a batchkit.Settings", hint="such as batchkit.Settings(max_attempts=3)")
-        self._commands, self._metrics = tuple(commands), metrics
-        self._target, self._settings = target, settings
-        self._config = None if config is None else Path(config)
-        self._clock, self._transport = clock or SystemClock(), transport
-        expect_callback("on_progress", on_progress)
-        self._on_progress = on_progress or (lambda _: None)
-        self._ledger, self._workdir = ledger if isinstance(ledger, tuple) else open_ledger(ledger)
-        self._intake = Intake(self._ledger, self._workdir, self._clock, settings.strict)
-        self._worker: Worker | None = None
-        self._stopping = False
-        self._others: list[AsyncClient] = []
-        self._last: Job | None = None  # that was worked on
 
     async def submit(
         self, source: Source, *, name: str | None = None, stem: str | None = None, wait: bool = True
@@ -95,8 +54,11 @@ class AsyncClient:
         The same name with the same content is the same job and goes on where it stood; with other content it is a
         JobConflict. Without a name it is called after `stem` (default: the file's) and its content. Under another name
         it is another job, and billed again: a warning is logged where the ledger has one of the same content.
-        `wait=False` does not wait for quota or slow files. Raises InputError before anything is sent, Refused,
-        Unavailable, Uncertain.
+        `wait=False` does not wait for quota or slow files. What goes on meanwhile is told to the client's
+        `on_progress`.
+
+        Raises InputError, such as JobConflict, before anything is sent, ConfigError, Refused, Unavailable, Uncertain,
+        LedgerBusy where another process works on the job, LocalError, and Interrupted.
         """
         expect_call(name=name, stem=stem)
         return await self._works().turns(await self._job(source, name, stem), [Pump.submit], once=not wait)
@@ -104,7 +66,8 @@ class AsyncClient:
     async def track(self, job: Job | str, *, timeout_s: float | None = None, once: bool = False) -> AsyncIterator[Job]:
         """A snapshot now and after each look, until no batch of the job moves any more.
 
-        Parts still waiting for quota are sent when there is room. Raises Unfinished at `timeout_s`.
+        Parts still waiting for quota are sent when there is room. Raises Unfinished at `timeout_s`, UnknownJob,
+        ConfigError, Refused, Unavailable, Uncertain, LedgerBusy, LocalError and Interrupted.
         """
         expect_call(timeout_s=timeout_s)
         found = await self._known(job)
@@ -119,8 +82,8 @@ class AsyncClient:
         """Several jobs (default: all that are unfinished) after each round of looks, until none moves any more.
 
         With `settled` results are collected too, and it ends when every row is accounted for. A job that another
-        process works on is only looked at in the ledger. Raises Unfinished at `timeout_s`, Interrupted when told to
-        stop.
+        process works on is only looked at in the ledger, and trouble that may pass is told as its `trouble`. Raises
+        Unfinished at `timeout_s`, Interrupted when told to stop, UnknownJob, ConfigError, Refused and LocalError.
         """
         expect_call(timeout_s=timeout_s)
         jobs = (jobs,) if isinstance(jobs, (str, Job)) else jobs
@@ -142,9 +105,14 @@ class AsyncClient:
     ) -> Results:
         """Download what came back, merge it in input order, account for every row, and write it to `out`.
 
-        How it is written say the `wishes`, see Wishes. Raises Unfinished while batches run, unless `partial`: then rows
-        that are not back, or that this machine lost, are `pending`. Raises UsageError when `out` holds something else
-        and `overwrite` is not given. Rows that do not add up are in `report`.
+        How it is written say the `wishes`, see Wishes. With `partial` rows that are not back, or that this machine
+        lost, are `pending`. Rows that do not add up are in `report`. The client's `on_progress` is called
+        when the download is done, and not while it lasts.
+
+        Raises Unfinished while batches run, unless `partial`; UsageError when `out` holds something else and
+        `overwrite` is not given, and for columns that there are not; InputError for rows to join that are not
+        the job's, MissingExtra, ResultError for embeddings that fit in no column; UnknownJob, ConfigError, Refused,
+        Unavailable, LedgerBusy and Interrupted.
         """
         shape, path, found = shape_of(out, wishes), await _checked(out), await self._known(job)
         if files := self._intake.files(found):
@@ -178,6 +146,13 @@ class AsyncClient:
         passing reason are asked again up to `retries` times, unless the last time hardly any succeeded. An input that
         comes with the `fingerprint` it came with before is not read again. Rows that failed for good are results too:
         `results.raise_for_failures()` makes an exception of them. The other words are those of `submit` and `fetch`.
+
+        A call takes up to a day, and longer for want of quota: `on_progress` of the client is called after each turn
+        (`Client(on_progress=lambda step: print(step.job, step.why))`), and log records of "batchkit" say what is rare.
+
+        Raises Unfinished at `timeout_s`, and else what `submit` and `fetch` raise: InputError, such as JobConflict,
+        UsageError, ConfigError, MissingExtra, Refused, Unavailable, Uncertain, LedgerBusy, LocalError, ResultError and
+        Interrupted.
         """
         expect_call(name=name, stem=stem, timeout_s=timeout_s, fingerprint=fingerprint, retries=retries)
         shape, path = shape_of(out, wishes, source), await _checked(out)
@@ -199,8 +174,9 @@ class AsyncClient:
     async def run_due(self) -> list[Job]:
         """One turn of every job of the ledger that is due and that nobody else works on; the jobs as they then stand.
 
-        What came back is kept with the ledger until it is fetched. Raises the worst trouble once all had their turn:
-        its `done` are the jobs that had theirs, its `also` are the other troubles.
+        What came back is kept with the ledger until it is fetched. Raises the worst trouble once all had their turn,
+        ConfigError, Refused, Unavailable, Uncertain, LocalError, LedgerError or Interrupted: its `done` are the jobs
+        that had theirs, its `also` are the other troubles.
         """
         return await self._works().run_due()
 
@@ -216,8 +192,11 @@ class AsyncClient:
 
         Rows that never ran or never came back, 408, 429 and 5xx are asked again; `only` names what to ask again
         instead: error codes, statuses, `4xx` or `5xx`, or answers that are ok and of no use: `cut_off`, `refused`,
-        `off_schema`, as `report.unusable` counts them. `params` go into every body on the way. Raises InputError when
-        no row qualifies. With `dry_run` the rows are only counted.
+        `off_schema`, as `report.unusable` counts them. `params` go into every body on the way. With
+        `dry_run` the rows are only counted.
+
+        Raises InputError when no row qualifies, Unfinished while the job runs, UnknownJob, ConfigError, Refused,
+        Unavailable, Uncertain, LedgerBusy, LocalError and Interrupted.
         """
         only = (only,) if isinstance(only, str) else only
         expect_call(only=only, params=params)
@@ -230,7 +209,7 @@ class AsyncClient:
 
     async def report(self, job: Job | str, *, prices: Prices | str | Path | None = None) -> dict[str, Any]:
         """The numbers of a job, for a report: rows, failures, tokens, latency, parts, and cost by a price file (its
-        path). Asks nothing of the service."""
+        path). Asks nothing of the service. Raises UnknownJob, ConfigError for a bad price file, and LocalError."""
         found = await self.show(job)
         return await asyncio.to_thread(survey, found, self._workdir, await asyncio.to_thread(prices_in, prices))
 
@@ -241,6 +220,9 @@ class AsyncClient:
         result files that it does not name or will not hand out: the job ends without their rows. Batches that live all
         the same run on, and are billed, until a listing shows them: then they are stopped. Of a job that ended it gives
         up the results that this machine lost and the service does not hand out.
+
+        Raises UnknownJob, ConfigError, Refused, Unavailable, Uncertain, LocalError, Interrupted, LedgerBusy, and where
+        another process works on the job, and will cancel it, the LedgerBusy whose code is "ledger.cancel_wished".
         """
         found = await self._known(job)
         missed = give_up and any(lost(part, self._workdir) for part in found.parts)
@@ -259,28 +241,31 @@ class AsyncClient:
             raise CancelWished(f"{busy}, which was told to cancel it and does so at its next look") from None
 
     async def list(self, query: Query = Query()) -> Page:
-        """The ledger's jobs that match, a page at a time; nothing is asked of the service."""
+        """The ledger's jobs that match, a page at a time; nothing is asked of the service. Raises UsageError for a
+        status or a cursor that there is not."""
         expect("query", query, Query, "a batchkit.Query", hint=_QUERY)
         return select(await self._ledger.jobs(), query)
 
     async def list_remote(self, query: Query = Query()) -> RemotePage:
-        """The batches at the service that match, ours and others', a page at a time."""
+        """The batches at the service that match, ours and others', a page at a time. Raises UsageError as `list`,
+        ConfigError, Refused and Unavailable."""
         expect("query", query, Query, "a batchkit.Query", hint=_QUERY)
         return await remote.listed(self._works().pump.apis, self._ledger, query)
 
     async def show_remote(self, job: Job | str) -> tuple[Remote, ...]:
-        """A job's batches as the service shows them now, or that of this id. Writes nothing down."""
+        """A job's batches as the service shows them now, or that of this id. Writes nothing down. Raises UnknownJob,
+        ConfigError, Refused and Unavailable."""
         expect("job", job, (str, Job), "a Job, its name or the id of a batch")
         return await remote.shown(self._works().pump.apis, self._ledger, job)
 
     async def show(self, job: Job | str) -> Job:
-        """One job with its parts, batches and diary, from the ledger."""
+        """One job with its parts, batches and diary, from the ledger. Raises UnknownJob."""
         found = await self._known(job)
         return replace(found, events=tuple(await self._ledger.events(found)))
 
     async def files(self, *, sweep: bool = False) -> tuple[tuple[StoredFile, ...], tuple[StoredFile, ...]]:
         """The input files at the service with their standing, and those of them that `sweep` deleted: ours that no job
-        needs any more, never anybody else's."""
+        needs any more, never anybody else's. Raises ConfigError, Refused and Unavailable."""
         apis = self._works().pump.apis
         found = await housekeeping.look(apis, self._ledger)
         return found, await housekeeping.clear(apis, found) if sweep else ()
@@ -294,7 +279,8 @@ class AsyncClient:
         facts: str | Path | None = None,
         timeout_s: float = 1200.0,
     ) -> tuple[Finding, ...]:
-        """Whether endpoint, credential, service, ledger and machine are fit for work; never raises for what it finds.
+        """Whether endpoint, credential, service, ledger and machine are fit for work. Raises nothing for what it finds,
+        and InputError for what it is given.
 
         `probe` makes a batch of one short request, which is billed, where nothing else is a problem: only so it shows
         whether the `deployment` (default: the target's) runs batches. It is waited for `timeout_s` seconds, with
@@ -318,104 +304,6 @@ class AsyncClient:
             patience_s=timeout_s,
         )
         return await consult(patient, self._alone if probe else None, fix=fix)
-
-    async def close(self) -> None:
-        """Let go of connections and the ledger."""
-        await self._measure()
-        if self._worker is not None:
-            await self._worker.pump.close()
-        await self._ledger.close()
-
-    def __repr__(self) -> str:
-        target = self._target.name if isinstance(self._target, Target) else self._target
-        return f"<{type(self).__name__} of {f'the target {target!r}' if target else 'the default target'}>"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def interrupt(self) -> None:
-        """Ask whatever runs to stop cleanly; for a signal handler in the same loop."""
-        self._stopping = True
-        for other in self._others:
-            other.interrupt()
-        if self._worker is not None:
-            self._worker.pump.stop.set()
-
-    async def _cut_short(self) -> KeyboardInterrupt:
-        """What Ctrl-C says to code that does not await: where the job stands that was worked on, and how to go on."""
-        with suppress(BatchkitError):
-            return cut_short(self._last and await self._ledger.job(self._last))
-        return cut_short(self._last)
-
-    @asynccontextmanager
-    async def _alone(self, target: Target) -> AsyncIterator[AsyncClient]:
-        """A client of one target of a pool, with the same ledger."""
-        book = self._ledger, self._workdir
-        other = AsyncClient(
-            target,
-            ledger=book,
-            settings=self._settings,
-            clock=self._clock,
-            transport=self._transport,
-            on_progress=self._on_progress,
-        )
-        self._others.append(other)
-        try:
-            yield other
-        finally:
-            self._others.remove(other)
-            if other._worker is not None:
-                await other._worker.pump.close()
-
-    def _works(self) -> Worker:
-        if self._worker is None:
-            target, ours = self._load_target(), (self._ledger, self._workdir, self._clock, self._settings)
-            pump = connect(target, *ours, commands=self._commands, transport=self._transport)
-            self._worker = Worker(pump, self._intake, self._saw)
-            if self._stopping:
-                pump.stop.set()
-        return self._worker
-
-    async def _saw(self, progress: Progress) -> None:
-        self._last = progress.job
-        self._on_progress(progress)
-        await self._measure()
-
-    async def _measure(self) -> None:
-        """Write the metrics; a file that cannot be written is no job's trouble."""
-        if self._metrics is not None:
-            try:
-                await measure(self._ledger, self._metrics, self._clock.now())
-            except BatchkitError as error:
-                _log.warning("the metrics are not written: %s", error)
-
-    def _load_target(self) -> Target:
-        if not isinstance(self._target, Target):
-            self._target = load_target(self._target, config=self._config)
-        return self._target
-
-    async def _known(self, job: Job | str) -> Job:
-        expect("job", job, (str, Job), "a Job or its name")
-        self._last = await self._ledger.job(job)
-        return self._last
-
-    async def _job(
-        self,
-        source: Source,
-        name: str | None,
-        stem: str | None,
-        new_file: Path | None = None,
-        shape: Shape = Shape(),
-    ) -> Job:
-        target, judged = self._works().pump.target, partial(judge, shape=shape)
-        self._last = None
-        self._last = await self._intake.job(source, target, name=name, stem=stem, new_file=new_file, judge=judged)
-        return self._last
 
 
 async def _checked(out: str | Path | None) -> Path | None:

@@ -208,7 +208,7 @@ def replacing(path: Path, *, mode: int = PRIVATE, replaceable: Collection[str] |
     temporary = _temporary(path)
     with local_errors(path):
         if path.exists() and not path.is_file():
-            raise LocalError(f"{path} is not a plain file", hint="choose another -o; without -o it goes to stdout")
+            raise LocalError(f"{path} is not a plain file", hint="choose another -o, or leave -o away")
         try:
             descriptor = os.open(temporary, _CREATE, mode)
             with open(descriptor, "wb", buffering=PIECE) as file:
@@ -256,7 +256,7 @@ def check_writable(path: Path) -> None:
     path = path.resolve()
     with local_errors(path):
         if path.exists() and not path.is_file():
-            raise LocalError(f"{path} is not a plain file", hint="choose another -o; without -o it goes to stdout")
+            raise LocalError(f"{path} is not a plain file", hint="choose another -o, or leave -o away")
         temporary = _temporary(path)
         os.close(os.open(temporary, _CREATE, PRIVATE))
         temporary.unlink()

@@ -12,6 +12,7 @@ from types import NoneType
 from typing import Any
 
 from batchkit.errors import BatchkitError, InputError
+from batchkit.hints import in_python
 from batchkit.text import visible
 
 MOST_NAME = 200
@@ -93,7 +94,12 @@ def warn(log: logging.Logger, words: str, hint: str, *, strict: bool) -> None:
     if strict:
         also = " Or" if hint.endswith("?") else "; or"
         raise InputError(words, hint=f"{hint}{also} leave --strict away, if it is meant so")
-    log.warning("%s; %s", words, hint)
+    advise(log, words, hint)
+
+
+def advise(log: logging.Logger, words: str, hint: str) -> None:
+    """Log a warning and what to do: as a call, and for a command, which has it as `typed`, as what to type."""
+    log.warning("%s; %s", words, in_python(hint), extra={"typed": f"{words}; {hint}"})
 
 
 def expect_callback(what: str, value: Any) -> None:

@@ -52,7 +52,8 @@ def _prose(text: str) -> str:
     if "batchkit " in text:  # a command that is no call
         return text
     text = re.sub(r"(?<![\w-])-t ([\w.-]+|'[^']*')", _target, text)
-    return re.sub(r"(?<![\w-])--([a-z][a-z-]+)", _parameter, text)
+    text = re.sub(r"(?<![\w-])-o\b", "out", text)
+    return re.sub(rf"(?<![\w-])(--[a-z][a-z-]+)(?: ({'|'.join(_STAND_INS)})\b)?", _parameter, text)
 
 
 def _target(flag: re.Match[str]) -> str:
@@ -60,7 +61,8 @@ def _target(flag: re.Match[str]) -> str:
 
 
 def _parameter(flag: re.Match[str]) -> str:
-    return flag[1].replace("-", "_")
+    name = flag[1].removeprefix("--").replace("-", "_")
+    return f"{name}={flag[2].lower()}" if flag[2] else _FLAGS.get(flag[1]) or name
 
 
 def _call(command: re.Match[str]) -> str:

@@ -20,13 +20,18 @@ LONGEST = 8000
 """Characters of a message."""
 
 
+def message_of(record: logging.LogRecord) -> str:
+    """What a record says to one who types commands: what to do next is not a call."""
+    return getattr(record, "typed", None) or record.getMessage()
+
+
 class JsonLines(logging.Formatter):
     """Time (UTC, RFC 3339), level, logger and message of a record, the job where it is known, and what an error says
     beside: code, exit and hint."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        message = visible(record.getMessage(), LONGEST)
+        message = visible(message_of(record), LONGEST)
         line = {"time": at, "level": record.levelname.lower(), "logger": record.name, "message": message}
         if job := JOB.get():
             line["job"] = visible(job)

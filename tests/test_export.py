@@ -217,7 +217,7 @@ def test_embeddings_are_lists_of_one_length(world: World, tmp_path: Path) -> Non
             client.fetch("vectors", tmp_path / "out.parquet")
         client.fetch("vectors", tmp_path / "out.parquet", each=True)
         client.fetch("vectors", tmp_path / "out.csv", each=True)
-        with pytest.raises(UsageError, match="--each is for embeddings"):
+        with pytest.raises(UsageError, match="only embeddings have a row each"):
             client.run(lines(ROWS), name="chat", out=tmp_path / "chat.csv", each=True)
     table = polars.read_parquet(tmp_path / "out.parquet")
     assert table.schema["embedding"] == polars.Array(polars.Float32, 8)

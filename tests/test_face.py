@@ -224,6 +224,7 @@ def test_a_clients_methods_say_what_they_do_and_raise(kind: type) -> None:
         assert about, name
         same = inspect.getdoc(getattr(other, name)) if hasattr(other, name) else about
         assert name == "close" or about == same, "the two clients say the same, each where it is read"
+        assert name in ("close", "interrupt") or re.search(r"[Rr]aises\b", about), f"{name} does not say what it raises"
         assert f"{name}" in README, name
 
 

@@ -19,7 +19,7 @@ from batchkit.errors import BatchkitError
 from batchkit.hints import in_python
 
 from .conftest import KEY, World, request_line, request_lines
-from .shell import Shell, emulating
+from .shell import Shell, emulating, write_lines
 
 
 def prompt(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,8 +229,32 @@ def test_commands_in_words_for_python() -> None:
         "batchkit check LINES --fix NEW": "batchkit check LINES --fix NEW",
         "batchkit check a.jsonl b.jsonl": "batchkit check a.jsonl b.jsonl",
         "batchkit check lines  # mend": "batchkit.check('lines')  # mend",
+        "add --overwrite, or choose another -o": "add overwrite=True, or choose another out",
+        "add --join ROWS to keep them": "add join=rows to keep them",
+        "choose a place (-o for results); no-other": "choose a place (out for results); no-other",
     }.items():
         assert in_python(hint) == words
+
+
+def test_a_warning_says_what_to_do_to_each_in_his_own_words(
+    world: World, shell: Shell, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = write_lines(shell.home / "lines.jsonl", request_lines(2))
+    with world.client() as client:
+        client.run(lines, name="first")
+        client.submit(lines, name="second")
+        (warned,) = [record.getMessage() for record in caplog.records if "billed again" in record.getMessage()]
+        assert warned.endswith("client.fetch('first', 'results.csv') takes its answers instead")
+        (world.home / "out.csv").write_text("of somebody else")
+        with pytest.raises(BatchkitError) as refused:
+            client.fetch("first", world.home / "out.csv")
+        assert refused.value.__notes__ == ["next: add overwrite=True, or choose another out"]
+    env = {"AZURE_OPENAI_ENDPOINT": world.service.url, "AZURE_OPENAI_API_KEY": KEY}
+    env["BATCHKIT_LEDGER"] = str(world.home / "ledger.sqlite3")
+    for more in ([], ["--log-format", "json"]):
+        _, _, err = shell("submit", "lines.jsonl", "--name", f"third-{len(more)}", "--no-wait", *more, **env)
+        assert "batchkit fetch" in err
+        assert "client." not in err
 
 
 def test_a_wrong_deployment_is_no_quiet_success(

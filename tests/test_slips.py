@@ -29,7 +29,7 @@ def test_the_same_rows_under_another_name_are_not_sent_without_a_word(
         assert "billed again" not in caplog.text
         client.submit(request_lines(3), name="second")
         assert "job 'second' asks the very same as job 'first' of 0 s ago, and is billed again" in caplog.text
-        assert "batchkit track first follows it, and then batchkit fetch first" in caplog.text
+        assert "client.track('first') follows it, and then client.fetch('first', 'results.csv')" in caplog.text
         caplog.clear()
         client.run(request_lines(3), name="second")
         client.submit(request_lines(2), name="third")

@@ -167,16 +167,18 @@ def lines(
     """One request line for each row, lazily.
 
     `rows` are mappings from column to value, or a dataframe (of any pandas, or of whatever has the Arrow PyCapsule
-    interface). `body` is a
-    prompt with `{column}` fields, or a function from a row to the request's body. `custom_id` is the column that names
-    a row, a template such as `{country}-{sku}`, `@hash` for a hash of the row, or a function; without it rows are
-    called `row-1`, `row-2`, … Rows that can be read only once (a generator, a reader) make lines that can be used only
-    once. `deployment` goes into `body["model"]` of every line and `params` into every body.
+    interface). `body` is a prompt with `{column}` fields, or a function from a row to the request's body. `custom_id`
+    is the column that names a row, a template such as `{country}-{sku}`, `@hash` for a hash of the row, or a function;
+    without it rows are called `row-1`, `row-2`, … Rows that can be read only once (a generator, a reader) make lines
+    that can be used only once. `deployment` goes into `body["model"]` of every line and `params` into every body.
 
     With a prompt: `system` is a system prompt (instructions, for responses); `schema` asks for structured outputs (a
     JSON Schema, a pydantic model, a path, or `module:Model`); `images` is a column of addresses or of files, looked for
     from `base`; `on_missing` says whether a row without a column of the prompt is an `error`, is left out (`skip`), or
-    filled with nothing (`empty`); `jinja` makes the prompt a Jinja2 template. Raises InputError that names the row.
+    filled with nothing (`empty`); `jinja` makes the prompt a Jinja2 template.
+
+    Raises InputError for what it is given, at once, and MissingExtra for Jinja2 without its extra; InputError that
+    names the row when lines are made of it.
     """
     expect("deployment", deployment, str, "the name of a deployment", hint=_DEPLOYMENT)
     expect("body", body, (str, Callable), "a prompt, or a function from a row to the request's body", hint=_BODY)

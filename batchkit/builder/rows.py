@@ -28,7 +28,8 @@ def read_rows(source: str | Path, *, sql: str | None = None) -> Iterator[Row]:
     stdin, or what `sql` selects from it.
 
     With `sql`, `source` is a database URL as SQLAlchemy takes it, or a file that DuckDB reads under the name `rows`.
-    Raises InputError that names the row, and MissingExtra for Parquet, Arrow and SQL without their extras.
+    Raises InputError that names the row, LocalError for a file that cannot be read, and MissingExtra for Parquet, Arrow
+    and SQL without their extras.
     """
     expect("source", source, (str, os.PathLike), "a path", hint="batchkit.lines takes rows as they are")
     expect_call(sql=sql)

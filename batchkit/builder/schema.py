@@ -96,7 +96,7 @@ def _imported(source: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise InputError(f"--schema {source}: {error}", hint="it is module:Model, importable from here") from None
+        raise InputError(f"schema {source}: {error}", hint="it is module:Model, importable from here") from None
 
 
 def _read(path: Path) -> dict[str, Any]:

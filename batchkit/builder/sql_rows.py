@@ -79,4 +79,4 @@ def _unique(names: list[str]) -> None:
 
 
 def _missing() -> MissingExtra:
-    return MissingExtra("--sql needs an extra", hint="pip install '.[sql]' in the checkout")
+    return MissingExtra("rows of a query need the extra 'sql'", hint="pip install '.[sql]' in the checkout")

@@ -58,8 +58,8 @@ def exact(model: str | None) -> tuple[Callable[[str], int], str]:
             import bpe_openai
         except ImportError:
             raise MissingExtra(
-                "counting tokens needs an extra; without --exact they are estimated",
-                hint="pip install '.[tokens]' in the checkout",
+                "counting tokens needs the extra 'tokens'",
+                hint="pip install '.[tokens]' in the checkout; or let them be estimated: --tokens",
             ) from None
         encode = bpe_openai.get_encoding(name).encode_ordinary
     return lambda text: len(encode(text)), name

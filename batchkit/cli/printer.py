@@ -23,7 +23,7 @@ import orjson
 from batchkit.cli import documents
 from batchkit.disk import lately
 from batchkit.errors import BatchkitError, LedgerBusy, Unavailable, Unfinished
-from batchkit.logs import ENDED_BADLY, NOT_TOLD, JsonLines
+from batchkit.logs import ENDED_BADLY, NOT_TOLD, JsonLines, message_of
 from batchkit.model import Job
 from batchkit.text import plural, visible
 
@@ -228,7 +228,7 @@ class _Said(logging.Handler):
         self._face, self._always = face, always
 
     def emit(self, record: logging.LogRecord) -> None:
-        words = self._face.complete(record.getMessage())
+        words = self._face.complete(message_of(record))
         words = f"warning: {words}" if record.levelno >= logging.WARNING else words
         if self._always and not self._face.as_json:
             print(visible(words), file=sys.stderr)

@@ -107,7 +107,7 @@ def table(job: Job, line: bytes, joined: Mapping[str, Kind], *, each: bool = Fal
     schema that `line`, a request of the job, asks answers to follow. No two have the same name: see OURS."""
     vectors = job.url.endswith("/embeddings")
     if each and not vectors:
-        raise UsageError("--each is for embeddings", hint="leave it away: each row has one answer")
+        raise UsageError("only embeddings have a row each", hint="leave --each away: each row has one answer")
     answers = {} if vectors else properties(line)
     theirs = [Column(name, kind, _get(0, name)) for name, kind in joined.items()]
     first, details = (

@@ -32,7 +32,8 @@ class Results:
 
     A table of them has the columns of a CSV, joined rows and `columns` as they were asked for: `results.to_pandas()`,
     or whatever takes the Arrow stream interface, such as `polars.DataFrame(results)` or `pyarrow.table(results)`. One
-    by one they are `Result`s, whose `row` is the joined row.
+    by one they are `Result`s, whose `row` is the joined row. Reading raises LocalError where files are gone from this
+    machine, and InputError where the joined rows are not the job's.
 
     Rows that failed are results too: `raise_for_failures()` makes an exception of them, and where no row is good a
     warning is logged.

@@ -27,7 +27,7 @@ MIN_POLL_S = 60.0
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one input file may hold. Data, not code, since the published pages disagree (Azure: 100,000 requests and
-    200 MB, decimal or binary left open; OpenAI: 50,000)."""
+    200 MB, decimal or binary left open; OpenAI: 50,000). Raises ConfigError for what is no number from 1 on."""
 
     max_lines: int = 100_000
     max_bytes: int = 200_000_000
@@ -133,7 +133,8 @@ class Target:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Numbers of our own conduct, all in seconds unless they say otherwise. `strict` takes what is warned of before
-    anything is sent (a misspelt parameter, the rows of another job, …) for an error."""
+    anything is sent (a misspelt parameter, the rows of another job, …) for an error. Raises ConfigError for what is no
+    number from 0 on."""
 
     strict: bool = False
     settle_window_s: float = 180.0

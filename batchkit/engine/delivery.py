@@ -14,7 +14,7 @@ from batchkit.collector.verdict import verdict
 from batchkit.disk import already_there, sha256
 from batchkit.engine.pump import Pump
 from batchkit.errors import BatchkitError, LedgerBusy, Unfinished, UsageError
-from batchkit.hints import in_python
+from batchkit.given import advise
 from batchkit.ledger import WROTE, Hold
 from batchkit.logs import ENDED_BADLY
 from batchkit.model import Job, State
@@ -41,7 +41,7 @@ async def deliver(
         with suppress(LedgerBusy):  # who works on it may be telling it
             await pump.tell_end(job, hold)  # it ended where nobody was to be told
     if job.collected and not results.report.ok and (wrong := verdict(job, results.report)) is not None:
-        _log.warning("job %r has no good row: %s; next: %s", job.name, wrong, in_python(wrong.hint))
+        advise(_log, f"job {job.name!r} has no good row: {wrong}", f"next: {wrong.hint}")
     if any(part.service and part.swept_at is None for part in job.parts):
         # The results are here: what keeps the input files from being deleted now, a later call meets again.
         with suppress(BatchkitError):
@@ -90,7 +90,7 @@ async def _written(pump: Pump, job: Job) -> tuple[set[str], set[str]]:
 def _keep_joined(out: Path, joined: set[str]) -> None:
     """Refuse to write results over the same with the input's columns, which would be gone."""
     if joined and out.is_file() and sha256(out) in joined:
-        hint = "add --join ROWS to keep them (join=rows in the library), or --overwrite, or choose another -o"
+        hint = "add --join ROWS to keep them, or --overwrite, or choose another -o"
         raise UsageError(f"{out} has the input's columns, which these results have not", hint=hint)
 
 

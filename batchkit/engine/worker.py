@@ -31,6 +31,7 @@ from batchkit.errors import (
     Refused,
     Unavailable,
 )
+from batchkit.given import advise
 from batchkit.ledger import Hold
 from batchkit.model import Job, State, moving
 from batchkit.model.due import is_due
@@ -96,7 +97,7 @@ class Worker:
                         raise
                     if out is not None and not overwrite and await asyncio.to_thread(out.exists):
                         raise already_there(out) from None  # it may have the only copy of what is lost
-                    _log.warning("%s; its rows are pending; next: %s", error, error.hint)
+                    advise(_log, f"{error}; its rows are pending", f"next: {error.hint}")
                     return await merged(self.pump, here, out, shape, overwrite=overwrite)
                 return await deliver(self.pump, job, out, shape, overwrite=overwrite, partial=partial, hold=hold)
         except LeaseLost:

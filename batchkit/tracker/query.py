@@ -18,7 +18,7 @@ class Query:
     """What to show. `status` is the service's word about the batches, `state` ours about the parts; `name` is a
     glob, `target` a target's name; `since` and `until` bound when it was made, `ended_since` and `ended_until` when it
     ended (Unix times); `metadata` are pairs that a batch at the service must have; `after` is the id or name of the
-    last one of the page before."""
+    last one of the page before. Raises InputError for a wrong kind of word."""
 
     status: str | None = None
     state: str | None = None
