@@ -103,7 +103,7 @@ def test_times_of_a_clock_that_is_not_ours_are_said_to_be(told: dict[str, Any]) 
 
     assert "emulator" not in head()
     assert "the times are its own, which pass faster than ours" in head(service="emulator")
-    assert "clock is 2 h ahead of this machine’s, as that of an emulator" in head(ahead_s=7200.0)
+    assert "ahead of this machine’s, as that of an emulator" in head(ahead_s=7200.0)
 
 
 def test_waits_for_quota_are_told(make_world: Callable[..., World]) -> None:
