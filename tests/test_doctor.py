@@ -37,7 +37,7 @@ from batchkit.model import Finding, Job, Part, Queue, RemoteFile, State
 
 from .conftest import KEY, SMALL, World, request_lines
 from .loopback import AUTHORITY, serving
-from .shell import Shell
+from .shell import Shell, write_lines
 
 OLD = 86_400 * 3
 
@@ -114,6 +114,17 @@ def test_a_name_that_does_not_resolve(shell: Shell) -> None:
     assert "problem dns: contoso.openai.azure.invalid has no address (" in out
     assert "check the endpoint's name; a resource with a private endpoint only has one inside its own network" in out
     assert "credential" not in out
+
+
+def test_a_name_that_does_not_resolve_is_tried_twice_and_sent_to_the_doctor(shell: Shell) -> None:
+    write_lines(shell.home / "lines.jsonl", request_lines(1))
+    given = env("https://nobody.invalid", NO_PROXY="*")
+    code, _, err = shell("submit", "lines.jsonl", **given)
+    with pytest.raises(socket.gaierror) as unknown:
+        socket.getaddrinfo("nobody.invalid", 443)
+    again = 1 if unknown.value.errno == socket.EAI_NONAME else 4  # a machine without a resolver cannot say so
+    assert (code, err.count("trying again")) == (6, again), err
+    assert "next:  batchkit doctor looks at each step of the way there; nothing is lost" in err
 
 
 def test_a_port_that_refuses(shell: Shell) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 import traceback
@@ -13,6 +14,21 @@ import pytest
 from batchkit import Client, ManualClock
 
 from .conftest import World, request_lines
+from .shell import Shell, write_lines
+
+
+def test_ctrl_c_while_the_emulator_starts_ends_at_once(shell: Shell) -> None:
+    write_lines(shell.home / "lines.jsonl", request_lines(1))
+    lock = shell.home / "data" / "batchkit" / "emulator" / "service" / "lock"
+    started = shell.start("run", "lines.jsonl", "--emulator", "--speed", "1")
+    try:
+        while not lock.exists() and started.poll() is None:
+            os.sched_yield()
+        started.send_signal(signal.SIGINT)
+        out, err = started.communicate(timeout=20)
+    finally:
+        started.kill()
+    assert (started.returncode, out, b"Traceback" in err) == (130, b"", False)
 
 
 class Stopping(ManualClock):

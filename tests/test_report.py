@@ -92,6 +92,20 @@ def test_a_job_that_still_runs_has_a_page(world: World) -> None:
     assert "6 pending" in page(told, version="1", now=world.clock.now())
 
 
+def test_times_of_a_clock_that_is_not_ours_are_said_to_be(told: dict[str, Any]) -> None:
+    def head(service: str = "https://a", ahead_s: float = 0.0) -> str:
+        parts = [
+            part | {"batches": [batch | {"created_at": batch["looked_at"] + ahead_s} for batch in part["batches"]]}
+            for part in told["parts"]
+        ]
+        changed = told | {"job": told["job"] | {"service": service}, "parts": parts}
+        return page(changed, version="0", now=told["job"]["settled_at"]).partition("</header>")[0]
+
+    assert "emulator" not in head()
+    assert "the times are its own, which pass faster than ours" in head(service="emulator")
+    assert "ahead of this machine’s, as that of an emulator" in head(ahead_s=7200.0)
+
+
 def test_waits_for_quota_are_told(make_world: Callable[..., World]) -> None:
     world = make_world(fail_rate=0.0, faults=["quota,call=create_batch,nth=1"])
     with world.client() as client:

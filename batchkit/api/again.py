@@ -20,11 +20,19 @@ T = TypeVar("T")
 
 
 class Failed(Exception):
-    """One attempt failed; carries what the table needs to know and the error to raise if it was the last."""
+    """One attempt failed; carries what the table needs to know and the error to raise if it was the last. `nameless` is
+    one at an address that nobody knows: no outage, which would pass, but most often a slip."""
 
-    def __init__(self, failure: Failure, error: BatchkitError, wait_s: float | None = None, timeout: bool = False):
+    def __init__(
+        self,
+        failure: Failure,
+        error: BatchkitError,
+        wait_s: float | None = None,
+        timeout: bool = False,
+        nameless: bool = False,
+    ):
         super().__init__(str(error))
-        self.failure, self.error, self.wait_s, self.timeout = failure, error, wait_s, timeout
+        self.failure, self.error, self.wait_s, self.timeout, self.nameless = failure, error, wait_s, timeout, nameless
 
 
 @dataclass
@@ -42,6 +50,8 @@ class Again:
         def again(state: tenacity.RetryCallState) -> bool:
             error = state.outcome.exception() if state.outcome else None
             if not isinstance(error, Failed) or verdict(call, error.failure) is not Verdict.AGAIN:
+                return False
+            if error.nameless and state.attempt_number > 1:
                 return False
             return (error.wait_s or 0) <= settings.retry_after_cap_s and self.budget.spend(timed_out=error.timeout)
 

@@ -7,6 +7,7 @@ by class, so no message is ever matched.
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -81,6 +82,16 @@ def failure_of(error: httpx.HTTPError) -> Failure:
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)):
         return Failure.NOT_SENT
     return Failure.LOST
+
+
+def is_nameless(error: BaseException | None) -> bool:
+    """Whether a request was not sent since its host's name is not known, as one is that is misspelt. A resolver that
+    cannot say so now (EAI_AGAIN) is an outage."""
+    while error is not None:
+        if isinstance(error, socket.gaierror):
+            return error.errno == socket.EAI_NONAME
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def failure_of_status(status: int) -> Failure | None:

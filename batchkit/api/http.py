@@ -17,7 +17,7 @@ import orjson
 
 from batchkit import wire
 from batchkit.api.again import Again, Failed
-from batchkit.api.attempts import Call, Failure, failure_of, failure_of_status, renews
+from batchkit.api.attempts import Call, Failure, failure_of, failure_of_status, is_nameless, renews
 from batchkit.api.attempts import retry_after as asked_wait
 from batchkit.clock import DEADLINE, Clock
 from batchkit.config import Settings, Target
@@ -215,7 +215,9 @@ class Http:
         except httpx.HTTPError as lost:
             words = f"{self._target.base_url} {what(lost)}"
             timeout = isinstance(lost, httpx.TimeoutException)
-            raise Failed(failure_of(lost), Unavailable(words), timeout=timeout) from None
+            hint = UNREACHED if failure_of(lost) is Failure.NOT_SENT else None
+            error = Unavailable(words, hint=hint)
+            raise Failed(failure_of(lost), error, timeout=timeout, nameless=is_nameless(lost)) from None
         finally:
             self.creating = False
 
@@ -272,6 +274,7 @@ def _request(
     return client.build_request(method, path, params=params, headers=headers, content=content)
 
 
+UNREACHED = "batchkit doctor looks at each step of the way there; nothing is lost, and the same command again goes on"
 ROLES = (
     "check who you are (az account show) and that this identity has the role 'Cognitive Services OpenAI User' on the "
     "resource (uploads may need 'Cognitive Services OpenAI Contributor'); a new role works after some minutes"

@@ -173,7 +173,7 @@ RULES = {
         "ask the service: batchkit doctor --probe -d {deployment}",
     ),
     # The body
-    "body_type": Rule("invalid_request", "error", "body is not an object but {kind}", _BUILD),
+    "body_type": Rule("invalid_request", "error", "body is a JSON {kind}, not an object", _BUILD),
     "model_missing": Rule("model_not_found", "error", "body.model is missing", _MODEL),
     "model_type": Rule("model_not_found", "error", "body.model is {value}, not a name", _MODEL),
     "model_placeholder": Rule("model_not_found", "error", "body.model is the placeholder {value}", _MODEL),
@@ -183,7 +183,7 @@ RULES = {
     "content_elsewhere": Rule(
         "invalid_request", "error", "the body has {found} where {url} takes {key}", "rename it, or use the other url"
     ),
-    "content_type": Rule("invalid_request", "error", "body.{key} is {kind}", "it must be {wanted}"),
+    "content_type": Rule("invalid_request", "error", "body.{key} is a JSON {kind}", "it must be {wanted}"),
     "message": Rule(
         "invalid_request",
         "error",

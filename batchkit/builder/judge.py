@@ -6,6 +6,7 @@ and explained by the table of findings.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from batchkit.builder.findings import Blame, Findings
@@ -69,12 +70,16 @@ class Judge:
             self._on_line(content)
 
 
+_ARRAY = re.compile(rb"\s*\[\s*(\{|$)")
+"""How a file of one JSON array begins, be it on one line or on many."""
+
+
 def _parsed(content: bytes, number: int, skipped: int, blame: Blame) -> dict[str, Any] | None:
     try:
         document = parse(content)
         repeated = repeated_keys(content, document)
     except Flaw as flaw:
-        if number == 1 and content.strip() == b"[":
+        if number == 1 and _ARRAY.match(content):
             blame("array_file")
         else:
             blame(flaw.rule, at=flaw.at + skipped, **flaw.facts)

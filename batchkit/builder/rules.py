@@ -175,7 +175,7 @@ def _messages(value: Any, blame: Blame) -> None:
         blame("content_missing", key="messages")
     for index, message in enumerate(value):
         if not isinstance(message, Mapping):
-            blame("message", index=index, trouble=f"is {kind(message)}, not an object")
+            blame("message", index=index, trouble=f"is a JSON {kind(message)}, not an object")
         elif message.get("role") not in ROLES:
             trouble = f"has the role {shown(message['role'])}" if "role" in message else "has no role"
             blame("message", index=index, trouble=trouble)

@@ -61,9 +61,9 @@ def list_jobs(
         limit=limit,
         after=after,
     )
-    shape = csv_lines if as_csv else table
     if remote:
         _refuse_remote(state, to, ended_since or ended_until)
+        shape = csv_lines if as_csv else table
         with opened(face, where) as session:
             found = session.act(lambda client: client.list_remote(query))
         face.data(documents.batches(found.batches, found.after), shape(_REMOTE, map(_remote_row, found.batches)))
@@ -75,7 +75,9 @@ def list_jobs(
         page = session.act(lambda client: client.list(query))
     created = "CREATED" if as_csv or not where.emulator else "CREATED (EMULATOR'S TIME)"
     header = ("NAME", "STATE", "STATUS", "ROWS", "OK", "FAILED", "MISSING", "PENDING", created)
-    face.data(documents.jobs(page.jobs, page.after), shape(header, map(_row, page.jobs)))
+    rows = map(_row, page.jobs)
+    words = csv_lines(header, rows) if as_csv else table(header, rows, folds=[header.index(created)])
+    face.data(documents.jobs(page.jobs, page.after), words)
     if not as_csv:
         waiting = [(job, held(job, emulated=where.emulator)) for job in page.jobs]
         face.say(*(f"{job.name}: {why}" for job, why in waiting if why))

@@ -16,6 +16,9 @@ Document = dict[str, Any]
 SHOWN = 200
 """How many parts, batches and waits a table lists; `--json` has all."""
 
+AHEAD_S = 60.0
+"""A service that made a batch so much later than it was last seen has another clock than we."""
+
 
 def page(report: Document, *, version: str, now: float) -> str:
     """The page for a document of `Statistics`."""
@@ -23,7 +26,7 @@ def page(report: Document, *, version: str, now: float) -> str:
     style = files("batchkit.collector").joinpath("page.css").read_text("utf-8")
     body = "\n".join(
         [
-            _header(job, rows),
+            _header(job, rows, _clock(report)),
             _tiles(report, now),
             _outcome(rows),
             _section("Timeline", timeline(report["parts"], job["settled_at"] or now), "Times are UTC."),
@@ -54,7 +57,22 @@ def page(report: Document, *, version: str, now: float) -> str:
 """
 
 
-def _header(job: Document, rows: Document) -> str:
+def _clock(report: Document) -> str:
+    """What is to be known of the clock behind the times, where it is not everybody's."""
+    if report["job"]["service"] == "emulator":
+        return "Rehearsed on the built-in emulator: the times are its own, which pass faster than ours."
+    batches = [batch for part in report["parts"] for batch in part["batches"]]
+    seen = [(batch["created_at"], batch["looked_at"]) for batch in batches]
+    ahead_s = max((made - looked for made, looked in seen if made and looked), default=0.0)
+    if ahead_s < AHEAD_S:
+        return ""
+    return (
+        f"The service’s clock is {duration(ahead_s)} ahead of this machine’s, as that of an emulator whose days are "
+        "short: what is counted by both of them means little."
+    )
+
+
+def _header(job: Document, rows: Document, clock: str) -> str:
     if rows["pending"]:
         word, kind = job["status"] or job["state"], "running"
     elif not rows["balanced"]:
@@ -64,10 +82,11 @@ def _header(job: Document, rows: Document) -> str:
     else:
         word, kind = "all rows answered", "good"
     end = job["settled_at"]
+    note = f'<p class="note">{clock}</p>' if clock else ""
     span = f"{_when(job['created_at'])} – {_when(end)}" if end else f"since {_when(job['created_at'])}"
     return (
         f'<header><h1>{_text(job["name"])} <span class="badge {kind}">{_text(word)}</span></h1>'
-        f"<p>{_text(job['deployment'])} · {_text(job['url'])} · {_text(job['service'])}<br>{span}</p></header>"
+        f"<p>{_text(job['deployment'])} · {_text(job['url'])} · {_text(job['service'])}<br>{span}</p>{note}</header>"
     )
 
 
