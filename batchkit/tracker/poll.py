@@ -141,7 +141,7 @@ def _judge(part: Part, seen: Batch | None, now: float) -> _Verdict:
                 if counted
                 else "neither counts nor files are named yet"
             )
-            held = f"{seen.status}, but {late} not named yet; it is waited for until {until}"
+            held = f"{seen.status}, but {late} is not named yet; it is waited for until {until}"
         return _Verdict(State.RUNNING, {"batch": seen, "held": held, "clean_at": clean_at})
     if seen.refused_for_quota:
         return _Verdict(State.UPLOADED, {}, refused=True)
