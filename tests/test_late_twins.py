@@ -126,7 +126,7 @@ class Hidden(httpx.AsyncBaseTransport):
         for batch in document.get("data", [document]):
             if batch.get("id") in self.made[1:] and request.method == "GET":
                 self.refused += 1
-                batch["status"] = "failed"
+                batch |= {"status": "failed", "output_file_id": None, "request_counts": None}
                 batch["errors"] = {"data": [{"code": "model_not_found", "message": "no such deployment"}]}
         return fresh(httpx.Response(response.status_code, content=orjson.dumps(document)))
 
@@ -385,7 +385,7 @@ def test_batches_of_another_ledger_with_the_same_rows_are_warned_of_and_left_alo
     assert len(world.batches()) == 2
 
 
-PART = Part("p1", "j1", 0, 0, State.RUNNING, 1, 9, "ab" * 32, file_id="file-1", intent_at=1000.0, service="s")
+PART = Part("01" * 8, "j1", 0, 0, State.RUNNING, 1, 9, "ab" * 32, file_id="file-1", intent_at=1000.0, service="s")
 STATUS = st.sampled_from(
     ["validating", "in_progress", "completed", "failed", "cancelled", "cancelling", "expired", "new"]
 )
@@ -402,7 +402,7 @@ def test_of_twins_one_is_kept_and_only_ours_are_dropped(current: str, others: li
     witness = {
         "ours": Batch("", "", metadata=reconcile.marks(part, "i")),
         "file": Batch("", "", "file-1", service="s"),
-        "theirs": Batch("", "", "file-1", metadata=reconcile.marks(replace(part, id="p2"), "i")),
+        "theirs": Batch("", "", "file-1", metadata=reconcile.marks(replace(part, id="02" * 8), "i")),
     }
     listed = [known]
     for number, (status, at, kind) in enumerate(others):
@@ -428,7 +428,7 @@ def test_marks_are_read_back() -> None:
     marks = reconcile.marks(PART, "i")
     assert reconcile.is_ours(PART, Batch("b", "validating", "another-file", metadata=marks))
     assert not reconcile.is_ours(PART, Batch("b", "validating", "file-1", metadata=marks | {"batchkit_sha": "other"}))
-    assert not reconcile.is_ours(PART, Batch("b", "validating", "file-1", metadata=marks | {"batchkit_part": "p2"}))
+    assert not reconcile.is_ours(PART, Batch("b", "validating", "file-1", metadata=marks | {"batchkit_part": "02" * 8}))
     assert reconcile.is_ours(PART, Batch("b", "validating", "file-1", metadata={"team": "search"}, service="s"))
     assert not reconcile.is_ours(PART, Batch("b", "validating", "file-2", service="s"))
     assert not reconcile.is_ours(PART, Batch("b", "validating", "file-1", service="another")), "ids may be the same"

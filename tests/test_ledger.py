@@ -365,6 +365,44 @@ def test_a_lease_is_renewed_while_it_is_held_and_lost_when_it_is_not(ledger_url:
     asyncio.run(work())
 
 
+class Apart:
+    """A ledger whose database has another clock than this machine."""
+
+    def __init__(self, inner: Store, ahead_s: float) -> None:
+        self._inner, self._ahead_s, self.name = inner, ahead_s, inner.name
+
+    async def run(self, work: Callable[[Tx], T]) -> T:
+        def there(tx: Tx) -> T:
+            now = tx.now
+            tx.now = lambda: now() + self._ahead_s  # type: ignore[method-assign]
+            return work(tx)
+
+        return await self._inner.run(there)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+@pytest.mark.promise("A8")
+@pytest.mark.parametrize(("ahead_s", "said"), [(7230, "2 h 00 min behind"), (-90, "ahead of"), (30, None)])
+def test_a_machine_whose_clock_is_not_the_ledgers_takes_no_job(
+    ledger_url: str, ahead_s: float, said: str | None
+) -> None:
+    async def work() -> None:
+        async with opened(ledger_url) as ledger:
+            found = await ledger.add(job())
+            apart = Ledger(Apart(ledger.store, ahead_s))
+            if said is None:
+                await (await apart.hold(found)).release()
+                return
+            for take in (lambda: apart.hold(found), lambda: apart.claim([found])):
+                with pytest.raises(LedgerRefused, match=said):
+                    await take()
+            await (await ledger.hold(found)).release()
+
+    asyncio.run(work())
+
+
 @pytest.mark.promise("C7")
 def test_a_lease_outlives_a_ledger_that_is_away_for_longer_than_it_lasts(ledger_url: str) -> None:
     terms = Terms(ttl_s=0.2, renew_s=0.05, retry_s=0.02, takeover_s=5.0)

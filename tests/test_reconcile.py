@@ -12,7 +12,7 @@ from batchkit.uploader import reconcile
 from batchkit.uploader.reconcile import Fate, Judgement, Twins
 
 SHA = "ab" * 32
-PART = Part("p1", "j1", 0, 0, State.SUBMITTING, 1, 90, SHA, file_id="file-1", intent="i", intent_at=1000.0)
+PART = Part("01" * 8, "j1", 0, 0, State.SUBMITTING, 1, 90, SHA, file_id="file-1", intent="i", intent_at=1000.0)
 SETTINGS = Settings(read_timeout_s=60.0, settle_window_s=180.0, relist_after_s=30.0)
 SURE = 1000.0 + 60.0 + 180.0
 
@@ -39,10 +39,10 @@ def test_reconcile_waits_for_the_window_and_two_looks() -> None:
 
 def test_reconcile_marks_a_batch_by_these_names() -> None:
     """They are at the service when the next version looks for them."""
-    marks = {"batchkit_job": "j1", "batchkit_part": "p1", "batchkit_sha": SHA, "batchkit_intent": "i"}
+    marks = {"batchkit_job": "j1", "batchkit_part": "01" * 8, "batchkit_sha": SHA, "batchkit_intent": "i"}
     assert reconcile.marks(PART, "i") == marks
-    assert reconcile.is_ours(PART, batch("b", metadata={"batchkit_part": "p1"}))
-    assert not reconcile.is_ours(PART, batch("b", metadata={"batchkit_part": "p1", "batchkit_sha": "cd"}))
+    assert reconcile.is_ours(PART, batch("b", metadata={"batchkit_part": "01" * 8}))
+    assert not reconcile.is_ours(PART, batch("b", metadata={"batchkit_part": "01" * 8, "batchkit_sha": "cd"}))
     assert reconcile.witness(PART, batch("b")) == "known by its input file"
     assert reconcile.witness(PART, batch("b", metadata=marks)) == "known by its intent"
     assert (

@@ -483,8 +483,16 @@ def test_a_clock_that_steps_back_does_not_stop_the_looking(world: World) -> None
 
 
 def _part(**changes: object) -> Part:
-    values = {"id": "p1", "job_id": "j1", "round": 0, "number": 0, "state": State.SUBMITTING, "lines": 1, "bytes": 9}
-    return Part(**(values | {"sha256": "ab" * 32, "file_id": "file-1", "intent_at": 1000.0} | changes))  # type: ignore[arg-type]
+    values = {
+        "id": "01" * 8,
+        "job_id": "j1",
+        "round": 0,
+        "number": 0,
+        "state": State.SUBMITTING,
+        "lines": 1,
+        "bytes": 9,
+    }
+    return Part(**(values | {"sha256": "ab" * 32, "bytes": 9, "file_id": "file-1", "intent_at": 1000.0} | changes))  # type: ignore[arg-type]
 
 
 def test_that_nothing_was_made_is_believed_only_after_the_window_and_two_looks() -> None:
@@ -492,13 +500,13 @@ def test_that_nothing_was_made_is_believed_only_after_the_window_and_two_looks()
 
     settings = Settings()
     window = settings.read_timeout_s + settings.settle_window_s
-    strangers = [Batch("b-other", "validating", input_file_id="file-2", metadata={"batchkit_part": "p2"})]
+    strangers = [Batch("b-other", "validating", input_file_id="file-2", metadata={"batchkit_part": "02" * 8})]
     assert reconcile.judge(_part(), 1000 + window - 1, settings).fate is Fate.WAIT
     assert reconcile.judge(_part(), 1000 + window, settings).fate is Fate.RELIST
     once = _part(clean_at=1000 + window)
     assert reconcile.judge(once, 1000 + window + 59, settings).fate is Fate.WAIT
     assert reconcile.judge(once, 1000 + window + 60, settings).fate is Fate.NOT_MADE
-    late = [*strangers, Batch("b-ours", "validating", metadata={"batchkit_part": "p1"})]
+    late = [*strangers, Batch("b-ours", "validating", metadata={"batchkit_part": "01" * 8})]
     assert reconcile.ours(once, late) == [late[1]]
 
 

@@ -90,7 +90,7 @@ class Service:
         return await self._http.json(Call.READ, "GET", f"files/{_segment(file_id)}", wire.file)
 
     async def files(self) -> list[RemoteFile]:
-        """All files for batches, whatever pages they come in."""
+        """All files for batches, whatever pages they come in; each once."""
         return [wire.file(doc) async for doc in self._pages("files", {"purpose": "batch"})]
 
     async def content(self, file_id: str, path: Path, size: int | None = None) -> bool:
@@ -123,10 +123,10 @@ class Service:
         return batch, int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 16 else None
 
     async def batch(self, batch_id: str) -> Batch:
-        return await self._http.json(Call.READ, "GET", f"batches/{_segment(batch_id)}", self._batch)
+        return await self._http.json(Call.READ, "GET", f"batches/{_segment(batch_id)}", self._named(batch_id))
 
     async def batches(self, where: str | None = None) -> AsyncGenerator[Batch, None]:
-        """All batches, page by page; stop early by leaving the loop. Their order is not documented.
+        """All batches, page by page, each once; stop early by leaving the loop. Their order is not documented.
 
         `where` (see `wire.batch_filter`) leaves others away where the service can filter (dated previews from
         2024-10-01 on); elsewhere, and where it refuses the filter, they come too.
@@ -145,7 +145,18 @@ class Service:
             yield self._batch(doc)
 
     async def cancel(self, batch_id: str) -> Batch:
-        return await self._http.json(Call.CANCEL, "POST", f"batches/{_segment(batch_id)}/cancel", self._batch)
+        return await self._http.json(Call.CANCEL, "POST", f"batches/{_segment(batch_id)}/cancel", self._named(batch_id))
+
+    def _named(self, batch_id: str) -> Callable[[dict[str, Any]], Batch]:
+        """What reads a batch of this id; another one, as of a cache on the way, is no answer."""
+
+        def read(document: dict[str, Any]) -> Batch:
+            batch = self._batch(document)
+            if batch.id != batch_id:
+                raise Unintelligible(f"the service was asked for {batch_id} and answered of {batch.id}")
+            return batch
+
+        return read
 
     def _endpoint(self, url: str) -> str:
         """The `endpoint` of a batch. Azure's samples send /chat/completions for chat and responses alike and read
@@ -156,13 +167,20 @@ class Service:
         return CHAT.removeprefix("/v1") if self.target.azure and chat_or_responses else url
 
     async def _pages(self, path: str, params: Mapping[str, str | int]) -> AsyncIterator[dict[str, Any]]:
-        """A whole list. A cursor that comes again, or too many pages, makes it Unintelligible rather than endless."""
+        """A whole list. What changes meanwhile may move an entry to the next page: it comes once. A cursor that comes
+        again, or too many pages, makes it Unintelligible rather than endless."""
         after: str | None = None
         seen: set[str] = set()
+        known: set[object] = set()
         for _ in range(MAX_PAGES):
             query = {**params, "after": after} if after else params
             entries, after = await self._http.json(Call.READ, "GET", path, wire.page, params=query)
             for entry in entries:
+                name = entry.get("id")
+                if isinstance(name, str):
+                    if name in known:
+                        continue
+                    known.add(name)
                 yield entry
             if after is None:
                 return

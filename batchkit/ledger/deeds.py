@@ -125,9 +125,8 @@ async def cut(hold: Hold, part: Part, pieces: Sequence[Part], *, at: float, why:
 async def finished(hold: Hold, batches: Sequence[Batch]) -> list[tuple[str, Part]]:
     """The parts of this ledger, with their job's name, whose rows are all here and that one of these batches may have
     been made for: its marks name the part, or where a creation was in doubt, its file; or that had it already."""
-    marks = [(batch.metadata.get("batchkit_part"), batch.input_file_id) for batch in batches]
-    marked = [mark for mark, _ in marks if mark and _plain(mark)]
-    fed = [file_id for mark, file_id in marks if mark is None and file_id and _plain(file_id)]
+    marked = [batch.part_id for batch in batches if batch.part_id]
+    fed = [b.input_file_id for b in batches if b.part_id is None and b.input_file_id and _plain(b.input_file_id)]
 
     ids = [batch.id for batch in batches if _plain(batch.id)]
     where = (

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchkit.disk import alive
+from batchkit.errors import LedgerRefused
+from batchkit.text import duration
 
+MOST_APART_S = 60.0
+"""How far the clock of a machine may be from that of the database by which hosts share a ledger: what was begun on one
+host is waited for, by its own clock, on any other."""
 _NO_BOOT = "-"
 """Stands for the boot where the system does not tell one from another."""
 
@@ -51,6 +56,17 @@ def takeable(owner: str, expires_at: float, now: float, terms: Terms = Terms(), 
     if started == "?":
         return not alive(int(pid)) or now > expires_at
     return _started(int(pid)) != started
+
+
+def check_clock(now: float) -> None:
+    """Raise LedgerRefused where this machine's clock is far from the ledger's `now`: what one host waits for, another
+    would take for over."""
+    ahead_s = time.time() - now
+    if abs(ahead_s) > MOST_APART_S:
+        words = (
+            f"this machine's clock is {duration(abs(ahead_s))} {'ahead of' if ahead_s > 0 else 'behind'} the ledger's"
+        )
+        raise LedgerRefused(words, hint="set the clock that is wrong, as NTP does; nothing was done")
 
 
 def same_process(owner: str, other: str) -> bool:

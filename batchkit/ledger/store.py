@@ -186,6 +186,7 @@ class Ledger:
     def _take(self, tx: Tx, job: Job, owner: str, token: str) -> str | None:
         """Take a lease, or name the owner who keeps it."""
         now = tx.now()
+        lease.check_clock(now)
         row = tx.row("SELECT owner, token, expires_at FROM leases WHERE job_id = :job", job=job.id)
         left = row is not None and lease.same_process(row["owner"], owner) and row["token"] not in ACTIVE
         if row and not left and not lease.takeable(row["owner"], row["expires_at"], now, self.terms, shared=tx.shared):

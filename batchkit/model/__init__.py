@@ -5,6 +5,7 @@ Times are Unix seconds (UTC), sizes are bytes, unless a name says otherwise.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -48,6 +49,7 @@ SILENT_S = 3600.0
 """How long a service must have been silent before it counts as one that cannot be asked."""
 
 
+_MARK = re.compile("[0-9a-f]{16}")
 _OF_THE_TARGET = frozenset({"model_not_found", "invalid_request"})
 """What validation says of a deployment that is not there, or is none for batches (Azure guide, "Troubleshooting")."""
 
@@ -157,6 +159,12 @@ class Batch:
     def identity(self) -> tuple[str, str]:
         """What no other batch has: two services may give the same id."""
         return self.service, self.id
+
+    @property
+    def part_id(self) -> str | None:
+        """The part that its marks say it was made for; None where the service forgot or blanked them."""
+        mark = self.metadata.get("batchkit_part", "")
+        return mark if _MARK.fullmatch(mark) else None
 
     @property
     def ended(self) -> bool:

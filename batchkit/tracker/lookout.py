@@ -12,6 +12,7 @@ from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.errors import NotFound, Unintelligible
 from batchkit.model import STATUSES, Batch, Job, State
+from batchkit.tracker.late import patience_s
 
 _log = logging.getLogger(__name__)
 SINGLES = 25
@@ -70,12 +71,18 @@ class Lookout:
             view = await self._list(api, everybody) if len(everybody) > 1 else _View(self.clock.now())
             self._views[service] = view
         seen: dict[str, Batch | None] = {name: view.batches[name] for name in wanted if name in view.batches}
-        unlisted = [batch for batch in batches if batch.id not in seen]
+        # A list may say less of what ended than the answer to a question for it.
+        short = {name for name, batch in seen.items() if batch and batch.ended and patience_s(batch)}
+        unlisted = [batch for batch in batches if batch.id not in seen or batch.id in short]
         unlisted.sort(key=lambda batch: batch.looked_at or 0.0)
+        for batch in unlisted[SINGLES:]:
+            seen.pop(batch.id, None)
         for batch in unlisted[:SINGLES]:
             try:
                 seen[batch.id] = await api.batch(batch.id)
             except NotFound:
+                if batch.id in short:
+                    continue
                 proof = view if len(wanted) > 1 else await self._list(api, {batch.id: 0.0})
                 if proof.whole or batch.id in proof.batches:
                     seen[batch.id] = proof.batches.get(batch.id)

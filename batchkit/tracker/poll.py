@@ -16,8 +16,9 @@ from batchkit.config import Settings, Target
 from batchkit.errors import BatchkitError
 from batchkit.ledger import Hold, deeds
 from batchkit.ledger.sql import Tx
-from batchkit.model import DONE, LOST, Batch, Counts, Next, Part, ServiceError, State, moving
+from batchkit.model import DONE, LOST, Batch, Next, Part, ServiceError, State, moving
 from batchkit.text import utc, visible
+from batchkit.tracker.late import final, patience_s
 from batchkit.tracker.lookout import Lookout
 
 _log = logging.getLogger(__name__)
@@ -25,8 +26,6 @@ _log = logging.getLogger(__name__)
 LOST_S = 900.0
 """How long a batch may be unknown to the service before it is given up: new ones show late, and a gateway's 404 is no
 proof."""
-LATE_S = 1800.0
-"""How long after its end the names of a batch's result files are waited for."""
 UNKNOWN = "the service does not know this batch"
 """Why a part is held whose batch was not found."""
 JITTER = 0.05
@@ -44,15 +43,12 @@ async def turn(*, api: Service, hold: Hold, clock: Clock, settings: Settings, lo
     job = await hold.job()
     running = {part.id: part for part in job.parts if part.state is State.RUNNING and part.batch}
     at = clock.now()
-    # A batch whose cancel came too late was told so: it needs no look.
-    looks = [
-        (part, part.batch) for part in running.values() if final(part.batches[-1], part.batches[-1].ended_at or 0.0, at)
-    ]
-    known = {part.id for part, _ in looks}
-    due = [part for part in running.values() if part.id not in known and not at - interval < _looked_at(part) <= at]
+    # What the answer to a cancel says of one that ended may be less than there is.
+    due = [part for part in running.values() if part.batches[-1].ended or not at - interval < _looked_at(part) <= at]
+    looks: list[tuple[Part, Batch | None]] = []
     if due:
         at, seen = await lookout.look(api, [part.batches[-1] for part in due])
-        looks += [(part, seen[part.batches[-1].id]) for part in due if part.batches[-1].id in seen]
+        looks = [(part, seen[part.batches[-1].id]) for part in due if part.batches[-1].id in seen]
     free = job.cancelled_at is None and moving.is_free(job, target.service)
     pool = {member.name for member in target.pool} if free else set()
     refused = [
@@ -138,22 +134,18 @@ def _judge(part: Part, seen: Batch | None, now: float) -> _Verdict:
             seen = replace(seen, status="failed", errors=(ServiceError(LOST, held),))
     if not final(seen, part.batches[-1].ended_at or now, now):
         if seen.ended:
-            until = utc((part.batches[-1].ended_at or now) + LATE_S)
-            held = f"{seen.status}, but the file of the finished rows is not named yet; it is waited for until {until}"
+            until = utc((part.batches[-1].ended_at or now) + patience_s(seen))
+            counted = seen.counts is not None and seen.counts.total > 0
+            late = (
+                "the file of the finished rows is not named yet"
+                if counted
+                else "neither counts nor files are named yet"
+            )
+            held = f"{seen.status}, but {late} is not named yet; it is waited for until {until}"
         return _Verdict(State.RUNNING, {"batch": seen, "held": held, "clean_at": clean_at})
     if seen.refused_for_quota:
         return _Verdict(State.UPLOADED, {}, refused=True)
     return _Verdict(State.ENDED, {"batch": seen, "event": seen.status, "tries": 0, "held": None})
-
-
-def final(batch: Batch, ended_at: float, now: float) -> bool:
-    """Whether nothing more is to come of a batch first seen ended at `ended_at`.
-
-    An ended batch that counts rows for a file it does not name yet is not final, for a while: names appear late.
-    """
-    counts = batch.counts or Counts()
-    awaited = (counts.completed and batch.output_file_id is None) or (counts.failed and batch.error_file_id is None)
-    return batch.ended and not (awaited and now - ended_at < LATE_S)
 
 
 def _why(part: Part) -> str:

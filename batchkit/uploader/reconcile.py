@@ -42,11 +42,10 @@ def is_ours(part: Part, batch: Batch) -> bool:
     """Whether a batch was made for this part.
 
     Its marks say so where it has them: the part's id, which is random and known to this ledger alone, and the hash of
-    its lines. The service may forget metadata; then the input file's id, which we alone know, is the witness.
+    its lines. The service may forget or blank metadata; then the input file's id, which we alone know, is the witness.
     """
-    marked = batch.metadata.get("batchkit_part")
-    if marked is not None:
-        return marked == part.id and batch.metadata.get("batchkit_sha", part.sha256) == part.sha256
+    if batch.part_id is not None:
+        return batch.part_id == part.id and (batch.metadata.get("batchkit_sha") or part.sha256) == part.sha256
     return part.file_id is not None and (batch.service, batch.input_file_id) == (part.service or "", part.file_id)
 
 
@@ -68,10 +67,13 @@ def risen(part: Part, listed: Iterable[Batch]) -> list[Batch]:
 
 def witness(part: Part, batch: Batch) -> str:
     """How we know that a batch is ours, in words for the diary."""
-    intent = batch.metadata.get("batchkit_intent")
-    if intent is None:
+    if batch.part_id is None:
         return "known by its input file"
-    return "known by its intent" if intent == part.intent else "known by its part, of an earlier intent"
+    return (
+        "known by its intent"
+        if batch.metadata.get("batchkit_intent") == part.intent
+        else "known by its part, of an earlier intent"
+    )
 
 
 def strangers(part: Part, job_ids: Iterable[str], listed: Iterable[Batch]) -> list[Batch]:
