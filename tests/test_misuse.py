@@ -248,7 +248,7 @@ def test_a_warning_says_what_to_do_to_each_in_his_own_words(
         (world.home / "out.csv").write_text("of somebody else")
         with pytest.raises(BatchkitError) as refused:
             client.fetch("first", world.home / "out.csv")
-        assert refused.value.__notes__ == ["next: add overwrite=True, or choose another out"]
+        assert refused.value.__notes__ == ["next: choose another out, or add overwrite=True to replace it"]
     env = {"AZURE_OPENAI_ENDPOINT": world.service.url, "AZURE_OPENAI_API_KEY": KEY}
     env["BATCHKIT_LEDGER"] = str(world.home / "ledger.sqlite3")
     for more in ([], ["--log-format", "json"]):
