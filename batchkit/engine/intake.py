@@ -27,7 +27,7 @@ from batchkit.collector.merge import account_of, changed, leftovers
 from batchkit.config import Limits, Target
 from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, sha256
 from batchkit.engine.pump import holding
-from batchkit.errors import InputError, LedgerBusy
+from batchkit.errors import CancelWished, InputError, LedgerBusy
 from batchkit.given import expect, job_name, warn
 from batchkit.ledger import Hold, Ledger, deeds
 from batchkit.ledger.store import check_same, conflict
@@ -150,7 +150,8 @@ class Intake:
         `hold` is the job's lease. One that nobody wished for names the batches that came `short`: it leaves away what
         did not come of them, since that may be paid for, and is given up where the job was cancelled meanwhile: 0.
 
-        Raises InputError when there is no such row.
+        Raises InputError when there is no such row, CancelWished where a round that was wished for is cancelled
+        meanwhile.
         """
         number = job.round + 1
         if "model" in params:
@@ -173,7 +174,12 @@ class Intake:
                 raise LedgerBusy(f"job {job.name!r} was retried meanwhile", hint=f"batchkit show {quote(job.name)}")
             self.workdir.adopt(directory, job.id, number)
             parts = _parts(job, staged, number, target)
-            added = await hold.add_round(parts, at=self.clock.now(), wished=short is None)
+            added = await hold.add_round(parts, at=self.clock.now(), cancelled_at=job.cancelled_at)
+        if not added and short is None:
+            raise CancelWished(
+                f"job {job.name!r} was cancelled while its rows were gathered: none is asked again",
+                hint=f"batchkit retry {quote(job.name)}  # asks for them all the same",
+            )
         return sum(part.lines for part in parts) if added else 0
 
     def files(self, job: Job) -> list[Path]:

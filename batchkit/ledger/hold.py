@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from batchkit.errors import LeaseLost, LedgerBusy
+from batchkit.errors import CancelWished, LeaseLost, LedgerBusy
 from batchkit.ledger import rows
 from batchkit.ledger.lease import Terms, elapsed
 from batchkit.ledger.sql import Store, Tx
@@ -19,6 +19,8 @@ T = TypeVar("T")
 ACTIVE: set[str] = set()
 """The tokens of this process's leases. One of ours in the ledger that is not among them is left from a release that
 failed, and free to take."""
+
+_INTENTS = frozenset({State.UPLOADING, State.SUBMITTING})
 
 
 class Hold:
@@ -61,8 +63,11 @@ class Hold:
     def moved(
         self, tx: Tx, part: Part, to: State, *, at: float, event: str = "", batch: Batch | None = None, **changes: Any
     ) -> Part:
-        """`move` as a piece of a larger transaction."""
+        """`move` as a piece of a larger transaction. Raises CancelWished for an intent of a job that was cancelled."""
         check_move(part.state, to)
+        cancelled = "SELECT 1 AS found FROM jobs WHERE id = :job AND cancelled_at IS NOT NULL"
+        if to in _INTENTS and to is not part.state and tx.row(cancelled, job=self._job_id):
+            raise CancelWished(f"part {part.number} is not sent: its job is cancelled")
         part = replace(part, **changes)
         seen = part if batch is None else rows.record(tx, part, batch, at)
         columns = ", ".join(f"{name} = :{name}" for name in ("state", *changes))
@@ -79,12 +84,12 @@ class Hold:
         """A line in the diary."""
         await self.write(lambda tx: rows.add_event(tx, self._job_id, at, kind, detail, part))
 
-    async def add_round(self, parts: Iterable[Part], *, at: float, wished: bool = True) -> bool:
-        """Write a further round: rows that failed, to be asked again. The user's wish takes back one to cancel; what
-        nobody `wished` is not written beside that: False."""
+    async def add_round(self, parts: Iterable[Part], *, at: float, cancelled_at: float | None) -> bool:
+        """Write a further round: rows that failed, to be asked again. It takes back the wish to cancel that was known
+        when it was begun, of `cancelled_at`; beside a later one it is not written: False."""
 
         def work(tx: Tx) -> bool:
-            if not wished and rows.must(rows.by_id(tx, self._job_id)).cancelled_at is not None:
+            if rows.must(rows.by_id(tx, self._job_id)).cancelled_at not in (None, cancelled_at):
                 return False
             rows.add_round(tx, self._job_id, parts, at)
             sql = "UPDATE jobs SET settled_at = NULL, cancelled_at = NULL, total = NULL, aside = '[]' WHERE id = :job"

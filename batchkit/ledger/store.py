@@ -115,12 +115,16 @@ class Ledger:
         await self.store.run(lambda tx: rows.add_event(tx, job.id, at, WROTE, what, None))
 
     async def wish_cancelled(self, job: Job, *, at: float) -> Job:
-        """Write down that the user wants this job stopped, unless it is settled; the job as it then stands. It needs no
-        lease: whoever holds it reads the wish with the job, at its next turn and before a further round."""
+        """Write down that the user wants this job stopped; the job as it then stands. One that is settled only where
+        somebody works on it, who may ask its rows again. It needs no lease: whoever holds it hears the wish before it
+        sends anything, and before a further round."""
+        owner = self._owner()
 
         def work(tx: Tx) -> Job:
-            sql = "UPDATE jobs SET cancelled_at = :at WHERE id = :job AND cancelled_at IS NULL AND settled_at IS NULL"
-            if tx.write(sql, job=job.id, at=at):
+            found = rows.must(rows.by_id(tx, job.id))
+            moves = found.cancelled_at is None if found.settled_at is None else self._keeper(tx, job, owner) is not None
+            if moves:
+                tx.write("UPDATE jobs SET cancelled_at = :at WHERE id = :job", job=job.id, at=at)
                 rows.add_event(tx, job.id, at, "cancel", "the user wants this job stopped", None)
             return rows.must(rows.by_id(tx, job.id))
 
@@ -185,11 +189,8 @@ class Ledger:
 
     def _take(self, tx: Tx, job: Job, owner: str, token: str) -> str | None:
         """Take a lease, or name the owner who keeps it."""
-        now = tx.now()
-        row = tx.row("SELECT owner, token, expires_at FROM leases WHERE job_id = :job", job=job.id)
-        left = row is not None and lease.same_process(row["owner"], owner) and row["token"] not in ACTIVE
-        if row and not left and not lease.takeable(row["owner"], row["expires_at"], now, self.terms, shared=tx.shared):
-            return str(row["owner"])
+        if (keeper := self._keeper(tx, job, owner)) is not None:
+            return keeper
         tx.write(
             "INSERT INTO leases (job_id, owner, token, expires_at) VALUES (:job, :owner, :token, :expires)"
             " ON CONFLICT (job_id) DO UPDATE SET owner = excluded.owner, token = excluded.token,"
@@ -197,9 +198,21 @@ class Ledger:
             job=job.id,
             owner=owner,
             token=token,
-            expires=now + self.terms.ttl_s,
+            expires=tx.now() + self.terms.ttl_s,
         )
         return None
+
+    def _keeper(self, tx: Tx, job: Job, owner: str) -> str | None:
+        """Who has a job's lease, and keeps it from this owner."""
+        row = tx.row("SELECT owner, token, expires_at FROM leases WHERE job_id = :job", job=job.id)
+        left = row is not None and lease.same_process(row["owner"], owner) and row["token"] not in ACTIVE
+        if (
+            row is None
+            or left
+            or lease.takeable(row["owner"], row["expires_at"], tx.now(), self.terms, shared=tx.shared)
+        ):
+            return None
+        return str(row["owner"])
 
 
 def check_same(found: Job, asked: Job) -> None:
