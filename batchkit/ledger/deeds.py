@@ -150,11 +150,12 @@ async def finished(hold: Hold, batches: Sequence[Batch]) -> list[tuple[str, Part
     return await hold.write(work)
 
 
-async def in_trouble_since(hold: Hold, part: Part) -> float | None:
-    """When a part first met trouble in the state it is in, by the diary; None where it met none."""
+async def in_trouble_since(hold: Hold, part: Part, words: str = "") -> float | None:
+    """When a part first met trouble in the state it is in, by the diary, in these `words` where some are given; None
+    where it met none."""
     sql = (
-        "SELECT at, kind FROM events WHERE job_id = :job AND part = :part AND kind IN (:ended, :fetched, :settled)"
-        " ORDER BY seq"
+        "SELECT at, kind, detail FROM events"
+        " WHERE job_id = :job AND part = :part AND kind IN (:ended, :fetched, :settled) ORDER BY seq"
     )
 
     def work(tx: Tx) -> float | None:
@@ -165,7 +166,7 @@ async def in_trouble_since(hold: Hold, part: Part) -> float | None:
         here = lines[others[-1] + 1 if others else 0 :]
         # The first line is of its coming to this state; a part is settled with all others, which is no line of its own.
         troubles = here if part.state is State.SETTLED else here[1:]
-        return troubles[0]["at"] if troubles else None
+        return next((line["at"] for line in troubles if words in line["detail"]), None)
 
     return await hold.write(work)
 
