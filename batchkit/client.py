@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -352,9 +352,10 @@ class AsyncClient:
 
     async def _cut_short(self) -> KeyboardInterrupt:
         """What Ctrl-C says to code that does not await: where the job stands that was worked on, and how to go on."""
-        with suppress(BatchkitError):
+        try:
             return cut_short(self._last and await self._ledger.job(self._last))
-        return cut_short(self._last)
+        except BatchkitError:
+            return cut_short(self._last, known=False)
 
     @asynccontextmanager
     async def _alone(self, target: Target) -> AsyncIterator[AsyncClient]:
