@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from batchkit.errors import CancelWished, LeaseLost, LedgerBusy
+from batchkit.errors import BatchkitError, CancelWished, LeaseLost, LedgerBusy
 from batchkit.ledger import rows
 from batchkit.ledger.lease import Terms, elapsed
 from batchkit.ledger.sql import Store, Tx
@@ -19,6 +19,10 @@ T = TypeVar("T")
 ACTIVE: set[str] = set()
 """The tokens of this process's leases. One of ours in the ledger that is not among them is left from a release that
 failed, and free to take."""
+LEFT: set[tuple[str, str]] = set()
+"""The tokens left like that, each behind its store's name. Others take such a lease for that of a living process: who
+asks the ledger next in this one lets it go."""
+LET_GO = "DELETE FROM leases WHERE token = :token"
 
 _INTENTS = frozenset({State.UPLOADING, State.SUBMITTING})
 
@@ -157,11 +161,17 @@ class Hold:
 async def release(store: Store, token: str) -> None:
     """Let go of the lease under this token, also when cancelled meanwhile: who is in a hurry leaves no lease behind."""
     ACTIVE.discard(token)
-    going = asyncio.ensure_future(
-        store.run(lambda tx: tx.write("DELETE FROM leases WHERE token = :token", token=token))
-    )
+    going = asyncio.ensure_future(_let_go(store, token))
     try:
         await asyncio.shield(going)
     except asyncio.CancelledError:
         await asyncio.wait({going})
+        raise
+
+
+async def _let_go(store: Store, token: str) -> None:
+    try:
+        await store.run(lambda tx: tx.write(LET_GO, token=token))
+    except BatchkitError:
+        LEFT.add((store.name, token))
         raise
