@@ -217,7 +217,7 @@ def test_a_wish_to_cancel_while_rows_are_gathered_for_a_retry_is_heard(make_worl
         client.run(request_lines(20), name="moody")
 
     def plan(_: int, what: str) -> None:
-        if what == "ledger" and wishes and [*world.home.glob("ledger.jobs/*-*/1-000.lines.jsonl")]:
+        if what == "ledger" and wishes and any(world.home.glob("ledger.jobs/*-*/1-000.lines.jsonl")):
             wishes.pop()
             world.clock.advance(1)
             with world.client() as other, pytest.raises(CancelWished, match="ask for no row of it again"):

@@ -85,7 +85,8 @@ class Pump:
         clock, settings, lookout, target = self.clock, self.settings, self.lookout, self.target
 
         async def look(api: Service, own: Hold) -> Next:
-            later = await poll.turn(api=api, hold=own, clock=clock, settings=settings, lookout=lookout, target=target)
+            looking = poll.turn(api=api, hold=own, clock=clock, settings=settings, lookout=lookout, target=target)
+            later = await abandon.minded(looking, api, own, clock)
             await twins.of_finished(api, own, lookout.strays(api.target.service), clock)
             return later
 

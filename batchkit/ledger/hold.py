@@ -31,7 +31,7 @@ class Hold:
     """The right to write about one job. Raises LeaseLost, a LedgerBusy, once the lease is another's."""
 
     def __init__(self, store: Store, job_id: str, token: str, terms: Terms) -> None:
-        self._store, self._job_id, self._token, self.terms = store, job_id, token, terms
+        self._store, self.job_id, self._token, self.terms = store, job_id, token, terms
         self._renewed = elapsed()
         self._service: str | None = None
         self.lost = asyncio.Event()
@@ -43,14 +43,14 @@ class Hold:
 
     async def job(self, *, everywhere: bool = False) -> Job:
         """The job as it stands now: with the parts of the service this hold is of, or those `everywhere`."""
-        job = await self.write(lambda tx: rows.must(rows.by_id(tx, self._job_id)))
+        job = await self.write(lambda tx: rows.must(rows.by_id(tx, self.job_id)))
         if self._service is None or everywhere:
             return job
         return replace(job, parts=tuple(part for part in job.parts if part.service == self._service))
 
     def of(self, service: str) -> Hold:
         """The same hold, for which the job has only the parts whose files and batches are at this service."""
-        view = Hold(self._store, self._job_id, self._token, self.terms)
+        view = Hold(self._store, self.job_id, self._token, self.terms)
         view._service, view.lost, view._renewed = service, self.lost, self._renewed
         return view
 
@@ -70,7 +70,7 @@ class Hold:
         """`move` as a piece of a larger transaction. Raises CancelWished for an intent of a job that was cancelled."""
         check_move(part.state, to)
         cancelled = "SELECT 1 AS found FROM jobs WHERE id = :job AND cancelled_at IS NOT NULL"
-        if to in _INTENTS and to is not part.state and tx.row(cancelled, job=self._job_id):
+        if to in _INTENTS and to is not part.state and tx.row(cancelled, job=self.job_id):
             raise CancelWished(f"part {part.number} is not sent: its job is cancelled")
         part = replace(part, **changes)
         seen = part if batch is None else rows.record(tx, part, batch, at)
@@ -81,23 +81,23 @@ class Hold:
         if (part.state, to) == (State.UPLOADING, State.UPLOADED):
             rows.had_room(tx, part.service or "", rows.FILES)
         if event or to is not part.state:
-            rows.add_event(tx, self._job_id, at, to, event, part.number)
+            rows.add_event(tx, self.job_id, at, to, event, part.number)
         return replace(seen, state=to)
 
     async def note(self, kind: str, detail: str, *, at: float, part: int | None = None) -> None:
         """A line in the diary."""
-        await self.write(lambda tx: rows.add_event(tx, self._job_id, at, kind, detail, part))
+        await self.write(lambda tx: rows.add_event(tx, self.job_id, at, kind, detail, part))
 
     async def add_round(self, parts: Iterable[Part], *, at: float, cancelled_at: float | None) -> bool:
         """Write a further round: rows that failed, to be asked again. It takes back the wish to cancel that was known
         when it was begun, of `cancelled_at`; beside a later one it is not written: False."""
 
         def work(tx: Tx) -> bool:
-            if rows.must(rows.by_id(tx, self._job_id)).cancelled_at not in (None, cancelled_at):
+            if rows.must(rows.by_id(tx, self.job_id)).cancelled_at not in (None, cancelled_at):
                 return False
-            rows.add_round(tx, self._job_id, parts, at)
+            rows.add_round(tx, self.job_id, parts, at)
             sql = "UPDATE jobs SET settled_at = NULL, cancelled_at = NULL, total = NULL, aside = '[]' WHERE id = :job"
-            tx.write(sql, job=self._job_id)
+            tx.write(sql, job=self.job_id)
             return True
 
         parts = list(parts)
@@ -111,7 +111,7 @@ class Hold:
                 "UPDATE jobs SET settled_at = :at, total = :total, ok = :ok, failed = :failed, missing = :missing,"
                 " balanced = :balanced"
                 " WHERE id = :job",
-                job=self._job_id,
+                job=self.job_id,
                 at=at,
                 total=outcome.total,
                 ok=outcome.ok,
@@ -121,15 +121,15 @@ class Hold:
             )
             tx.write(
                 "UPDATE parts SET state = :settled WHERE job_id = :job AND state = :fetched",
-                job=self._job_id,
+                job=self.job_id,
                 settled=State.SETTLED,
                 fetched=State.FETCHED,
             )
             words = (
                 f"{plural(outcome.total, 'row')}: {outcome.ok} ok, {outcome.failed} failed, {outcome.missing} missing"
             )
-            rows.add_event(tx, self._job_id, at, State.SETTLED, words, None)
-            return rows.must(rows.by_id(tx, self._job_id))
+            rows.add_event(tx, self.job_id, at, State.SETTLED, words, None)
+            return rows.must(rows.by_id(tx, self.job_id))
 
         return await self.write(work)
 
@@ -138,7 +138,7 @@ class Hold:
         sql = "UPDATE leases SET expires_at = :expires WHERE job_id = :job AND token = :token"
         before = elapsed()
         await self.write(
-            lambda tx: tx.write(sql, job=self._job_id, token=self._token, expires=tx.now() + self.terms.ttl_s)
+            lambda tx: tx.write(sql, job=self.job_id, token=self._token, expires=tx.now() + self.terms.ttl_s)
         )
         self._renewed = before
 
@@ -150,7 +150,7 @@ class Hold:
         """Run `work` in one transaction, in which the lease is ours."""
 
         def guarded(tx: Tx) -> T:
-            row = tx.row("SELECT token FROM leases WHERE job_id = :job", job=self._job_id)
+            row = tx.row("SELECT token FROM leases WHERE job_id = :job", job=self.job_id)
             if row is None or row["token"] != self._token:
                 raise LeaseLost
             return work(tx)
