@@ -157,10 +157,11 @@ class Client:
     def cancel(self, job: Job | str, *, give_up: bool = False) -> Job:
         """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed.
 
-        With `give_up` batches that the service does not know, or cannot be asked about, are not waited for, nor are
-        result files that it does not name or will not hand out: the job ends without their rows. Batches that live all
-        the same run on, and are billed, until a listing shows them: then they are stopped. Of a job that ended it gives
-        up the results that this machine lost and the service does not hand out.
+        With `give_up` batches that the service does not know, or that it could not be asked about for an hour since a
+        look first failed, are not waited for, nor are result files that it does not name or will not hand out: the job
+        ends without their rows. Batches that live all the same run on, and are billed, until a listing shows them: then
+        they are stopped. Of a job that ended it gives up the results that this machine lost and the service does not
+        hand out. Raises CancelWished where another process works on the job and was told.
         """
         return self._bridge.call(self._client.cancel(job, give_up=give_up))
 
