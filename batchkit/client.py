@@ -216,10 +216,11 @@ class AsyncClient(Connection):
     async def cancel(self, job: Job | str, *, give_up: bool = False) -> Job:
         """Stop a job: drop what was not sent, ask the service to stop what runs. Finished rows are kept, and billed.
 
-        With `give_up` batches that the service does not know, or cannot be asked about, are not waited for, nor are
-        result files that it does not name or will not hand out: the job ends without their rows. Batches that live all
-        the same run on, and are billed, until a listing shows them: then they are stopped. Of a job that ended it gives
-        up the results that this machine lost and the service does not hand out.
+        With `give_up` batches that the service does not know, or that it could not be asked about for an hour since a
+        look first failed, are not waited for, nor are result files that it does not name or will not hand out: the job
+        ends without their rows. Batches that live all the same run on, and are billed, until a listing shows them: then
+        they are stopped. Of a job that ended it gives up the results that this machine lost and the service does not
+        hand out.
 
         Raises UnknownJob, ConfigError, Refused, Unavailable, Uncertain, LocalError, Interrupted, LedgerBusy, and where
         another process works on the job, and will cancel it, the LedgerBusy whose code is "ledger.cancel_wished".
@@ -227,7 +228,10 @@ class AsyncClient(Connection):
         found = await self._known(job)
         missed = give_up and any(lost(part, self._workdir) for part in found.parts)
         if found.settled_at is not None and not missed:
-            return found
+            told = await self._ledger.wish_cancelled(found, at=self._clock.now())
+            if told.cancelled_at == found.cancelled_at:
+                return found
+            raise CancelWished(f"job {found.name!r} ended, and who works on it was told to ask for no row of it again")
         worker = self._works()
         worker.check(found)
         found = await self._ledger.wish_cancelled(found, at=self._clock.now())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -92,9 +92,10 @@ class Connection:
 
     async def _cut_short(self) -> KeyboardInterrupt:
         """What Ctrl-C says to code that does not await: where the job stands that was worked on, and how to go on."""
-        with suppress(BatchkitError):
+        try:
             return cut_short(self._last and await self._ledger.job(self._last))
-        return cut_short(self._last)
+        except BatchkitError:
+            return cut_short(self._last, known=False)
 
     @asynccontextmanager
     async def _alone(self, target: Target) -> AsyncIterator[Self]:

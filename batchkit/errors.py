@@ -258,7 +258,7 @@ class LedgerBusy(LedgerError):
 
 
 class CancelWished(LedgerBusy):
-    """Another process is working on this job and was told to cancel it."""
+    """Another process is working on this job and was told to cancel it; or this one was, while it did."""
 
     code = "ledger.cancel_wished"
     exit = 7

@@ -17,6 +17,7 @@ import orjson
 import pytest
 
 from batchkit import AsyncClient, Client, LocalError, ManualClock, Settings, Target
+from batchkit.config import Limits
 from batchkit.config.credentials import Credential, Secret
 from batchkit.disk import Workdir
 from batchkit.emulator import Emulator, Pace
@@ -624,6 +625,35 @@ def test_a_job_goes_on_where_its_lines_are_brought(world: World, ledger_url: str
 
     asyncio.run(work())
     assert len(world.batches()) == 2
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_lines_are_brought_to_a_job_that_was_cut_on_a_host_that_is_gone(
+    make_world: Callable[..., World], ledger_url: str, kept: int
+) -> None:
+    """For a smaller quota there, and by other limits here; also where this one has some of them."""
+    world = make_world(fail_rate=0.0, deployments=[f"gpt-4o-batch:::{TOKENS - 1}"])
+
+    def machine(name: str, lines: int) -> AsyncClient:
+        ledger, _ = open_ledger(ledger_url)
+        home = (ledger, Workdir(world.home / name))
+        return AsyncClient(world.target(limits=Limits(max_lines=lines)), ledger=home, clock=world.clock)
+
+    async def work() -> int:
+        async with machine("first", 100) as client:
+            for _ in range(2):
+                await client.submit(request_lines(6), name="nightly", wait=False)
+                world.clock.advance(100)
+            job = await client.show("nightly")
+            assert (len(job.parts) > 1, job.state) == (True, State.STAGED)
+        for part in job.parts[:kept]:
+            path = Workdir(world.home / "second").lines(part)
+            path.parent.mkdir(parents=True)
+            path.write_bytes(Workdir(world.home / "first").lines(part).read_bytes())
+        async with machine("second", 4) as client:
+            return (await client.run(request_lines(6), name="nightly")).report.ok
+
+    assert asyncio.run(work()) == 6
 
 
 @pytest.mark.parametrize(

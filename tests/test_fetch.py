@@ -9,9 +9,11 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from batchkit import AsyncClient, Client, Settings
+from batchkit import AsyncClient, Client, Report, Settings
+from batchkit.emulator import Pace
 from batchkit.emulator.faults import Faults, made
 from batchkit.errors import DiskFull, Unavailable
 from batchkit.model import SILENT_S
@@ -19,6 +21,8 @@ from batchkit.model import SILENT_S
 from .conftest import SMALL, World, request_lines
 from .cutting import Cutter, Framing
 from .doors import Bench, Doors, Place
+from .test_give_up import Fated, facing
+from .test_tracker import said
 
 ROWS = 40
 THOROUGH = pytest.mark.parametrize("thorough", [False, pytest.param(True, marks=pytest.mark.deep)], ids=["some", "all"])
@@ -183,6 +187,26 @@ def test_an_outage_is_not_held_against_a_result_file(world: World) -> None:
                 client.fetch("outage")
             world.service.mend()
         assert client.fetch("outage").report.ok == 3
+
+
+@pytest.mark.promise("B4")
+def test_a_result_file_that_is_not_there_is_waited_for_from_when_it_was_first_missed(
+    make_world: Callable[..., World],
+) -> None:
+    """However long the service was out before."""
+    world = make_world(fail_rate=0.0, pace=Pace(running_s=60.0))
+    since = world.clock.now()
+
+    def fate(request: httpx.Request) -> httpx.Response | None:
+        if not request.url.path.endswith("/content") or world.clock.now() - since > SILENT_S + 1200:
+            return None
+        return said(503 if world.clock.now() - since < SILENT_S + 300 else 404, {})
+
+    async def work() -> Report:
+        async with facing(Fated(fate), world) as client:
+            return (await client.run(request_lines(8), name="nightly")).report
+
+    assert asyncio.run(work()).ok == 8
 
 
 def test_hashes_and_lines_of_result_files_are_in_the_diary(make_world: Callable[..., World]) -> None:

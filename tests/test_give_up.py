@@ -89,6 +89,11 @@ def given_up(world: World, before: Fate, after: Fate) -> tuple[Job, Report | Non
                 await client.submit(ROWS, name="orphan", wait=False)
             wire.fate = after
             world.clock.advance(SILENT_S + 1)
+            if after in (gone, closed):  # for an hour since that was first seen
+                with pytest.raises((Unavailable, Refused)) as error:
+                    await client.cancel("orphan", give_up=True)
+                assert "where it stays so batchkit cancel orphan --give-up ends the job after " in error.value.hint
+                world.clock.advance(SILENT_S + 1)
             job = await client.show(await client.cancel("orphan", give_up=True))
             try:
                 return job, (await client.fetch("orphan")).report
@@ -111,15 +116,19 @@ def test_batches_that_are_not_to_be_found_are_given_up(make_world: Callable[...,
     assert "the service does not know it" in told if fate is forgotten else "the service cannot be asked" in told
 
 
+@pytest.mark.parametrize("idle_s", [0.0, 3 * SILENT_S])
 @pytest.mark.parametrize("fate", [gone, closed])
-def test_a_service_that_is_silent_for_a_moment_is_not_given_up(make_world: Callable[..., World], fate: Fate) -> None:
-    """Its batches live: the trouble is said, and nothing is lost or asked again."""
-    world = make_world(fail_rate=0.0, pace=Pace(running_s=4000.0))
+def test_a_service_that_is_silent_for_a_moment_is_not_given_up(
+    make_world: Callable[..., World], fate: Fate, idle_s: float
+) -> None:
+    """Its batches live: the trouble is said, and nothing is lost or asked again; however long nobody looked."""
+    world = make_world(fail_rate=0.0, pace=Pace(running_s=14_000.0))
     wire = Fated(there)
 
     async def work() -> Report:
         async with facing(wire, world) as client:
             await client.submit(ROWS, name="nightly")
+            world.clock.advance(idle_s)
             wire.fate = fate
             with pytest.raises((Unavailable, Refused)):
                 await client.cancel("nightly", give_up=True)
@@ -130,6 +139,31 @@ def test_a_service_that_is_silent_for_a_moment_is_not_given_up(make_world: Calla
 
     report = asyncio.run(work())
     assert (report.ok, GIVEN_UP in report.errors) == (8, False)
+
+
+def test_the_hour_of_a_silent_service_begins_with_the_first_look_that_failed(make_world: Callable[..., World]) -> None:
+    """Whoever looked, and after each time that it answered."""
+    world = make_world(fail_rate=0.0, pace=Pace(running_s=80_000.0))
+    wire = Fated(there)
+
+    async def looked(client: AsyncClient, fate: Fate) -> None:
+        wire.fate = fate
+        world.clock.advance(SILENT_S / 2)
+        with suppress(Unavailable):
+            await client.run_due()
+
+    async def work() -> State:
+        async with facing(wire, world) as client:
+            await client.submit(ROWS, name="orphan")
+            for fate in (gone, gone, there, gone, gone):
+                await looked(client, fate)
+            with pytest.raises(Unavailable):
+                await client.cancel("orphan", give_up=True)
+            await looked(client, gone)
+            world.clock.advance(1)
+            return (await client.cancel("orphan", give_up=True)).state
+
+    assert asyncio.run(work()) is State.SETTLED
 
 
 @pytest.mark.parametrize("give_up", [False, True])
@@ -200,6 +234,8 @@ def test_what_ended_before_the_service_was_gone_is_kept(make_world: Callable[...
         ) as client:
             async for _ in client.track(await client.submit(ROWS, name="orphan")):
                 continue
+            with pytest.raises(Unavailable):
+                await client.cancel("orphan", give_up=True)
             world.clock.advance(SILENT_S + 1)
             job = await client.cancel("orphan", give_up=True)
             return job, (await client.fetch("orphan")).report
@@ -296,6 +332,8 @@ def test_a_creation_that_was_given_up_is_stopped_when_its_batch_shows_up(make_wo
                 await client.submit(ROWS, name="orphan", wait=False)
             fated = Fated(gone)
         async with facing(fated, world) as client:
+            with pytest.raises(Unavailable):
+                await client.cancel("orphan", give_up=True)
             world.clock.advance(SILENT_S + 1)
             job = await client.cancel("orphan", give_up=True)
             assert (job.state, job.parts[0].doubt_at) == (State.DROPPED, world.clock.now())

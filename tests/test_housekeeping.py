@@ -20,14 +20,15 @@ from batchkit import AsyncClient, Client
 from batchkit.api.http import Http
 from batchkit.cli import stored
 from batchkit.cli.options import Where
-from batchkit.config import Settings
+from batchkit.config import Limits, Settings
 from batchkit.errors import CancelWished, Redirected
 from batchkit.ledger import open_ledger
-from batchkit.model import Part, RemoteFile, State
+from batchkit.model import Job, Part, RemoteFile, State
 from batchkit.uploader import reconcile, sweep
 
 from .conftest import SMALL, VERSION, World, request_lines
 from .doors import Bench, Doors
+from .test_give_up import Fated
 from .test_schemas import validate
 from .test_submit_once import Wire
 
@@ -258,6 +259,32 @@ def test_cancelling_a_job_that_somebody_works_on_reaches_who_does(world: World) 
 
     assert asyncio.run(work()) is State.ENDED
     assert [batch["status"] for batch in world.batches()] == ["cancelled"]
+
+
+@pytest.mark.promise("A1")
+@pytest.mark.parametrize("call", ["/files", "/batches"])
+def test_a_cancel_in_the_midst_of_a_long_turn_is_heard_before_the_next_request(world: World, call: str) -> None:
+    book, made = world.home / "ledger.sqlite3", list[str]()
+
+    def fate(request: httpx.Request) -> httpx.Response | None:
+        if request.method != "POST" or request.url.path.endswith("/cancel"):
+            return None
+        made.append(request.url.path.rpartition("/")[2])
+        if f"/{made[-1]}" == call and made.count(made[-1]) == 2:
+            with world.client() as other, pytest.raises(CancelWished, match="told to cancel"):
+                other.cancel("nightly")
+        return None
+
+    async def work() -> Job:
+        one_each = world.target(limits=Limits(max_lines=1))
+        async with AsyncClient(one_each, ledger=book, clock=world.clock, transport=Fated(fate)) as client:
+            return await client.submit(request_lines(6), name="nightly")
+
+    job = asyncio.run(work())
+    sent = 2 if call == "/batches" else 1  # that on its way when it was told goes out, and is cancelled
+    assert made == ["files", "batches"] * sent + ["files"] * (2 - sent)
+    assert [part.state for part in job.parts] == [State.RUNNING] * sent + [State.DROPPED] * (6 - sent)
+    assert [batch["status"] for batch in world.batches()] == ["cancelling"] * sent
 
 
 @pytest.mark.promise("F2")

@@ -161,6 +161,29 @@ def test_a_lease_is_let_go_also_by_who_is_cancelled_meanwhile(ledger_url: str) -
     assert asyncio.run(work()) == 0
 
 
+def test_a_lease_whose_release_failed_is_let_go_when_its_process_asks_next(ledger_url: str) -> None:
+    """To others it looks like that of a living process, for as long as it lives."""
+
+    async def work() -> None:
+        doors = Doors()
+        async with opened(ledger_url) as plain, opened(ledger_url, owner=ELSEWHERE) as other:
+            added = await plain.add(job())
+            hold = await Ledger(DoorStore(doors, plain.store)).hold(added)
+            doors.plan = lambda _, what: Harm.ERROR
+            with pytest.raises(LedgerUnreachable):
+                await hold.release()
+            leases = []
+            for _ in range(2):
+                leases.append(await plain.store.run(lambda tx: len(tx.rows("SELECT * FROM leases"))))
+                await plain.job(added)
+            assert leases == [1, 0]
+            held = await other.hold(added)
+            await plain.job(added)
+            await held.note("kept", "", at=1.0)
+
+    asyncio.run(work())
+
+
 class Late:
     """A store whose answers do not come while it is `late`, though all was done."""
 

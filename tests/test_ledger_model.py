@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from batchkit.errors import BatchkitError, JobConflict, LeaseLost, LedgerBusy, UnknownJob
+from batchkit.errors import BatchkitError, CancelWished, JobConflict, LeaseLost, LedgerBusy, UnknownJob
 from batchkit.ledger import Hold, Ledger, deeds, open_ledger
 from batchkit.ledger.states import LEGAL
 from batchkit.model import Batch, Job, Outcome, Part, State
@@ -134,6 +134,8 @@ class Model(RuleBasedStateMachine):
             assert isinstance(answer, ValueError)
         elif known.holder != number:
             assert isinstance(answer, LeaseLost)
+        elif known.cancelled and to is not before.state and to in (State.UPLOADING, State.SUBMITTING):
+            assert isinstance(answer, CancelWished)
         else:
             assert answer.state is to
             known.events += (to is not before.state) + batch
@@ -161,7 +163,9 @@ class Model(RuleBasedStateMachine):
             state in (State.SUBMITTING, State.RUNNING) for other in self.known.values() for state in other.states
         )
         assert taken[0] >= 100 * enqueued  # earlier examples left theirs behind
-        if answer is not None:
+        if answer is not None and known.cancelled:
+            assert isinstance(answer, CancelWished)
+        elif answer is not None:
             known.states[part] = State.SUBMITTING
             known.events += 1
 
@@ -171,9 +175,10 @@ class Model(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.known)))
         job = self.job(name, "")
         self.both(self.ledgers, lambda ledger: ledger.wish_cancelled(job, at=7.0))
-        if not self.known[name].settled:
-            self.known[name].events += not self.known[name].cancelled
-            self.known[name].cancelled = True
+        known = self.known[name]
+        if known.holder is not None if known.settled else not known.cancelled:
+            known.events += 1
+            known.cancelled = True
 
     @precondition(lambda self: self.holds)
     @rule(data=st.data())

@@ -129,6 +129,28 @@ def test_a_wish_to_stop_is_heard_though_the_ledger_is_away(tmp_path: Path) -> No
     assert stopped
 
 
+def test_who_stops_while_the_ledger_is_away_is_not_told_that_nothing_runs(tmp_path: Path) -> None:
+    """A batch was made after the job was last seen, and that is all that is known."""
+    bench = Bench(tmp_path, rows=8, limits=SMALL)
+    stopped: list[AsyncClient] = []
+
+    async def run(client: AsyncClient) -> None:
+        def plan(_: int, what: str) -> Harm | None:
+            if what == "POST /openai/v1/batches":
+                stopped.append(client)
+                client.interrupt()
+            return Harm.ERROR if stopped and what == "ledger" else None
+
+        doors.plan = plan
+        await bench.run(client)
+
+    doors = Doors()
+    with pytest.raises(Interrupted, match="what runs at the service cannot be told now") as caught:
+        bench.live(doors, run)
+    assert caught.value.hint.startswith("batchkit show nightly")
+    assert len(bench.batches()) == 1
+
+
 def test_jobs_that_had_their_turn_are_told_though_the_ledger_is_away_then(tmp_path: Path) -> None:
     bench = Bench(tmp_path, rows=4)
     bench.live(Doors(), lambda client: client.submit(request_lines(2), name="first"))

@@ -21,6 +21,7 @@ from batchkit.ledger.lease import new_owner
 from batchkit.model import Job, Result, document
 
 from .conftest import SMALL, World, request_lines
+from .doors import Doors, DoorStore
 from .test_schemas import validate
 
 
@@ -207,6 +208,37 @@ def test_a_wish_to_cancel_just_before_the_next_round_stays_and_nothing_is_asked_
     assert len(world.batches()) == 1
     with world.client() as client:
         assert client.retry("moody")[0].cancelled_at is None, "who asks again does not want it cancelled"
+
+
+def test_a_wish_to_cancel_while_rows_are_gathered_for_a_retry_is_heard(make_world: Callable[..., World]) -> None:
+    """Also where the job was cancelled before, which the retry takes back."""
+    world = make_world(fail_rate=0.0, answer=Moody(lambda number: 9 * (number % 2), refused(500, "oops")))
+    with world.client() as client:
+        client.run(request_lines(20), name="moody")
+
+    def plan(_: int, what: str) -> None:
+        if what == "ledger" and wishes and any(world.home.glob("ledger.jobs/*-*/1-000.lines.jsonl")):
+            wishes.pop()
+            world.clock.advance(1)
+            with world.client() as other, pytest.raises(CancelWished, match="ask for no row of it again"):
+                other.cancel("moody")
+
+    async def work() -> None:
+        made, workdir = open_ledger(world.home / "ledger.sqlite3")
+        book = Ledger(DoorStore(Doors(plan), made.store)), workdir
+        async with AsyncClient(world.target(), ledger=book, clock=world.clock) as client:
+            for _ in range(2):
+                wishes.append("cancel")
+                with pytest.raises(CancelWished, match="cancelled while its rows were gathered"):
+                    await client.retry("moody")
+                job = await client.show("moody")
+                assert (wishes, job.round, job.cancelled_at) == ([], 0, world.clock.now())
+            assert (await client.cancel("moody")).cancelled_at == world.clock.now(), "nobody works on it"
+            assert (await client.retry("moody"))[0].cancelled_at is None
+
+    wishes: list[str] = []
+    asyncio.run(work())
+    assert len(world.batches()) == 2
 
 
 def counted(world: World, leases: list[str]) -> AsyncClient:

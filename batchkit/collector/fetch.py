@@ -25,6 +25,8 @@ hour at least, since gateways give a 404 too."""
 MORE_TRIES = 1
 """How often one is that came whole, and whose rows are not those that the service counts: it may yet have been written
 to. Nothing in the service's documentation says that such a file changes."""
+ABSENT = "is not at the service"
+"""What the diary says of a result file that is not there: from the first such line on the hour is counted."""
 DOWNLOADS = 3
 """How many parts are downloaded at the same time."""
 
@@ -68,7 +70,7 @@ class _Desk:
 
     async def part(self, part: Part, name: str) -> None:
         """Get all of a part of the job of this name, and write down how that went."""
-        patient = part.tries < MOST_TRIES or not await self._long_in_trouble(part)
+        patient = part.tries < MOST_TRIES or not await self._long_in_trouble(part, ABSENT)
         refused: list[str] = []
         try:
             await restore.lines(self.api, self.hold, part, self.workdir)
@@ -102,8 +104,8 @@ class _Desk:
             return True
         return not isinstance(error, _Disagrees) and await self._long_in_trouble(part)
 
-    async def _long_in_trouble(self, part: Part) -> bool:
-        since = await deeds.in_trouble_since(self.hold, part)
+    async def _long_in_trouble(self, part: Part, words: str = "") -> bool:
+        since = await deeds.in_trouble_since(self.hold, part, words)
         return since is not None and self.clock.now() - since >= SILENT_S
 
 
@@ -187,7 +189,7 @@ async def _fetch(api: Service, workdir: Workdir, wanted: _Wanted, part: Part, *,
         if give_up:
             raise
         if patient:
-            raise _Disagrees(f"the result file {file_id} is not at the service: {error}") from None
+            raise _Disagrees(f"the result file {file_id} {ABSENT}: {error}") from None
         await asyncio.to_thread(wanted.path.touch, PRIVATE)  # what is there stays
         return f"{file_id} gone from the service"
     found = await asyncio.to_thread(look, coming, workdir.lines(part))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import secrets
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from shlex import quote
 from types import MappingProxyType
@@ -25,9 +27,9 @@ from batchkit.clock import Clock
 from batchkit.collector.account import retryable, words_of
 from batchkit.collector.merge import account_of, changed, leftovers
 from batchkit.config import Limits, Target
-from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, sha256
+from batchkit.disk import Workdir, already_there, discard, lines_name, place, private_directory, replacing
 from batchkit.engine.pump import holding
-from batchkit.errors import InputError, LedgerBusy
+from batchkit.errors import CancelWished, InputError, LedgerBusy
 from batchkit.given import expect, job_name, warn
 from batchkit.ledger import Hold, Ledger, deeds
 from batchkit.ledger.store import check_same, conflict
@@ -94,7 +96,7 @@ class Intake:
                 await asyncio.to_thread(judge, job, files)
             if found is None:
                 return await self._add(job, target, directory)
-            await asyncio.to_thread(_supply, job, directory, self.workdir)
+            await asyncio.to_thread(_supply, job, files, self.workdir)
             settled = "all its results are here" if job.collected else "going on where it stood"
             _log.info("job %r is known: %s, nothing is submitted twice", job.name, settled)
             return job
@@ -150,7 +152,8 @@ class Intake:
         `hold` is the job's lease. One that nobody wished for names the batches that came `short`: it leaves away what
         did not come of them, since that may be paid for, and is given up where the job was cancelled meanwhile: 0.
 
-        Raises InputError when there is no such row.
+        Raises InputError when there is no such row, CancelWished where a round that was wished for is cancelled
+        meanwhile.
         """
         number = job.round + 1
         if "model" in params:
@@ -173,7 +176,12 @@ class Intake:
                 raise LedgerBusy(f"job {job.name!r} was retried meanwhile", hint=f"batchkit show {quote(job.name)}")
             self.workdir.adopt(directory, job.id, number)
             parts = _parts(job, staged, number, target)
-            added = await hold.add_round(parts, at=self.clock.now(), wished=short is None)
+            added = await hold.add_round(parts, at=self.clock.now(), cancelled_at=job.cancelled_at)
+        if not added and short is None:
+            raise CancelWished(
+                f"job {job.name!r} was cancelled while its rows were gathered: none is asked again",
+                hint=f"batchkit retry {quote(job.name)}  # asks for them all the same",
+            )
         return sum(part.lines for part in parts) if added else 0
 
     def files(self, job: Job) -> list[Path]:
@@ -263,15 +271,26 @@ def _stage(source: Source, directory: Path, limits: Limits, strict: bool) -> spl
     return split.stage(split.file_lines(Path(source)), directory, limits)
 
 
-def _supply(found: Job, directory: Path, workdir: Workdir) -> None:
-    """Lines that this machine lacks, as when the job was taken in on another: the same content is there again."""
-    missing = [part for part in found.parts if part.round == 0 and not workdir.lines(part).exists()]
-    staged = {part.id: directory / workdir.lines(part).name for part in missing}
-    fitting = [part for part in missing if staged[part.id].is_file() and sha256(staged[part.id]) == part.sha256]
-    if fitting:
-        private_directory(workdir.job(found.id))
-    for part in fitting:
-        place(staged[part.id], workdir.lines(part))
+def _supply(found: Job, staged: Sequence[Path], workdir: Workdir) -> None:
+    """Lines that this machine lacks, as when the job was taken in on another: the same content is `staged` again, and
+    cut as the job is, which other limits or a smaller quota may have cut otherwise."""
+    parts = [part for part in found.parts if part.round == 0]
+    if all(workdir.lines(part).exists() for part in parts):
+        return
+    private_directory(workdir.job(found.id))
+    copy = staged[0].with_name("copy")
+    with closing(_lines(staged)) as lines:
+        for part in parts:
+            own, digest = islice(lines, part.lines), hashlib.sha256()
+            if workdir.lines(part).exists():
+                deque(own, maxlen=0)
+                continue
+            with replacing(copy) as file:
+                for line in own:
+                    file.write(line)
+                    digest.update(line)
+            if digest.hexdigest() == part.sha256:
+                place(copy, workdir.lines(part))
 
 
 def _difference(before: Sequence[Path], after: Sequence[Path]) -> str | None:

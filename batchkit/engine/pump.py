@@ -85,7 +85,8 @@ class Pump:
         clock, settings, lookout, target = self.clock, self.settings, self.lookout, self.target
 
         async def look(api: Service, own: Hold) -> Next:
-            later = await poll.turn(api=api, hold=own, clock=clock, settings=settings, lookout=lookout, target=target)
+            looking = poll.turn(api=api, hold=own, clock=clock, settings=settings, lookout=lookout, target=target)
+            later = await abandon.minded(looking, api, own, clock)
             await twins.of_finished(api, own, lookout.strays(api.target.service), clock)
             return later
 
@@ -186,9 +187,11 @@ class Pump:
         async with holding(self.ledger, job, hold) as hold:
             while True:
                 nexts = [await self._one(turn, job, hold, deadline) for turn in turns]
+                known = True
                 try:
                     job = await hold.job()
                 except LedgerUnreachable as error:
+                    known = False
                     nexts.append(error)
                 if not once and any(part.batches for part in job.parts):
                     nexts = [self._waited_out(later) for later in nexts]
@@ -199,17 +202,18 @@ class Pump:
                 if trouble := next((later for later in nexts if isinstance(later, BatchkitError)), None):
                     # At the deadline nothing is waited for any more, so that all is out of time.
                     if isinstance(trouble, Unavailable):
-                        self._check(job, deadline)
+                        self._check(job, deadline, known=known)
                     raise trouble
                 if first is None or once:
                     return
-                await self.pause(first.at or 0.0, deadline, job)
+                await self.pause(first.at or 0.0, deadline, job, known=known)
 
-    async def pause(self, until: float, deadline: float | None, job: Job) -> None:
-        """Sleep until then, or until the wish to stop. Raises Unfinished at the deadline, Interrupted at the wish."""
-        self._check(job, deadline)
+    async def pause(self, until: float, deadline: float | None, job: Job, *, known: bool = True) -> None:
+        """Sleep until then, or until the wish to stop. Raises Unfinished at the deadline, Interrupted at the wish; they
+        say how the job stands, if that is `known`."""
+        self._check(job, deadline, known=known)
         await self._sleep_until(until, deadline)
-        self._check(job, deadline)
+        self._check(job, deadline, known=known)
 
     def _waited_out(self, later: Next | BatchkitError) -> Next | BatchkitError:
         """Once batches run at the service, its troubles and those of the ledger only move the next look."""
@@ -259,11 +263,12 @@ class Pump:
                 task.cancel()
             await asyncio.wait({doing, *ending})
 
-    def _check(self, job: Job, deadline: float | None) -> None:
+    def _check(self, job: Job, deadline: float | None, *, known: bool) -> None:
         if self.stop.is_set():
-            raise _interrupted(job)
+            raise _interrupted(job, known=known)
         if deadline is not None and self.clock.now() >= deadline:
-            raise Unfinished(f"job {job.name!r} is not finished yet ({standing(job)})", hint=_go_on(job))
+            words = f"job {job.name!r} is not finished yet ({standing(job, known=known)})"
+            raise Unfinished(words, hint=_go_on(job, known=known))
 
     async def _sleep_until(self, at: float, deadline: float | None) -> None:
         seconds = (at if deadline is None else min(at, deadline)) - self.clock.now()
@@ -342,35 +347,44 @@ def _not_worse(job: Job, outcome: Outcome) -> Outcome:
     return outcome if before is None or given_up or outcome.ok >= before.ok else before
 
 
-def cut_short(job: Job | None) -> KeyboardInterrupt:
+def cut_short(job: Job | None, *, known: bool = True) -> KeyboardInterrupt:
     """What Ctrl-C says to code that does not await, of the job that was worked on."""
     if job is None:
         return KeyboardInterrupt("stopped; what was begun is in the ledger, and the same call again goes on")
-    stopped = _interrupted(job)
+    stopped = _interrupted(job, known=known)
     return KeyboardInterrupt(f"{stopped}; next: {in_python(stopped.hint)}")
 
 
 async def _stopped(hold: Hold, job: Job) -> Interrupted:
     """The end of a turn at the wish to stop: of the job as it stands by now, or stood where the ledger is away."""
-    with suppress(LedgerUnreachable):
-        job = await hold.job()
-    return _interrupted(job)
+    try:
+        return _interrupted(await hold.job())
+    except LedgerUnreachable:
+        return _interrupted(job, known=False)
 
 
-def _interrupted(job: Job) -> Interrupted:
-    return Interrupted(f"stopped; job {job.name!r} is safe in the ledger ({standing(job)})", hint=_go_on(job))
+def _interrupted(job: Job, *, known: bool = True) -> Interrupted:
+    words = f"stopped; job {job.name!r} is safe in the ledger ({standing(job, known=known)})"
+    return Interrupted(words, hint=_go_on(job, known=known))
 
 
-def standing(job: Job) -> str:
-    """What still runs, in words about money."""
-    ended = {part.id for part in job.parts if part.state is State.RUNNING and part.batch and part.batch.ended}
-    running = sum(part.state in (State.RUNNING, State.SUBMITTING) and part.id not in ended for part in job.parts)
-    if running:
+def standing(job: Job, *, known: bool = True) -> str:
+    """What still runs, in words about money; while the ledger is away that may not be `known`."""
+    if running := _running(job):
         return f"{running} {'batch runs' if running == 1 else 'batches run'} on at the service and will be billed"
+    if not known:
+        return "what runs at the service cannot be told now: the ledger is away"
     return f"nothing runs at the service; {job.held or job.state}"
 
 
-def _go_on(job: Job) -> str:
+def _running(job: Job) -> int:
+    ended = {part.id for part in job.parts if part.state is State.RUNNING and part.batch and part.batch.ended}
+    return sum(part.state in (State.RUNNING, State.SUBMITTING) and part.id not in ended for part in job.parts)
+
+
+def _go_on(job: Job, *, known: bool = True) -> str:
+    if not known and not _running(job):
+        return f"batchkit show {quote(job.name)}  # tells what runs, once the ledger is back"
     if job.collected and job.settled_at is None:
         return "the same command again tells it and ends it"
     if job.owed:

@@ -150,7 +150,8 @@ class Worker:
         """A further round of a finished job, submitted under the same lease; and its rows."""
         self.check(job)
         async with holding(self.pump.ledger, job) as hold:
-            job = await self._homed(job, hold)
+            # What it takes back is the wish to cancel that was known before.
+            job = replace(await self._homed(job, hold), cancelled_at=job.cancelled_at)
             count = await self.intake.round(job, self.pump.target, only=only, params=params, hold=hold)
             return await self.turns(await self.pump.ledger.job(job), [Pump.submit], hold=hold), count
 

@@ -16,6 +16,8 @@ from batchkit.ledger.sql import Tx
 from batchkit.model import COLLECTED, Batch, Job, Part, Queue, State
 from batchkit.text import visible
 
+SILENT = "silent"
+"""The kind of event that keeps when a service could not be asked first."""
 AT_ONCE = 500
 """How many names one query asks for."""
 
@@ -149,11 +151,12 @@ async def finished(hold: Hold, batches: Sequence[Batch]) -> list[tuple[str, Part
     return await hold.write(work)
 
 
-async def in_trouble_since(hold: Hold, part: Part) -> float | None:
-    """When a part first met trouble in the state it is in, by the diary; None where it met none."""
+async def in_trouble_since(hold: Hold, part: Part, words: str = "") -> float | None:
+    """When a part first met trouble in the state it is in, by the diary, in these `words` where some are given; None
+    where it met none."""
     sql = (
-        "SELECT at, kind FROM events WHERE job_id = :job AND part = :part AND kind IN (:ended, :fetched, :settled)"
-        " ORDER BY seq"
+        "SELECT at, kind, detail FROM events"
+        " WHERE job_id = :job AND part = :part AND kind IN (:ended, :fetched, :settled) ORDER BY seq"
     )
 
     def work(tx: Tx) -> float | None:
@@ -164,7 +167,26 @@ async def in_trouble_since(hold: Hold, part: Part) -> float | None:
         here = lines[others[-1] + 1 if others else 0 :]
         # The first line is of its coming to this state; a part is settled with all others, which is no line of its own.
         troubles = here if part.state is State.SETTLED else here[1:]
-        return troubles[0]["at"] if troubles else None
+        return next((line["at"] for line in troubles if words in line["detail"]), None)
+
+    return await hold.write(work)
+
+
+async def silent_since(hold: Hold, service: str, *, seen_at: float, now: float) -> float:
+    """When a service that cannot be asked `now` could not be asked first after it was last heard of; that is a line in
+    the diary."""
+    sql = (
+        "SELECT min(at) AS since FROM events WHERE job_id = :job AND kind = :silent AND detail = :service"
+        " AND at >= :seen AND at <= :now"
+    )
+
+    def work(tx: Tx) -> float:
+        words = visible(service)
+        row = tx.row(sql, job=hold.job_id, silent=SILENT, service=words, seen=seen_at, now=now)
+        if row and row["since"] is not None:
+            return float(row["since"])
+        rows.add_event(tx, hold.job_id, now, SILENT, words, None)
+        return now
 
     return await hold.write(work)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from batchkit.errors import LeaseLost, LedgerBusy
+from batchkit.errors import BatchkitError, CancelWished, LeaseLost, LedgerBusy
 from batchkit.ledger import rows
 from batchkit.ledger.lease import Terms, elapsed
 from batchkit.ledger.sql import Store, Tx
@@ -19,13 +19,19 @@ T = TypeVar("T")
 ACTIVE: set[str] = set()
 """The tokens of this process's leases. One of ours in the ledger that is not among them is left from a release that
 failed, and free to take."""
+LEFT: set[tuple[str, str]] = set()
+"""The tokens left like that, each behind its store's name. Others take such a lease for that of a living process: who
+asks the ledger next in this one lets it go."""
+LET_GO = "DELETE FROM leases WHERE token = :token"
+
+_INTENTS = frozenset({State.UPLOADING, State.SUBMITTING})
 
 
 class Hold:
     """The right to write about one job. Raises LeaseLost, a LedgerBusy, once the lease is another's."""
 
     def __init__(self, store: Store, job_id: str, token: str, terms: Terms) -> None:
-        self._store, self._job_id, self._token, self.terms = store, job_id, token, terms
+        self._store, self.job_id, self._token, self.terms = store, job_id, token, terms
         self._renewed = elapsed()
         self._service: str | None = None
         self.lost = asyncio.Event()
@@ -37,14 +43,14 @@ class Hold:
 
     async def job(self, *, everywhere: bool = False) -> Job:
         """The job as it stands now: with the parts of the service this hold is of, or those `everywhere`."""
-        job = await self.write(lambda tx: rows.must(rows.by_id(tx, self._job_id)))
+        job = await self.write(lambda tx: rows.must(rows.by_id(tx, self.job_id)))
         if self._service is None or everywhere:
             return job
         return replace(job, parts=tuple(part for part in job.parts if part.service == self._service))
 
     def of(self, service: str) -> Hold:
         """The same hold, for which the job has only the parts whose files and batches are at this service."""
-        view = Hold(self._store, self._job_id, self._token, self.terms)
+        view = Hold(self._store, self.job_id, self._token, self.terms)
         view._service, view.lost, view._renewed = service, self.lost, self._renewed
         return view
 
@@ -61,8 +67,11 @@ class Hold:
     def moved(
         self, tx: Tx, part: Part, to: State, *, at: float, event: str = "", batch: Batch | None = None, **changes: Any
     ) -> Part:
-        """`move` as a piece of a larger transaction."""
+        """`move` as a piece of a larger transaction. Raises CancelWished for an intent of a job that was cancelled."""
         check_move(part.state, to)
+        cancelled = "SELECT 1 AS found FROM jobs WHERE id = :job AND cancelled_at IS NOT NULL"
+        if to in _INTENTS and to is not part.state and tx.row(cancelled, job=self.job_id):
+            raise CancelWished(f"part {part.number} is not sent: its job is cancelled")
         part = replace(part, **changes)
         seen = part if batch is None else rows.record(tx, part, batch, at)
         columns = ", ".join(f"{name} = :{name}" for name in ("state", *changes))
@@ -72,23 +81,23 @@ class Hold:
         if (part.state, to) == (State.UPLOADING, State.UPLOADED):
             rows.had_room(tx, part.service or "", rows.FILES)
         if event or to is not part.state:
-            rows.add_event(tx, self._job_id, at, to, event, part.number)
+            rows.add_event(tx, self.job_id, at, to, event, part.number)
         return replace(seen, state=to)
 
     async def note(self, kind: str, detail: str, *, at: float, part: int | None = None) -> None:
         """A line in the diary."""
-        await self.write(lambda tx: rows.add_event(tx, self._job_id, at, kind, detail, part))
+        await self.write(lambda tx: rows.add_event(tx, self.job_id, at, kind, detail, part))
 
-    async def add_round(self, parts: Iterable[Part], *, at: float, wished: bool = True) -> bool:
-        """Write a further round: rows that failed, to be asked again. The user's wish takes back one to cancel; what
-        nobody `wished` is not written beside that: False."""
+    async def add_round(self, parts: Iterable[Part], *, at: float, cancelled_at: float | None) -> bool:
+        """Write a further round: rows that failed, to be asked again. It takes back the wish to cancel that was known
+        when it was begun, of `cancelled_at`; beside a later one it is not written: False."""
 
         def work(tx: Tx) -> bool:
-            if not wished and rows.must(rows.by_id(tx, self._job_id)).cancelled_at is not None:
+            if rows.must(rows.by_id(tx, self.job_id)).cancelled_at not in (None, cancelled_at):
                 return False
-            rows.add_round(tx, self._job_id, parts, at)
+            rows.add_round(tx, self.job_id, parts, at)
             sql = "UPDATE jobs SET settled_at = NULL, cancelled_at = NULL, total = NULL, aside = '[]' WHERE id = :job"
-            tx.write(sql, job=self._job_id)
+            tx.write(sql, job=self.job_id)
             return True
 
         parts = list(parts)
@@ -102,7 +111,7 @@ class Hold:
                 "UPDATE jobs SET settled_at = :at, total = :total, ok = :ok, failed = :failed, missing = :missing,"
                 " balanced = :balanced"
                 " WHERE id = :job",
-                job=self._job_id,
+                job=self.job_id,
                 at=at,
                 total=outcome.total,
                 ok=outcome.ok,
@@ -112,15 +121,15 @@ class Hold:
             )
             tx.write(
                 "UPDATE parts SET state = :settled WHERE job_id = :job AND state = :fetched",
-                job=self._job_id,
+                job=self.job_id,
                 settled=State.SETTLED,
                 fetched=State.FETCHED,
             )
             words = (
                 f"{plural(outcome.total, 'row')}: {outcome.ok} ok, {outcome.failed} failed, {outcome.missing} missing"
             )
-            rows.add_event(tx, self._job_id, at, State.SETTLED, words, None)
-            return rows.must(rows.by_id(tx, self._job_id))
+            rows.add_event(tx, self.job_id, at, State.SETTLED, words, None)
+            return rows.must(rows.by_id(tx, self.job_id))
 
         return await self.write(work)
 
@@ -129,7 +138,7 @@ class Hold:
         sql = "UPDATE leases SET expires_at = :expires WHERE job_id = :job AND token = :token"
         before = elapsed()
         await self.write(
-            lambda tx: tx.write(sql, job=self._job_id, token=self._token, expires=tx.now() + self.terms.ttl_s)
+            lambda tx: tx.write(sql, job=self.job_id, token=self._token, expires=tx.now() + self.terms.ttl_s)
         )
         self._renewed = before
 
@@ -141,7 +150,7 @@ class Hold:
         """Run `work` in one transaction, in which the lease is ours."""
 
         def guarded(tx: Tx) -> T:
-            row = tx.row("SELECT token FROM leases WHERE job_id = :job", job=self._job_id)
+            row = tx.row("SELECT token FROM leases WHERE job_id = :job", job=self.job_id)
             if row is None or row["token"] != self._token:
                 raise LeaseLost
             return work(tx)
@@ -152,11 +161,17 @@ class Hold:
 async def release(store: Store, token: str) -> None:
     """Let go of the lease under this token, also when cancelled meanwhile: who is in a hurry leaves no lease behind."""
     ACTIVE.discard(token)
-    going = asyncio.ensure_future(
-        store.run(lambda tx: tx.write("DELETE FROM leases WHERE token = :token", token=token))
-    )
+    going = asyncio.ensure_future(_let_go(store, token))
     try:
         await asyncio.shield(going)
     except asyncio.CancelledError:
         await asyncio.wait({going})
+        raise
+
+
+async def _let_go(store: Store, token: str) -> None:
+    try:
+        await store.run(lambda tx: tx.write(LET_GO, token=token))
+    except BatchkitError:
+        LEFT.add((store.name, token))
         raise

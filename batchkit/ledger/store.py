@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from batchkit.errors import ConfigError, JobConflict, LedgerBusy, UnknownJob
 from batchkit.ledger import lease, rows
-from batchkit.ledger.hold import ACTIVE, Hold, release
+from batchkit.ledger.hold import ACTIVE, LEFT, LET_GO, Hold, release
 from batchkit.ledger.lease import Terms
 from batchkit.ledger.sql import Store, Tx
 from batchkit.model import Event, Job
@@ -36,7 +36,7 @@ class Ledger:
 
     async def find(self, name: str) -> Job | None:
         """The job of this name."""
-        return await self.store.run(lambda tx: rows.find(tx, name))
+        return await self._run(lambda tx: rows.find(tx, name))
 
     async def job(self, job: Job | str) -> Job:
         """A job as it stands now, or the job of this name or id; UnknownJob when there is none."""
@@ -44,7 +44,7 @@ class Ledger:
         def work(tx: Tx) -> Job | None:
             return rows.by_id(tx, job.id) if isinstance(job, Job) else rows.find(tx, job) or rows.by_id(tx, job)
 
-        found = await self.store.run(work)
+        found = await self._run(work)
         if found is None:
             raise UnknownJob(f"there is no job {job.name if isinstance(job, Job) else job!r} in this ledger")
         return found
@@ -56,7 +56,7 @@ class Ledger:
         def work(tx: Tx) -> list[Job]:
             return [rows.job_of(tx, row) for row in tx.rows(f"SELECT * FROM jobs{where} ORDER BY created_at DESC, id")]
 
-        return await self.store.run(work)
+        return await self._run(work)
 
     async def alike(self, sha256: str) -> list[Job]:
         """The jobs of this content, newest first."""
@@ -65,12 +65,12 @@ class Ledger:
             sql = "SELECT * FROM jobs WHERE sha256 = :sha256 ORDER BY created_at DESC, id"
             return [rows.job_of(tx, row) for row in tx.rows(sql, sha256=sha256)]
 
-        return await self.store.run(work)
+        return await self._run(work)
 
     async def events(self, job: Job, *, latest: int = sys.maxsize) -> list[Event]:
         """The job's diary, oldest first, or so many of its latest lines."""
         sql = "SELECT at, kind, detail, part FROM events WHERE job_id = :job ORDER BY seq DESC LIMIT :latest"
-        found = await self.store.run(lambda tx: tx.rows(sql, job=job.id, latest=latest))
+        found = await self._run(lambda tx: tx.rows(sql, job=job.id, latest=latest))
         return [Event(row["at"], sys.intern(row["kind"]), row["detail"], row["part"]) for row in reversed(found)]
 
     async def add(self, job: Job) -> Job:
@@ -91,7 +91,7 @@ class Ledger:
             rows.add_round(tx, job.id, job.parts, job.created_at)
             return job
 
-        return await self.store.run(work)
+        return await self._run(work)
 
     async def hold(self, job: Job) -> Hold:
         """Take the job's lease. Raises LedgerBusy while another living process has it."""
@@ -112,19 +112,23 @@ class Ledger:
     async def wrote(self, job: Job, what: str, *, at: float) -> None:
         """Keep the hash of a file of results, so that it may be written over later. A line in the diary that needs no
         lease: it moves nothing."""
-        await self.store.run(lambda tx: rows.add_event(tx, job.id, at, WROTE, what, None))
+        await self._run(lambda tx: rows.add_event(tx, job.id, at, WROTE, what, None))
 
     async def wish_cancelled(self, job: Job, *, at: float) -> Job:
-        """Write down that the user wants this job stopped, unless it is settled; the job as it then stands. It needs no
-        lease: whoever holds it reads the wish with the job, at its next turn and before a further round."""
+        """Write down that the user wants this job stopped; the job as it then stands. One that is settled only where
+        somebody works on it, who may ask its rows again. It needs no lease: whoever holds it hears the wish before it
+        sends anything, and before a further round."""
+        owner = self._owner()
 
         def work(tx: Tx) -> Job:
-            sql = "UPDATE jobs SET cancelled_at = :at WHERE id = :job AND cancelled_at IS NULL AND settled_at IS NULL"
-            if tx.write(sql, job=job.id, at=at):
+            found = rows.must(rows.by_id(tx, job.id))
+            moves = found.cancelled_at is None if found.settled_at is None else self._keeper(tx, job, owner) is not None
+            if moves:
+                tx.write("UPDATE jobs SET cancelled_at = :at WHERE id = :job", job=job.id, at=at)
                 rows.add_event(tx, job.id, at, "cancel", "the user wants this job stopped", None)
             return rows.must(rows.by_id(tx, job.id))
 
-        return await self.store.run(work)
+        return await self._run(work)
 
     async def claim(self, jobs: Sequence[Job]) -> tuple[Job, Hold] | None:
         """The lease of the first of these jobs that nobody holds; workers that ask at once get different ones."""
@@ -145,7 +149,7 @@ class Ledger:
 
     async def unknown(self, ids: Sequence[str]) -> list[str]:
         """Those of these job ids that this ledger has never had."""
-        known = await self.store.run(rows.job_ids) if ids else set()
+        known = await self._run(rows.job_ids) if ids else set()
         return [job_id for job_id in ids if job_id not in known]
 
     async def known_source(self, fingerprint: str) -> tuple[Job, str | None] | None:
@@ -160,7 +164,7 @@ class Ledger:
             wrote, _, stamp = (row["written"] or "").partition(" ")
             return job, stamp if wrote == str(job.round) else None
 
-        return await self.store.run(work)
+        return await self._run(work)
 
     async def remember_source(self, fingerprint: str, job: Job, written: str | None = None) -> None:
         """From now on this input is known to be this job, and the results of its rounds so far to be written."""
@@ -169,13 +173,26 @@ class Ledger:
             " ON CONFLICT (fingerprint) DO UPDATE SET job_id = excluded.job_id, written = excluded.written"
         )
         wrote = None if written is None else f"{job.round} {written}"
-        await self.store.run(lambda tx: tx.write(sql, fingerprint=fingerprint, job=job.id, written=wrote))
+        await self._run(lambda tx: tx.write(sql, fingerprint=fingerprint, job=job.id, written=wrote))
+
+    async def _run(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` in one transaction, in which the leases are let go whose release failed."""
+        left = {(name, token) for name, token in LEFT if name == self.store.name}
+
+        def tidied(tx: Tx) -> T:
+            for _, token in left:
+                tx.write(LET_GO, token=token)
+            return work(tx)
+
+        result = await self.store.run(tidied)
+        LEFT.difference_update(left)
+        return result
 
     async def _taking(self, token: str, work: Callable[[Tx], T]) -> T:
         """Run what takes a lease under this token; who is cancelled meanwhile leaves none behind."""
         ACTIVE.add(token)  # before anybody of this process can see it in the ledger
         try:
-            return await self.store.run(work)
+            return await self._run(work)
         except asyncio.CancelledError:
             await release(self.store, token)  # it may have been taken all the same
             raise
@@ -185,12 +202,9 @@ class Ledger:
 
     def _take(self, tx: Tx, job: Job, owner: str, token: str) -> str | None:
         """Take a lease, or name the owner who keeps it."""
-        now = tx.now()
-        lease.check_clock(now)
-        row = tx.row("SELECT owner, token, expires_at FROM leases WHERE job_id = :job", job=job.id)
-        left = row is not None and lease.same_process(row["owner"], owner) and row["token"] not in ACTIVE
-        if row and not left and not lease.takeable(row["owner"], row["expires_at"], now, self.terms, shared=tx.shared):
-            return str(row["owner"])
+        lease.check_clock(tx.now())
+        if (keeper := self._keeper(tx, job, owner)) is not None:
+            return keeper
         tx.write(
             "INSERT INTO leases (job_id, owner, token, expires_at) VALUES (:job, :owner, :token, :expires)"
             " ON CONFLICT (job_id) DO UPDATE SET owner = excluded.owner, token = excluded.token,"
@@ -198,9 +212,21 @@ class Ledger:
             job=job.id,
             owner=owner,
             token=token,
-            expires=now + self.terms.ttl_s,
+            expires=tx.now() + self.terms.ttl_s,
         )
         return None
+
+    def _keeper(self, tx: Tx, job: Job, owner: str) -> str | None:
+        """Who has a job's lease, and keeps it from this owner."""
+        row = tx.row("SELECT owner, token, expires_at FROM leases WHERE job_id = :job", job=job.id)
+        left = row is not None and lease.same_process(row["owner"], owner) and row["token"] not in ACTIVE
+        if (
+            row is None
+            or left
+            or lease.takeable(row["owner"], row["expires_at"], tx.now(), self.terms, shared=tx.shared)
+        ):
+            return None
+        return str(row["owner"])
 
 
 def check_same(found: Job, asked: Job) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterator
 from dataclasses import replace
+from shlex import quote
 
 from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.errors import NotFound, Refused, Unavailable
-from batchkit.ledger import Hold
-from batchkit.model import DONE, GIVEN_UP, SILENT_S, Batch, Next, Part, ServiceError, State
+from batchkit.ledger import Hold, deeds
+from batchkit.model import DONE, GIVEN_UP, SILENT_S, Batch, Job, Next, Part, ServiceError, State
+from batchkit.text import utc
 
 _BEFORE = {
     State.UPLOADING: (State.STAGED, State.DROPPED),
@@ -22,8 +24,9 @@ _BEFORE = {
 async def turn(*, api: Service, hold: Hold, clock: Clock) -> Next:
     """Bring every part to rest that the service shows no batch of, or whose results it never named. One whose batch
     still moves is left alone."""
-    parts = [part for part in (await hold.job()).parts if not part.collected]
-    listed, trouble = await _listed(api, parts, clock.now()) if parts else ({}, None)
+    job = await hold.job()
+    parts = [part for part in job.parts if not part.collected]
+    listed, trouble = await _listed(api, hold, job, clock.now()) if parts else ({}, None)
     for part in parts:
         if trouble is None and await _shown(api, part, listed):
             batch = part.batch and listed.get(part.batch.id, part.batch)
@@ -36,19 +39,40 @@ async def turn(*, api: Service, hold: Hold, clock: Clock) -> Next:
     return DONE
 
 
-async def _listed(api: Service, parts: Sequence[Part], now: float) -> tuple[dict[str, Batch], str | None]:
-    """The batches at the service, or why they have not been to be had for long; a short outage is raised as it is."""
+async def minded(looking: Awaitable[Next], api: Service, hold: Hold, clock: Clock) -> Next:
+    """A look at a service, of which the diary tells where it cannot be asked."""
+    try:
+        return await looking
+    except (Refused, Unavailable):
+        await _unheard(hold, api.target.service, clock.now())
+        raise
+
+
+async def _unheard(hold: Hold, service: str, now: float) -> float:
+    """Keep in the diary that a service cannot be asked; since when, by the first time that it could not."""
+    seen = [
+        at for part in (await hold.job()).parts for at in _seen_at(part) if at <= now
+    ]  # a clock may have been ahead
+    return await deeds.silent_since(hold, service, seen_at=max(seen, default=0.0), now=now)
+
+
+async def _listed(api: Service, hold: Hold, job: Job, now: float) -> tuple[dict[str, Batch], str | None]:
+    """The batches at the service, or why they have not been to be had for long; a short outage is raised."""
     try:
         return {batch.id: batch async for batch in api.batches()}, None
     except (Refused, Unavailable) as error:
-        if now - max(_seen_at(part) for part in parts) <= SILENT_S:
+        until = await _unheard(hold, api.target.service, now) + SILENT_S
+        if now <= until:
+            again = f"batchkit cancel {quote(job.name)} --give-up"
+            error.hint += f"; where it stays so {again} ends the job after {utc(until)}"
             raise
         return {}, str(error)
 
 
-def _seen_at(part: Part) -> float:
-    """When the service last told, or was last told, of a part."""
-    return max(part.intent_at or 0.0, (part.batch.looked_at if part.batch else None) or 0.0)
+def _seen_at(part: Part) -> Iterator[float]:
+    """When the service told, or was told, of a part."""
+    looked_at = part.batch.looked_at if part.batch else None
+    yield from filter(None, (part.intent_at, part.clean_at, part.listed_at, looked_at))
 
 
 async def _shown(api: Service, part: Part, listed: dict[str, Batch]) -> bool:

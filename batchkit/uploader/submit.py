@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 
 from batchkit.api.service import Service
 from batchkit.clock import Clock
 from batchkit.config import Settings, Target
 from batchkit.disk import Workdir
-from batchkit.errors import BatchkitError, ConfigError, DiskFull, LocalError, Refused, Unavailable, Unfinished
+from batchkit.errors import (
+    BatchkitError,
+    CancelWished,
+    ConfigError,
+    DiskFull,
+    LocalError,
+    Refused,
+    Unavailable,
+    Unfinished,
+)
 from batchkit.ledger import Hold
 from batchkit.model import DONE, Next, Part, RemoteFile, State
 from batchkit.uploader import batches, files, quota, twins
@@ -43,8 +53,13 @@ async def turn(
     will not take a part, Unfinished where another machine has what is to be sent, LocalError where it is lost; the
     ledger then says where each part stands.
     """
-    job = await hold.job()
-    work = Work(job, target, apis, hold, clock, settings, workdir, rename)
+    while True:
+        with suppress(CancelWished):  # told in its midst, the turn begins anew, as that of a cancelled job
+            return await _turn(Work(await hold.job(), target, apis, hold, clock, settings, workdir, rename))
+
+
+async def _turn(work: Work) -> Next:
+    job, clock = work.job, work.clock
     step = _step if job.cancelled_at is None else stop
     nexts: list[Next] = []
     troubles: list[BatchkitError] = []
