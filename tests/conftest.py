@@ -19,9 +19,9 @@ from batchkit.config import Dialect, Limits, make_target
 from batchkit.config.credentials import Credential, Secret
 from batchkit.emulator import Emulator
 
-from .postgres import database, server
+from .tools.postgres import database, server
 
-pytest_plugins = ["pytester", "tests.shell"]
+pytest_plugins = ["pytester", "tests.tools.shell"]
 
 settings.register_profile("plain", deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("plain")

@@ -12,7 +12,7 @@ from batchkit import InputError, Limits, check
 from batchkit.builder.findings import RULES
 
 from .conftest import request_line
-from .shell import Command
+from .tools.shell import Command
 
 
 def line(**changes: Any) -> bytes:

@@ -12,8 +12,8 @@ import orjson
 import pytest
 
 from .conftest import EXAMPLES, KEY, VERSION, request_line, request_lines
-from .shell import RUN, Shell, emulating, rows, write_lines
 from .test_schemas import validate
+from .tools.shell import RUN, Shell, emulating, rows, write_lines
 
 
 def test_the_quick_start_answers_every_row_and_resumes(shell: Shell) -> None:

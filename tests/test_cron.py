@@ -38,12 +38,12 @@ from batchkit.model import Batch, Job, Part, State
 from batchkit.model.due import due_at, is_due
 
 from .conftest import KEY, SMALL, World, request_lines
-from .doors import Bench, Doors, Place
-from .processes import zygote
-from .shell import Shell, write_lines
 from .test_quota import TOKENS
 from .test_schemas import validate
 from .test_submit_once import Wire, creating
+from .tools.doors import Bench, Doors, Place
+from .tools.processes import zygote
+from .tools.shell import Shell, write_lines
 
 COMMAND = "run rows.csv -o out.csv --name nightly --custom-id sku --prompt {text} -d gpt-4o-batch --once".split()
 LOADS = (

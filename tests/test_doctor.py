@@ -36,8 +36,8 @@ from batchkit.errors import Interrupted, UsageError
 from batchkit.model import Finding, Job, Part, Queue, RemoteFile, State
 
 from .conftest import KEY, SMALL, World, request_lines
-from .loopback import AUTHORITY, serving
-from .shell import Shell, write_lines
+from .tools.loopback import AUTHORITY, serving
+from .tools.shell import Shell, write_lines
 
 OLD = 86_400 * 3
 

@@ -20,9 +20,9 @@ from batchkit.config.credentials import Credential, Secret
 from batchkit.config.facts import load_facts
 from batchkit.emulator.settings import Limits as EmulatorLimits
 
-from .shell import Shell
 from .test_request_kinds import lines
 from .test_schemas import validate
+from .tools.shell import Shell
 
 FACTS = load_facts(env={"XDG_CONFIG_HOME": "/nowhere"})
 VERSIONS = (

@@ -19,10 +19,10 @@ from batchkit.errors import DiskFull, Unavailable
 from batchkit.model import SILENT_S
 
 from .conftest import SMALL, World, request_lines
-from .cutting import Cutter, Framing
-from .doors import Bench, Doors, Place
 from .test_give_up import Fated, facing
 from .test_tracker import said
+from .tools.cutting import Cutter, Framing
+from .tools.doors import Bench, Doors, Place
 
 ROWS = 40
 THOROUGH = pytest.mark.parametrize("thorough", [False, pytest.param(True, marks=pytest.mark.deep)], ids=["some", "all"])

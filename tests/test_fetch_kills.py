@@ -14,7 +14,7 @@ from batchkit import Client
 from batchkit.config import Limits
 
 from .conftest import KEY, World, request_lines
-from .processes import zygote
+from .tools.processes import zygote
 
 ROWS = 60
 OUTS = ("out.csv", "out.jsonl")

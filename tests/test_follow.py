@@ -27,9 +27,9 @@ from batchkit.model import Batch, Counts, Event, Job, Part, ServiceError, State
 from batchkit.tracker.forecast import expected_end, trouble
 
 from .conftest import World, request_lines
-from .shell import Shell, emulating, write_lines
 from .test_emulator import create, lines, upload
 from .test_schemas import validate
+from .tools.shell import Shell, emulating, write_lines
 
 TWO = Limits(max_lines=2)
 

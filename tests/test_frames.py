@@ -16,7 +16,7 @@ from batchkit import InputError
 from batchkit.emulator import Emulator
 
 from .conftest import World
-from .shell import rows
+from .tools.shell import rows
 
 ROOT = Path(__file__).parent.parent
 FRAME = """

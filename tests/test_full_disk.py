@@ -15,7 +15,7 @@ from batchkit import AsyncClient, Results
 from batchkit.errors import DiskFull
 
 from .conftest import request_lines
-from .doors import Bench, Doors, Harm, Plan
+from .tools.doors import Bench, Doors, Harm, Plan
 
 WRITES = ("ledger", "open", "os.rename", "os.mkdir")
 WATCHED = ("ledger.jobs", "out.", ".out.")

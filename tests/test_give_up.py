@@ -20,9 +20,9 @@ from batchkit.ledger import open_ledger
 from batchkit.model import CHAT, GIVEN_UP, SILENT_S, Batch, Job, Part, ServiceError, State
 
 from .conftest import SMALL, World, request_lines
-from .shell import Shell, emulating, rows, write_lines
 from .test_late_twins import Hiding
 from .test_tracker import said
+from .tools.shell import Shell, emulating, rows, write_lines
 
 Fate = Callable[[httpx.Request], httpx.Response | None]
 ROWS = request_lines(8)

@@ -27,10 +27,10 @@ from batchkit.model import Job, Part, RemoteFile, State
 from batchkit.uploader import reconcile, sweep
 
 from .conftest import SMALL, VERSION, World, request_lines
-from .doors import Bench, Doors
 from .test_give_up import Fated
 from .test_schemas import validate
 from .test_submit_once import Wire
+from .tools.doors import Bench, Doors
 
 PART = Part("p1", "a1b2c3d4e5f6", 0, 0, State.UPLOADING, 1, 90, "ab" * 32, service="s")
 

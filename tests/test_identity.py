@@ -19,7 +19,7 @@ from batchkit.emulator.settings import Pace
 from batchkit.errors import CredentialError, Unauthorized
 
 from .conftest import World, request_line, request_lines
-from .tokens import Tokens, serving
+from .tools.tokens import Tokens, serving
 
 CLOSED = "http://127.0.0.1:9"
 CLIENT = "0f8fad5b-d9cb-469f-a165-70867728950e"

@@ -14,7 +14,7 @@ import pytest
 from batchkit import Client, ManualClock
 
 from .conftest import World, request_lines
-from .shell import Shell, write_lines
+from .tools.shell import Shell, write_lines
 
 
 def test_ctrl_c_while_the_emulator_starts_ends_at_once(shell: Shell) -> None:

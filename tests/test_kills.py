@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from .processes import zygote
+from .tools.processes import zygote
 
 SPEED = 4000
 ROWS = 6

@@ -43,8 +43,8 @@ from batchkit.ledger.states import LEGAL, check_move
 from batchkit.model import Batch, Counts, Job, Outcome, Part, Queue, ServiceError, State
 
 from .conftest import World, request_lines
-from .doors import Doors, DoorStore, Harm
-from .postgres import database
+from .tools.doors import Doors, DoorStore, Harm
+from .tools.postgres import database
 
 T = TypeVar("T")
 ELSEWHERE = "elsewhere/boot/1/?/00"

@@ -11,8 +11,8 @@ import pytest
 from batchkit.config import config_file, data_home
 from batchkit.ledger.postgres import PostgresStore
 
-from .postgres import database
-from .shell import Shell
+from .tools.postgres import database
+from .tools.shell import Shell
 
 
 def test_a_server_that_lets_nobody_in_is_a_setting_and_none_an_outage(shell: Shell, postgres: str) -> None:

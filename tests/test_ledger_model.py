@@ -19,7 +19,7 @@ from batchkit.ledger import Hold, Ledger, deeds, open_ledger
 from batchkit.ledger.states import LEGAL
 from batchkit.model import Batch, Job, Outcome, Part, State
 
-from .postgres import database
+from .tools.postgres import database
 
 T = TypeVar("T")
 NAMES = st.sampled_from(["one", "two", "three"])

@@ -12,7 +12,7 @@ from batchkit import AsyncClient, Limits, Report
 from batchkit.config import make_target
 
 from .conftest import World, request_lines
-from .proxy import Cut, Proxy
+from .tools.proxy import Cut, Proxy
 
 PARTS = 100
 

@@ -22,8 +22,8 @@ from batchkit.builder.split import stage
 from batchkit.builder.tokens import tokens_of
 
 from .conftest import request_lines
-from .shell import Command
 from .test_build import build
+from .tools.shell import Command
 
 
 class Place(BaseModel):

@@ -15,8 +15,8 @@ from batchkit.metrics import render
 from batchkit.model import Batch, Counts, Job, Outcome, Part, State
 
 from .conftest import request_lines
-from .shell import RUN, Shell, emulating, write_lines
 from .test_schemas import validate
+from .tools.shell import RUN, Shell, emulating, write_lines
 
 Samples = dict[tuple[str, str], float]
 

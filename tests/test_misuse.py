@@ -19,7 +19,7 @@ from batchkit.errors import BatchkitError
 from batchkit.hints import in_python
 
 from .conftest import KEY, World, request_line, request_lines
-from .shell import Shell, emulating, write_lines
+from .tools.shell import Shell, emulating, write_lines
 
 
 def prompt(row: Mapping[str, Any]) -> dict[str, Any]:

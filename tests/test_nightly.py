@@ -16,7 +16,7 @@ from batchkit.emulator import Emulator
 from batchkit.ledger import open_ledger
 
 from .conftest import KEY, request_lines
-from .shell import Shell, rows, write_lines
+from .tools.shell import Shell, rows, write_lines
 
 ROWS = ("run", "rows.csv", "-o", "out.csv", "--name", "nightly", "-p", "{a}", "-d", "gpt-4o-batch", "--once")
 DUE = ("run", "--once")

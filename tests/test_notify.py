@@ -25,8 +25,8 @@ from batchkit.model import Event, Job, State
 from batchkit.notify import Command, due, environment, name_of
 
 from .conftest import KEY, World, request_lines
-from .shell import Shell, emulating, rows, write_lines
 from .test_schemas import validate
+from .tools.shell import Shell, emulating, rows, write_lines
 
 SECRET = "whsec-5f20c9"
 LOST = 0

@@ -18,9 +18,9 @@ from batchkit.errors import BatchkitError, Interrupted, LedgerError, Unfinished
 from batchkit.model import State
 
 from .conftest import SMALL, World, request_lines
-from .doors import Bench, Doors, Harm, Plan
 from .test_give_up import Fate, Fated, facing
 from .test_tracker import said
+from .tools.doors import Bench, Doors, Harm, Plan
 
 DAY = 86_400.0
 

@@ -18,8 +18,8 @@ from batchkit.emulator import Emulator
 from batchkit.ledger import open_ledger
 
 from .conftest import KEY, World
-from .postgres import database
-from .processes import ROOT, Zygote, send, zygote
+from .tools.postgres import database
+from .tools.processes import ROOT, Zygote, send, zygote
 
 ROWS = 6
 RUN = "run rows.csv --custom-id sku --prompt {text} -d gpt-4o-batch --quiet".split()
@@ -114,7 +114,7 @@ def until_held(ledger: str, pid: int) -> None:
 
 def worker(host: str, ledger: str, url: str, home: Path) -> subprocess.Popen[str]:
     home.mkdir()
-    command = [sys.executable, "-m", "tests.worker", host, ledger, url, str(home)]
+    command = [sys.executable, "-m", "tests.tools.worker", host, ledger, url, str(home)]
     env = {**os.environ, "XDG_DATA_HOME": str(home)}
     return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from .conftest import request_lines
-from .doors import Bench, Harm, Killed
-from .power import Power
 from .test_torture import check, harmed
+from .tools.doors import Bench, Harm, Killed
+from .tools.power import Power
 
 ROWS = 6
 

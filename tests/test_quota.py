@@ -25,8 +25,8 @@ from batchkit.uploader import quota
 from batchkit.uploader.quota import Admission, Room
 
 from .conftest import World, request_lines
-from .doors import Bench, Doors, Harm, Killed, Place
 from .test_torture import harmed
+from .tools.doors import Bench, Doors, Harm, Killed, Place
 
 LINE = len(json.dumps(request_lines(10)[5], separators=(",", ":"))) + 1
 TOKENS = -(-2 * LINE // 4)

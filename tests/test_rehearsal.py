@@ -15,9 +15,9 @@ import pytest
 from batchkit.emulator.faults import load
 
 from .conftest import World, request_lines
-from .shell import Shell, emulating
 from .test_emulator_answers import local_server
 from .test_schemas import validate
+from .tools.shell import Shell, emulating
 
 REHEARSE = Path(__file__).parent.parent / "examples" / "rehearse"
 ROWS = "sku,text\n" + "".join(f"A{n},article number {n}\n" for n in range(40))

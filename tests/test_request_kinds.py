@@ -16,7 +16,7 @@ from batchkit import check
 from batchkit.model import Problem
 
 from .conftest import EXAMPLES, request_line
-from .shell import Shell, rows
+from .tools.shell import Shell, rows
 
 REQUESTS = EXAMPLES.parent / "requests"
 README = (REQUESTS / "README.md").read_text("utf-8")

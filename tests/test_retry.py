@@ -21,8 +21,8 @@ from batchkit.ledger.lease import new_owner
 from batchkit.model import Job, Result, document
 
 from .conftest import SMALL, World, request_lines
-from .doors import Doors, DoorStore
 from .test_schemas import validate
+from .tools.doors import Doors, DoorStore
 
 
 def refused(status: int, code: str) -> Reply:

@@ -24,7 +24,7 @@ from batchkit import InputError
 from batchkit.builder.json_rows import json_array
 from batchkit.errors import MissingExtra
 
-from .shell import Command
+from .tools.shell import Command
 
 ROWS = [{"id": "a", "text": 'Grüße, "so"', "n": 1}, {"id": "b", "text": "two\nlines 🍡", "n": None}]
 

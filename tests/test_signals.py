@@ -22,7 +22,7 @@ from batchkit.errors import Interrupted
 from batchkit.model import State
 
 from .conftest import KEY, World, request_lines
-from .processes import Zygote, send, zygote
+from .tools.processes import Zygote, send, zygote
 
 RUN = """
 import fcntl, os, sys, termios

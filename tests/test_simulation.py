@@ -26,7 +26,7 @@ from batchkit.errors import BatchkitError
 from batchkit.model import moving
 
 from .conftest import request_lines
-from .doors import Bench, Doors, Harm, Killed, Place, Plan
+from .tools.doors import Bench, Doors, Harm, Killed, Place, Plan
 
 PLAIN = 32
 REGRESSIONS: list[int] = []

@@ -17,7 +17,7 @@ from batchkit.emulator import Reply
 from batchkit.errors import Unauthorized, Unfinished, UsageError
 
 from .conftest import World, request_lines
-from .shell import Command, Shell, rows
+from .tools.shell import Command, Shell, rows
 
 
 def test_the_same_rows_under_another_name_are_not_sent_without_a_word(

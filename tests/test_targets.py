@@ -28,8 +28,8 @@ from batchkit.errors import BatchkitError, CredentialError, Unavailable
 from batchkit.hints import in_python
 
 from .conftest import KEY, World, request_lines
-from .processes import Zygote
 from .test_schemas import validate
+from .tools.processes import Zygote
 
 WRITTEN = """\
 # what I know of our services

@@ -15,8 +15,8 @@ from batchkit.builder.images import image_size
 from batchkit.builder.tokens import Tally, _patches, _tiles, estimated, exact, image_tokens, model_of
 
 from .conftest import EXAMPLES, request_line
-from .shell import Command
 from .test_making import png
+from .tools.shell import Command
 
 PUBLISHED = {
     "antidisestablishmentarianism": (6, 6),

@@ -15,7 +15,7 @@ from batchkit.errors import BatchkitError
 from batchkit.model import ENDED, Job
 
 from .conftest import request_lines
-from .doors import Bench, Doors, Harm, Killed, Plan
+from .tools.doors import Bench, Doors, Harm, Killed, Plan
 
 CHUNKS = 12
 

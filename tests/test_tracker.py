@@ -29,8 +29,8 @@ from batchkit.errors import Unintelligible
 from batchkit.model import STATUSES, State
 
 from .conftest import KEY, World, request_lines
-from .doors import Bench, Doors
 from .test_emulator import create, lines, upload
+from .tools.doors import Bench, Doors
 
 ONE = Limits(max_lines=1)
 LOOKS = ("list_batches", "get_batch")

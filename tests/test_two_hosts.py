@@ -19,9 +19,9 @@ from batchkit.ledger import open_ledger
 from batchkit.model import State
 
 from .conftest import SMALL, World, request_lines
-from .doors import Bench, Doors, Place
 from .test_give_up import Fated, facing, there
 from .test_tracker import said
+from .tools.doors import Bench, Doors, Place
 
 ROWS = request_lines(8)
 

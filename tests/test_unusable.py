@@ -13,8 +13,8 @@ import pytest
 from batchkit import InputError
 
 from .conftest import KEY, World, request_line
-from .shell import Shell, rows
 from .test_schemas import validate
+from .tools.shell import Shell, rows
 
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object", "properties": {}}}}
 CUT_OFF = {"cut_off": 1, "refused": 2, "off_schema": 1}

@@ -15,7 +15,7 @@ from batchkit.config.credentials import Credential, Secret
 from batchkit.errors import LedgerBusy
 from batchkit.ledger import Ledger, Terms, open_ledger
 
-from .conftest import KEY, request_lines
+from ..conftest import KEY, request_lines
 
 TERMS = Terms(ttl_s=1.0, renew_s=0.2, retry_s=0.1, takeover_s=0.5)
 SETTINGS = Settings(create_timeout_s=0.6, read_timeout_s=0.5, connect_timeout_s=0.5, settle_window_s=100.0)

@@ -17,9 +17,9 @@ from typing import Any
 import orjson
 import pytest
 
-from .conftest import EXAMPLES, KEY
+from ..conftest import EXAMPLES, KEY
+from ..test_schemas import validate
 from .processes import Zygote, zygote
-from .test_schemas import validate
 
 RUN = (
     "run",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -99,7 +99,7 @@ def zygote(home: Path, env: Mapping[str, str] | None = None) -> Iterator[Zygote]
         "XDG_CONFIG_HOME": str(home / "config"),
     }
     settings["ZYGOTE_LOG"] = str(home / "log")
-    command = [sys.executable, str(ROOT / "tests" / "zygote.py")]
+    command = [sys.executable, str(Path(__file__).with_name("zygote.py"))]
     with subprocess.Popen(
         command,
         env=settings | dict(env or {}),

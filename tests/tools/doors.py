@@ -29,7 +29,7 @@ from batchkit.ledger import Ledger, open_ledger
 from batchkit.ledger.lease import new_owner
 from batchkit.ledger.sql import Store, Tx
 
-from .conftest import KEY, VERSION, request_lines
+from ..conftest import KEY, VERSION, request_lines
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -1,0 +1,1 @@
+"""What tests need around the program: doors, disks, proxies and services that fail on demand, and processes to kill."""
