@@ -22,7 +22,7 @@ from batchkit.engine.pump import Pump
 from batchkit.engine.watch import Watched
 from batchkit.errors import CancelWished, LeaseLost, LedgerBusy, Unfinished
 from batchkit.given import expect, expect_call
-from batchkit.model import Finding, Job, Result, StoredFile
+from batchkit.model import Finding, Job, Result, State, StoredFile
 from batchkit.tracker import remote
 from batchkit.tracker.query import Page, Query, Remote, RemotePage, select
 from batchkit.uploader import housekeeping
@@ -202,7 +202,10 @@ class AsyncClient(Connection):
         expect_call(only=only, params=params)
         found, only = await self._known(job), [*map(str, only)]
         if not found.collected:
-            raise Unfinished(f"job {found.name!r} is not finished yet", hint=f"batchkit track {quote(found.name)}")
+            ended = all(part.collected or part.state is State.ENDED for part in found.parts)
+            verb, rest = ("fetch", " -o results.csv") if ended else ("track", "")
+            hint = f"batchkit {verb} {quote(found.name)}{rest}"
+            raise Unfinished(f"job {found.name!r} is not finished yet", hint=hint)
         if dry_run:
             return found, await self._intake.count(found, only=only)
         return await self._works().retry(found, only=only, params=params or {})

@@ -203,6 +203,15 @@ def test_rows_with_several_embeddings_are_found_before_anything_is_sent(
             assert client.run(made, name="vectors", out=tmp_path / "out.csv").report.ok == 6
 
 
+def test_a_table_of_embeddings_of_which_none_came_is_one(make_world: Callable[..., World]) -> None:
+    world = make_world(fail_rate=1.0)
+    lines = [{**request_line(n), "url": "/v1/embeddings", "body": {"model": "d", "input": "x"}} for n in range(3)]
+    with world.client() as client:
+        results = client.run(lines, name="none", columns=["custom_id", "embedding"])
+        assert results.report.ok == 0
+        assert polars.DataFrame(results)["embedding"].to_list() == [None] * 3
+
+
 def test_embeddings_are_lists_of_one_length(world: World, tmp_path: Path) -> None:
     made = [
         {**request_line(n), "url": "/v1/embeddings", "body": {"model": "d", "input": ["x", "y"] if n else "x"}}

@@ -210,7 +210,7 @@ def test_track_and_list_from_the_command_line(shell: Shell) -> None:
             assert shell("submit", "lines.jsonl", "--name", name, **env)[0] == 0
         code, out, err = shell("track", "--all", **env)
         assert (code, out.splitlines()) == (0, ["b: completed, 4 of 4 rows done", "a: completed, 4 of 4 rows done"])
-        assert "next:  batchkit fetch b -o b.csv" in err
+        assert "next:  batchkit fetch b -o b-results.csv" in err
         assert shell("track", "a", "b", "--until", "done", **env)[0] == 0
         code, out, _ = shell("list", "--remote", "--csv", **env)
         rows = list(csv.DictReader(io.StringIO(out)))

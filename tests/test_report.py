@@ -83,6 +83,15 @@ def test_the_page_is_closed_and_hostile_text_is_text(told: dict[str, Any]) -> No
     assert opened == []
 
 
+def test_answers_of_no_use_and_tokens_without_a_price_are_seen_at_the_top(told: dict[str, Any]) -> None:
+    rows = told["rows"] | {"failed": 0, "ok": 20, "unusable": {"cut_off": 3}}
+    cost = told["cost"] | {"total": 0.0, "models": [], "unpriced": ["gpt-4o"]}
+    found = page(told | {"rows": rows, "cost": cost}, version="1", now=0.0)
+    assert "all rows answered, 3 cut off" in found
+    assert "Cost: no price is known" in found
+    assert "0.00" not in found
+
+
 def test_a_job_that_still_runs_has_a_page(world: World) -> None:
     with world.client(limits=SMALL) as client:
         job = client.submit(request_lines(6), name="running")

@@ -313,6 +313,26 @@ def test_bodies_are_changed_on_the_way_and_stay_changed(make_world: Callable[...
     assert b'"seed":%d,' % number in changed(b'{"body":{"seed":%d,"n":1}}' % number, {"n": 2})
 
 
+def test_of_the_two_names_of_a_limit_a_body_has_one() -> None:
+    line = b'{"body":{"max_tokens":20,"n":1}}'
+    assert changed(line, {"max_completion_tokens": 400}) == b'{"body":{"n":1,"max_completion_tokens":400}}\n'
+    assert changed(line, {"max_tokens": 400}) == b'{"body":{"max_tokens":400,"n":1}}\n'
+
+
+def test_a_job_whose_batches_ended_is_to_be_fetched_before_rows_are_asked_again(world: World) -> None:
+    with world.client() as client:
+        client.submit(request_lines(2), name="nightly")
+        with pytest.raises(Unfinished) as running:
+            client.retry("nightly")
+        list(client.track("nightly"))
+        with pytest.raises(Unfinished) as ended:
+            client.retry("nightly")
+    assert (running.value.hint, ended.value.hint) == (
+        "batchkit track nightly",
+        "batchkit fetch nightly -o results.csv",
+    )
+
+
 def test_a_later_answer_never_loses_a_good_or_a_real_one(make_world: Callable[..., World]) -> None:
     replies: dict[str, Any] = {"row-0": "a", "row-1": refused(429, "first")}
     world = make_world(fail_rate=0.0, answer=lambda line: replies[line["custom_id"]], faults=["drop_rows,1,nth=3"])

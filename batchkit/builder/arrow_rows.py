@@ -48,7 +48,7 @@ def arrow_stream(source: Any) -> Iterator[dict[str, Any]]:
         if not hasattr(source, "__arrow_c_stream__"):  # pandas before 2.2
             source = pyarrow.Table.from_pandas(source)
         yield from _rows(pyarrow.RecordBatchReader.from_stream(source), name)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, ValueError) as error:
         words = str(error).splitlines()[0]
         if "non-struct type" in words:
             raise InputError(

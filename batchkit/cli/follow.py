@@ -95,7 +95,7 @@ def _ended(face: Face, last: list[Watched]) -> None:
         names = " ".join(map(quote, moving[:10]))
         raise Unfinished(f"not finished yet: {', '.join(moving[:10])}", hint=f"batchkit track {names}")
     for item in last[:3]:
-        face.next(f"batchkit fetch {quote(item.job.name)} -o {quote(item.job.name)}.csv")
+        face.next(f"batchkit fetch {quote(item.job.name)} -o {quote(item.job.name)}-results.csv")
 
 
 def cancel(

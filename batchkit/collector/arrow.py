@@ -109,8 +109,8 @@ def _schema(made: Table, ahead: list[list[list[Any]]]) -> Any:
     fields: list[Any] = []
     for index, column in enumerate(made.columns):
         if column.kind is Kind.VECTOR:
-            length = next((len(values[index]) for first in ahead for values in first if values[index] is not None), 0)
-            fields.append(pa.field(column.name, pa.list_(pa.float32(), length)))
+            length = next((len(values[index]) for first in ahead for values in first if values[index] is not None), -1)
+            fields.append(pa.field(column.name, pa.list_(pa.float32(), length)))  # -1: of any length, where none came
         else:
             fields.append(pa.field(column.name, plain[column.kind]))
     return pa.schema(fields)
@@ -134,7 +134,7 @@ def _array(column: Column, kind: Any, values: list[Any]) -> Any:
     elif column.kind is Kind.NUMBER:  # Arrow takes no integer for a float that is not exactly one
         values = [value if value is None else float(value) for value in values]
     elif column.kind is Kind.VECTOR:
-        length = kind.list_size
+        length = getattr(kind, "list_size", None)
         for value in values:
             if value is not None and len(value) != length:
                 words = f"an embedding has {len(value)} numbers, the first one {length}"

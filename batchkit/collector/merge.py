@@ -90,11 +90,16 @@ def leftovers(job: Job, workdir: Workdir, wanted: Callable[[Result], bool]) -> G
     return (row.line for row in merge(job, workdir, Account(job.name)) if wanted(row.result))
 
 
+_LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+"""The two names of one parameter of chat completions, of which a request may have one (OpenAI API reference)."""
+
+
 def changed(line: bytes, params: Mapping[str, Any]) -> bytes:
-    """A request line with other parameters in its body; a None takes one out. Raises InputError for a parameter that is
-    no JSON."""
+    """A request line with other parameters in its body; a None takes one out, and a limit on tokens that of the other
+    name. Raises InputError for a parameter that is no JSON."""
     document = json.loads(line)  # which keeps integers of any size
-    body = {**document["body"], **params}
+    twins = {_LIMITS[name] for name in params if name in _LIMITS}
+    body = {key: value for key, value in document["body"].items() if key not in twins} | dict(params)
     document["body"] = {key: value for key, value in body.items() if params.get(key, value) is not None}
     try:
         written = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -79,6 +79,8 @@ def _header(job: Document, rows: Document, clock: str) -> str:
         word, kind = "does not add up", "bad"
     elif rows["failed"]:
         word, kind = f"{rows['failed']} of {plural(rows['total'], 'row')} failed", "warn"
+    elif rows["unusable"]:
+        word, kind = f"all rows answered, {in_words(rows['unusable'])}", "warn"
     else:
         word, kind = "all rows answered", "good"
     end = job["settled_at"]
@@ -106,7 +108,7 @@ def _tiles(report: Document, now: float) -> str:
     ]
     if rows["pending"]:
         tiles.insert(4, (_count(rows["pending"]), "not back yet"))
-    if cost:
+    if cost and cost["models"]:
         tiles.append((f"{cost['total']:,.2f} {_text(cost['currency'])}", f"prices of {_text(cost['date'])}"))
     return '<div class="tiles">' + "".join(f"<div><b>{value}</b>{name}</div>" for value, name in tiles) + "</div>"
 
@@ -182,7 +184,8 @@ def _cost(cost: Document | None) -> str:
     if cost["unpriced"]:
         note += f" Without a price, and not counted: {', '.join(map(_text, cost['unpriced']))}."
     table = _table(("Model", "#Tokens in", "#Tokens out", f"#{_text(cost['currency'])}"), rows)
-    return _section(f"Cost: {cost['total']:,.2f} {_text(cost['currency'])}", table, note)
+    total = f"{cost['total']:,.2f} {_text(cost['currency'])}" if rows else "no price is known"
+    return _section(f"Cost: {total}", table, note)
 
 
 def _waits(waits: Sequence[Document]) -> str:

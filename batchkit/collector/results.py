@@ -73,8 +73,9 @@ class Results:
         return self._batches().read_all()
 
     def to_pandas(self) -> Any:
-        """All results as a `pandas.DataFrame`, as `to_arrow`. Raises MissingExtra also where pandas is not
-        installed."""
+        """All results as a `pandas.DataFrame`, as `to_arrow`. Its index counts from 0, whatever that of a joined frame:
+        take this table, which has the joined columns, rather than to set a column of it into the frame. Raises
+        MissingExtra also where pandas is not installed."""
         if find_spec("pandas") is None:
             raise MissingExtra("pandas is not installed", hint="pip install pandas; or polars.DataFrame(results)")
         return self.to_arrow().to_pandas()
