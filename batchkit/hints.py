@@ -49,6 +49,7 @@ def in_python(hint: str) -> str:
 def _prose(text: str) -> str:
     """What stands between the commands."""
     text = text.replace("run the same command", "make the same call").replace("the same command", "the same call")
+    text = text.replace("batchkit build ROWS -o LINES makes", "batchkit.lines(rows, deployment=…, body=…) makes")
     if "batchkit " in text:  # a command that is no call
         return text
     text = re.sub(r"(?<![\w-])-t ([\w.-]+|'[^']*')", _target, text)

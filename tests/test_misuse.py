@@ -231,6 +231,7 @@ def test_commands_in_words_for_python() -> None:
         "batchkit check lines  # mend": "batchkit.check('lines')  # mend",
         "add --overwrite, or choose another -o": "add overwrite=True, or choose another out",
         "add --join ROWS to keep them": "add join=rows to keep them",
+        "batchkit build ROWS -o LINES makes lines": "batchkit.lines(rows, deployment=…, body=…) makes lines",
         "choose a place (-o for results); no-other": "choose a place (out for results); no-other",
     }.items():
         assert in_python(hint) == words

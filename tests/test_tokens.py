@@ -193,6 +193,7 @@ def test_tokens_and_cost_from_python(tmp_path: Path, command: Command) -> None:
     assert check(path).tokens is None
     prices.write_text(PRICES.replace("gpt-4o-batch", "other"))
     assert check(path, prices=prices).cost is None
+    assert check(path, prices=prices, model="other-mini").cost is not None, "by the model, where that is named"
     with pytest.raises(InputError, match="tokens must be True or 'exact', not 'precise'"):
         check(path, tokens="precise")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="prices must be the path of a price file, not a dict"):

@@ -72,8 +72,9 @@ def check(
             found.read(file)
         found.end(limits)
     report = found.report(path)
-    if priced and report.tokens and report.deployment and priced.of(report.deployment):
-        report = replace(report, cost=priced.cost(report.tokens, report.deployment))
+    known = [name for name in (report.deployment, model) if priced and name and priced.of(name)]
+    if priced and report.tokens and known:
+        report = replace(report, cost=priced.cost(report.tokens, known[0]))
     return report
 
 

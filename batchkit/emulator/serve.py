@@ -51,7 +51,7 @@ class Emulator:
 
     def __init__(
         self,
-        directory: Path,
+        directory: str | Path,
         *,
         port: int = 0,
         key: str | None = None,
@@ -68,6 +68,7 @@ class Emulator:
     ) -> None:
         known = [Deployment.parse(entry) if isinstance(entry, str) else entry for entry in deployments]
         script = Faults(made(faults))
+        directory = Path(directory)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
