@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from pathlib import Path
@@ -13,7 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchkit import ManualClock, Settings
-from batchkit.api.attempts import Budget, Call, Failure, Verdict, backoff, failure_of_status, retry_after, verdict
+from batchkit.api.attempts import (
+    Budget,
+    Call,
+    Failure,
+    Verdict,
+    backoff,
+    failure_of_status,
+    is_nameless,
+    retry_after,
+    verdict,
+)
 from batchkit.api.service import Service
 from batchkit.config import make_target
 from batchkit.config.credentials import Credential, Secret
@@ -265,6 +276,14 @@ def test_the_budget_ends_retries_and_success_refills_it() -> None:
 )
 def test_what_a_status_means(status: int, expected: Failure | None) -> None:
     assert failure_of_status(status) is expected
+
+
+@pytest.mark.parametrize(("code", "nameless"), [(socket.EAI_NONAME, True), (socket.EAI_AGAIN, False)])
+def test_a_name_that_nobody_knows_is_told_from_one_that_cannot_be_asked_for_now(code: int, nameless: bool) -> None:
+    error = httpx.ConnectError("no address")
+    error.__cause__ = socket.gaierror(code, "no address")
+    assert is_nameless(error) is nameless
+    assert not is_nameless(httpx.ConnectError("refused"))
 
 
 @pytest.mark.promise("C3")
