@@ -107,47 +107,39 @@ def test_one_turn_and_a_run_without_batches_say_that_the_ledger_is_away(tmp_path
         bench.live(Doors(plan), lambda client: client.run_due())
 
 
-def test_a_wish_to_stop_is_heard_though_the_ledger_is_away(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, rows=4)
-    bench.live(Doors(), lambda client: client.submit(request_lines(4), name="nightly"))
-    bench.clock.advance(61)
-    stopped: list[AsyncClient] = []
+def stopped(bench: Bench, at: str) -> Interrupted:
+    """How a run ends that is told to stop at a request, while from then on the ledger is away."""
+    told: list[AsyncClient] = []
 
     async def run(client: AsyncClient) -> None:
         def plan(_: int, what: str) -> Harm | None:
-            if what.startswith("GET"):
-                stopped.append(client)
+            if what.startswith(at):
+                told.append(client)
                 client.interrupt()
-            return Harm.ERROR if stopped and what == "ledger" else None
+            return Harm.ERROR if told and what == "ledger" else None
 
         doors.plan = plan
         await bench.run(client)
 
     doors = Doors()
-    with pytest.raises(Interrupted, match="2 batches run on at the service"):
+    with pytest.raises(Interrupted) as caught:
         bench.live(doors, run)
-    assert stopped
+    return caught.value
+
+
+def test_a_wish_to_stop_is_heard_though_the_ledger_is_away(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, rows=4)
+    bench.live(Doors(), lambda client: client.submit(request_lines(4), name="nightly"))
+    bench.clock.advance(61)
+    assert "2 batches run on at the service" in str(stopped(bench, "GET"))
 
 
 def test_who_stops_while_the_ledger_is_away_is_not_told_that_nothing_runs(tmp_path: Path) -> None:
     """A batch was made after the job was last seen, and that is all that is known."""
     bench = Bench(tmp_path, rows=8, limits=SMALL)
-    stopped: list[AsyncClient] = []
-
-    async def run(client: AsyncClient) -> None:
-        def plan(_: int, what: str) -> Harm | None:
-            if what == "POST /openai/v1/batches":
-                stopped.append(client)
-                client.interrupt()
-            return Harm.ERROR if stopped and what == "ledger" else None
-
-        doors.plan = plan
-        await bench.run(client)
-
-    doors = Doors()
-    with pytest.raises(Interrupted, match="what runs at the service cannot be told now") as caught:
-        bench.live(doors, run)
-    assert caught.value.hint.startswith("batchkit show nightly")
+    told = stopped(bench, "POST /openai/v1/batches")
+    assert "what runs at the service cannot be told now" in str(told)
+    assert told.hint.startswith("batchkit show nightly")
     assert len(bench.batches()) == 1
 
 

@@ -50,9 +50,8 @@ async def minded(looking: Awaitable[Next], api: Service, hold: Hold, clock: Cloc
 
 async def _unheard(hold: Hold, service: str, now: float) -> float:
     """Keep in the diary that a service cannot be asked; since when, by the first time that it could not."""
-    seen = [
-        at for part in (await hold.job()).parts for at in _seen_at(part) if at <= now
-    ]  # a clock may have been ahead
+    # One that lies ahead is of a clock that was wrong.
+    seen = [at for part in (await hold.job()).parts for at in _seen_at(part) if at <= now]
     return await deeds.silent_since(hold, service, seen_at=max(seen, default=0.0), now=now)
 
 
